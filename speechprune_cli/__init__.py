@@ -1,0 +1,22 @@
+"""SpeechPrune for speech language models: drop most audio tokens, keep those a question needs."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from speechprune_cli.audio import load_audio
+    from speechprune_cli.pipeline import Result, Session, load
+
+__version__ = "0.1.0"
+__all__ = ["Result", "Session", "__version__", "load", "load_audio"]
+
+_HOMES = {"load": "pipeline", "Session": "pipeline", "Result": "pipeline", "load_audio": "audio"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for on first use (PEP 562): importing the package stays instant."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,158 @@
+"""Encoded recordings kept on disk, so that a second question does not encode again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+if TYPE_CHECKING:
+    from speechprune_cli.flow import AudioTokens
+
+FOLDER_VARIABLE = "SPEECHPRUNE_CACHE_DIR"
+ENTRY = re.compile(r"[0-9a-f]{64}\.safetensors|\.[0-9a-f]{64}\.[0-9a-f]{32}\.tmp")
+"""File names of ours, half-written ones of killed runs included; nothing else is ever removed."""
+
+log = logging.getLogger("speechprune")
+
+
+class TokenCache:
+    """A folder of `<key>.safetensors`, the least recently used removed above `max_bytes`.
+
+    Any number of processes may share it: a file appears complete or not at all. Trouble with the
+    disk costs time, never the answer: it is logged as one warning and the run goes on.
+    """
+
+    def __init__(self, folder: Path | None = None, max_bytes: int = 2 * 2**30) -> None:
+        self.folder = folder or _default_folder()
+        self.max_bytes = max_bytes
+
+    @staticmethod
+    def key(
+        audio_sha256: str,
+        model: str,
+        revision: str | None,
+        dtype: str,
+        window: float,
+        code_version: str | int,
+    ) -> str:
+        """All that the tokens depend on, as 64 hexadecimal digits."""
+        fields = {
+            "audio_sha256": audio_sha256,
+            "model": model,
+            "revision": revision,
+            "dtype": dtype,
+            "window": float(window),
+            "code_version": code_version,
+        }
+        canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def get(self, key: str) -> AudioTokens | None:
+        """What was put under `key`, on the CPU; None where nothing was, or nothing sound."""
+        from safetensors import SafetensorError
+
+        path = self._path(key)
+        try:
+            tokens = _read(path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            log.warning("cache: cannot read %s (%s)", path, error)
+            return None
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            log.warning("cache: removed the damaged %s (%s)", path, error)
+            _remove(path)
+            return None
+        with suppress(OSError):  # a cache that may only be read, or just evicted elsewhere
+            os.utime(path)
+        return tokens
+
+    def put(self, key: str, tokens: AudioTokens) -> None:
+        """Keep `tokens` under `key`."""
+        from safetensors import SafetensorError
+
+        size = tokens.embeds.nbytes + tokens.times.nbytes
+        if size > self.max_bytes:
+            log.warning(
+                "cache: not kept, %.1f MB is above the limit of %.1f MB",
+                size / 1e6,
+                self.max_bytes / 1e6,
+            )
+            return
+        temporary = self.folder / f".{key}.{uuid4().hex}.tmp"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _write(temporary, tokens)
+            temporary.replace(self._path(key))
+            self._evict()
+        except (SafetensorError, OSError) as error:
+            log.warning("cache: cannot keep the encoded recording in %s (%s)", self.folder, error)
+        finally:
+            _remove(temporary)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.safetensors"
+
+    def _evict(self) -> None:
+        entries = []
+        for path in self.folder.iterdir():
+            if ENTRY.fullmatch(path.name):
+                with suppress(FileNotFoundError):  # removed by another process
+                    status = path.stat()
+                    entries.append((status.st_mtime_ns, status.st_size, path))
+        total = sum(size for _, size, _ in entries)
+        for _, size, path in sorted(entries):
+            if total <= self.max_bytes:
+                return
+            _remove(path)
+            total -= size
+
+
+def _default_folder() -> Path:
+    if chosen := os.environ.get(FOLDER_VARIABLE):
+        return Path(chosen)
+    from platformdirs import user_cache_dir
+
+    return Path(user_cache_dir("speechprune")) / "tokens"
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
+
+
+def _write(path: Path, tokens: AudioTokens) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {"embeds": tokens.embeds.contiguous(), "times": tokens.times.contiguous()}
+    numbers = ("per_second", "seconds", "encode_seconds")
+    save_file(
+        tensors, path, metadata={name: repr(float(getattr(tokens, name))) for name in numbers}
+    )
+
+
+def _read(path: Path) -> AudioTokens:
+    from safetensors import safe_open
+
+    from speechprune_cli.flow import AudioTokens
+
+    with safe_open(path, framework="pt") as file:
+        embeds, times = file.get_tensor("embeds"), file.get_tensor("times")
+        metadata = file.metadata()
+    if embeds.ndim != 2 or times.shape != (len(embeds), 2):
+        raise ValueError(f"shapes {tuple(embeds.shape)} and {tuple(times.shape)}")
+    return AudioTokens(
+        embeds=embeds,
+        times=times,
+        per_second=float(metadata["per_second"]),
+        seconds=float(metadata["seconds"]),
+        encode_seconds=float(metadata["encode_seconds"]),
+        from_cache=True,
+    )

@@ -1,0 +1,201 @@
+"""Model folders: finding or downloading them, and checking the files before they are loaded.
+
+Weights are read from safetensors only: a pickled file can run any code it likes when it is opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechprune_cli.config import HUB_ID, PACKAGE, Preset
+from speechprune_cli.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WANTED = ("*.json", "*.safetensors", "*.jinja", "merges.txt", "*.model")
+INDEX = "model.safetensors.index.json"
+HASH_UP_TO = 256 * 2**20
+"""Files up to this size (the embedded model) are identified by content, larger ones by size and
+modification time."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model folder whose files are all there."""
+
+    folder: Path
+    source: str
+    revision: str
+    """The Hub's commit, or a fingerprint of a local folder."""
+    config: dict[str, Any]
+    weights: tuple[Path, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights, from the headers of the files."""
+        from safetensors import safe_open
+
+        total = 0
+        for path in self.weights:
+            with safe_open(path, framework="pt") as file:
+                total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+        return total
+
+    def read_tensor(self, suffix: str) -> Tensor:
+        """The one tensor of the language model whose name ends in `suffix`, as it was saved."""
+        from safetensors import safe_open
+
+        for path in self.weights:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
+                    if "language_model" in name and name.endswith(suffix):
+                        return file.get_tensor(name)
+        raise ModelError(f"{self.folder}: no weight of the language model ends in {suffix}")
+
+
+def open_checkpoint(preset: Preset, revision: str | None, offline: bool) -> Checkpoint:
+    """Find the preset's folder, downloading it if need be, and check its files.
+
+    `offline` holds for the process from here on: the Hub's library reads it once, on import.
+    Raises `ModelError` for whatever is missing, gated, offline, pickled or damaged.
+    """
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    folder = _local_folder(preset)
+    if folder is None:
+        folder = _from_hub(preset.source, revision or preset.revision, offline)
+        commit = folder.name
+    elif revision is not None:
+        raise ModelError(f"{preset.source} is a folder on this machine: it has no --revision")
+    else:
+        commit = ""
+    config = _read_json(folder / "config.json")
+    weights = _weight_files(folder)
+    _check_readable(weights)
+    return Checkpoint(folder, preset.source, commit or _fingerprint(folder), config, weights)
+
+
+def is_local(preset: Preset) -> bool:
+    """Whether the preset's weights are on this machine already. Never touches the network."""
+    folder = _local_folder(preset)
+    if folder is None:
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(preset.source, "config.json", revision=preset.revision)
+        if not isinstance(found, str):
+            return False
+        folder = Path(found).parent
+    try:
+        return bool(_weight_files(folder))
+    except ModelError:
+        return False
+
+
+def _local_folder(preset: Preset) -> Path | None:
+    if preset.source.startswith("package:"):
+        return PACKAGE / preset.source.removeprefix("package:")
+    folder = Path(preset.source)
+    return folder if folder.is_dir() or not HUB_ID.fullmatch(preset.source) else None
+
+
+def _from_hub(hub_id: str, revision: str | None, offline: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    page = f"https://huggingface.co/{hub_id}"
+    try:
+        return Path(
+            snapshot_download(
+                hub_id, revision=revision, local_files_only=offline, allow_patterns=list(WANTED)
+            )
+        )
+    except GatedRepoError as error:
+        raise ModelError(
+            f"{page} is gated: accept its terms there, then `hf auth login`"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ModelError(f"{page} has no revision {revision}") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(f"{page} does not exist, or is private: `hf auth login`") from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        why = "--offline is on" if offline else "the Hub cannot be reached"
+        raise ModelError(
+            f"{hub_id} is not on this machine and {why}: `hf download {hub_id}` where there is "
+            f"a network (see {page}), or use --model nano, which needs none"
+        ) from error
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise ModelError(f"cannot download {page}: {one_line(error)}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ModelError(f"{path.parent} is no model folder: {path.name} is missing")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} holds no JSON object")
+    return content
+
+
+def _weight_files(folder: Path) -> tuple[Path, ...]:
+    if (folder / INDEX).is_file():
+        names = sorted(set(_read_json(folder / INDEX).get("weight_map", {}).values()))
+    else:
+        names = ["model.safetensors"]
+    missing = [name for name in names if not (folder / name).is_file()]
+    if names and not missing:
+        return tuple(folder / name for name in names)
+    pickled = sorted(p.name for p in folder.glob("*") if p.suffix in {".bin", ".pt", ".pth"})
+    if pickled:
+        raise ModelError(
+            f"{folder} holds pickled weights ({pickled[0]}), which can run code when opened: "
+            "refused, convert them to safetensors"
+        )
+    raise ModelError(f"{folder}: weight file missing: {', '.join(missing) or 'none is listed'}")
+
+
+def _check_readable(weights: tuple[Path, ...]) -> None:
+    """Open every file: safetensors compares its header with the file's length."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in weights:
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path} is damaged or cut short: {one_line(error)}") from error
+
+
+def _fingerprint(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
+        stat = path.stat()
+        digest.update(path.name.encode())
+        if stat.st_size <= HASH_UP_TO:
+            digest.update(path.read_bytes())
+        else:
+            digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
+    return f"local-{digest.hexdigest()[:16]}"
+
+
+def one_line(error: BaseException) -> str:
+    """A library's message, cut to a line that fits on a terminal."""
+    return re.sub(r"\s+", " ", str(error)).strip()[:200]

@@ -1,0 +1,31 @@
+"""What can go wrong, and the exit code that says so (0 is success, 130 an interrupt)."""
+
+
+class SpeechPruneError(Exception):
+    """Failed or only partly done. The message is one line: what is wrong, where, what to do."""
+
+    exit_code = 1
+
+
+class UsageError(SpeechPruneError):
+    """A wrong option, setting, preset or configuration."""
+
+    exit_code = 2
+
+
+class AudioError(SpeechPruneError):
+    """A recording that is missing, unreadable or holds no sound."""
+
+    exit_code = 3
+
+
+class ModelError(SpeechPruneError):
+    """A model that is missing, gated, offline or refused."""
+
+    exit_code = 4
+
+
+class OutOfMemoryError(SpeechPruneError):
+    """The device ran out of memory."""
+
+    exit_code = 5

@@ -1,0 +1,136 @@
+"""The data that flows through the tool, one frozen dataclass per arrow.
+
+    Audio -> AudioTokens -> Selection -> Prompt -> Answer
+
+Notation as in SpeechPrune (arXiv 2412.12009): N audio tokens, L question tokens, D the language
+model's embedding width, B1 the budget of phase 1, k the tokens retained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+SAMPLE_RATE = 16_000
+
+
+@dataclass(frozen=True)
+class Audio:
+    """A decoded recording, mixed down to mono at 16 kHz."""
+
+    samples: np.ndarray
+    """float32 `[T]`."""
+    source: str
+    """The path as given, or `-`."""
+    sha256: str
+    """Of the file's bytes."""
+    source_rate: int
+    channels: int
+    source_seconds: float
+    """Length of what was given, before resampling."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Length of `samples`."""
+        return len(self.samples) / SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class AudioTokens:
+    """A whole recording as the language model would read it, nothing dropped yet."""
+
+    embeds: Tensor
+    """`[N, D]`, after the projector."""
+    times: Tensor
+    """float32 `[N, 2]`: start and end of each token in the recording, in seconds."""
+    per_second: float
+    """Tokens per second, f in the paper (25 for Qwen2-Audio)."""
+    seconds: float
+    """Length of what was encoded."""
+    encode_seconds: float
+    """Time that encoding took."""
+    from_cache: bool = False
+
+    def __len__(self) -> int:
+        return len(self.embeds)
+
+
+@dataclass(frozen=True)
+class FirstLayer:
+    """Query and key projections of the first decoder layer, unquantised, for phase 2."""
+
+    q_weight: Tensor
+    """`[heads * head_dim, D]`."""
+    k_weight: Tensor
+    """`[kv_heads * head_dim, D]`."""
+    heads: int
+    kv_heads: int
+
+
+@dataclass(frozen=True)
+class PruningTask:
+    """All that a pruner may look at."""
+
+    tokens: AudioTokens
+    text: Tensor
+    """`[L, D]`: embeddings of the question alone, no system prompt and no special tokens."""
+    first_layer: FirstLayer
+    phase1_budget: int
+    """B1: the original model's input length in tokens, at most N."""
+    keep: int
+    """k: tokens to retain, 1 <= k <= N."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which tokens of a recording are retained, and why."""
+
+    kept: Tensor
+    """int64 `[k]`, sorted, unique: indices into the N tokens."""
+    scores: Tensor
+    """float32 `[N]` on the CPU: higher means rather kept; `-inf` where a method never looked."""
+    method: str
+    reason: str
+    """One line for people."""
+    phase1_budget: int
+    """B1 as it was used."""
+    seconds: float
+    """Time that selecting took."""
+
+    def apply(self, tokens: AudioTokens) -> Tensor:
+        """Retained embeddings `[k, D]` in time order. A merging method would override this."""
+        return tokens.embeds[self.kept.to(tokens.embeds.device)]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the language model reads: the retained audio inside the rendered chat prompt."""
+
+    inputs_embeds: Tensor
+    """`[1, n, D]`."""
+    position_ids: Tensor
+    """int64 `[1, n]`."""
+    text: str
+    """The prompt as rendered, with one audio placeholder."""
+    audio_tokens: int
+    text_tokens: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said, and what it cost."""
+
+    text: str
+    probabilities: dict[str, float] | None
+    """Per option of a multiple-choice question, else None."""
+    new_tokens: int
+    finished: bool
+    """False where `max_new_tokens` cut the answer short."""
+    prefill_seconds: float
+    decode_seconds: float
+    peak_memory_bytes: int

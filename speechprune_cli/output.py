@@ -1,0 +1,109 @@
+"""Where everything goes: the result to stdout, all else to stderr.
+
+On a terminal stdout also carries what people like to see beside the result; in a pipe, with
+`--quiet` and with `--json` it carries the result alone. Notes and progress need a terminal at
+stderr (or `--verbose`); warnings and errors always come out.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Output:
+    """The modes of one command line."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+    @cached_property
+    def rich(self) -> bool:
+        """Whether stdout is for people: a terminal, and neither `--json` nor `--quiet`."""
+        return sys.stdout.isatty() and not self.json and not self.quiet
+
+    @cached_property
+    def stdout(self) -> Console:
+        """Where results are drawn for people."""
+        from rich.console import Console
+
+        return Console(file=sys.stdout, highlight=False)
+
+    @cached_property
+    def stderr(self) -> Console:
+        """Where notes and progress go."""
+        from rich.console import Console
+
+        return Console(file=sys.stderr, highlight=False)
+
+    def text(self, piece: str) -> None:
+        """A piece of the result as plain text, at once; nothing in JSON mode."""
+        if not self.json:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+
+    def stream(self) -> Callable[[str], None]:
+        """`text` for an answer while it is generated, without the blanks it may begin with."""
+        begun = False
+
+        def write(piece: str) -> None:
+            nonlocal begun
+            piece = piece if begun else piece.lstrip()
+            begun = begun or bool(piece)
+            self.text(piece)
+
+        return write
+
+    def record(self, fields: Mapping[str, Any]) -> None:
+        """The result as one line of JSON, in JSON mode."""
+        if self.json:
+            print(json.dumps(fields, ensure_ascii=False, allow_nan=False), flush=True)
+
+    def show(self, *renderables: RenderableType) -> None:
+        """What people see beside the result."""
+        if self.rich:
+            self.stdout.print(*renderables, sep="\n")
+
+    def heading(self, text: str) -> None:
+        """A line above a result, for people."""
+        if self.rich:
+            self.stdout.print(text, style="bold", markup=False)
+
+    def note(self, message: str) -> None:
+        """One line for people about what is being done."""
+        if self.verbose or (sys.stderr.isatty() and not self.quiet):
+            self.stderr.print(message, style="dim", markup=False, soft_wrap=True)
+
+    def detail(self, message: str) -> None:
+        """One more line, for who asked with `--verbose`."""
+        if self.verbose:
+            self.note(message)
+
+    def warning(self, message: str) -> None:
+        """One line about what may make the result worth less; never held back."""
+        print(f"warning: {message}", file=sys.stderr)
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[OnProgress]:
+        """A bar on stderr that is gone when done: `on_progress(done, total)`."""
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        visible = sys.stderr.isatty() and not self.quiet
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        with Progress(
+            *columns, console=self.stderr, transient=True, disable=not visible
+        ) as progress:
+            task = progress.add_task(what, total=None)
+            yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,0 +1,259 @@
+"""The Python API: load a model once, encode a recording once, then prune and ask at will.
+
+>>> session = load("nano")
+>>> tokens = session.encode("meeting.wav")
+>>> selection = session.prune(tokens, "When is the report due?", rate=0.8)
+>>> answer = session.answer(tokens, selection, "When is the report due?")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from speechprune_cli.errors import UsageError
+from speechprune_cli.flow import (
+    Answer,
+    Audio,
+    AudioTokens,
+    FirstLayer,
+    Prompt,
+    PruningTask,
+    Selection,
+)
+
+if TYPE_CHECKING:
+    from speechprune_cli.backends.base import ProgressCallback, SpeechLM
+    from speechprune_cli.cache import TokenCache
+
+QUERIES = ("question", "question+choices")
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that `Session.ask` went through."""
+
+    tokens: AudioTokens
+    selection: Selection
+    prompt: Prompt
+    answer: Answer
+
+
+def load(
+    model: str = "nano",
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: str = "none",
+    offline: bool = False,
+    cache: bool = True,
+) -> Session:
+    """Load a Speech LLM by preset name, folder or Hub id.
+
+    Raises `UsageError` for an unknown name or an option this machine lacks, `ModelError`,
+    `OutOfMemoryError`.
+    """
+    from speechprune_cli.backends import load_backend
+    from speechprune_cli.cache import TokenCache
+    from speechprune_cli.config import resolve_model
+
+    backend = load_backend(
+        resolve_model(model),
+        revision=revision,
+        device=device,
+        dtype=dtype,
+        quantize=quantize,
+        offline=offline,
+    )
+    return Session(backend, TokenCache() if cache else None)
+
+
+class Session:
+    """A loaded Speech LLM, and the cache of what it encoded."""
+
+    def __init__(self, model: SpeechLM, cache: TokenCache | None = None) -> None:
+        self.model = model
+        self.cache = cache
+
+    def encode(
+        self, audio: Audio | str | Path, on_progress: ProgressCallback | None = None
+    ) -> AudioTokens:
+        """All tokens of a recording, from the cache where it was encoded before."""
+        recording = _recording(audio)
+        if self.cache is None:
+            return self.model.encode(recording, on_progress=on_progress)
+        key = self._cache_key(recording)
+        found = self.cache.get(key)
+        if found is not None:
+            return replace(found, embeds=found.embeds.to(self.model.device))
+        tokens = self.model.encode(recording, on_progress=on_progress)
+        self.cache.put(key, tokens)
+        return tokens
+
+    def prune(
+        self,
+        tokens: AudioTokens,
+        question: str,
+        *,
+        method: str | None = None,
+        rate: float | None = None,
+        keep: int | None = None,
+        budget: int | Literal["all"] | None = None,
+        choices: Sequence[str] = (),
+        query: str = "question",
+        **settings: Any,
+    ) -> Selection:
+        """Select the tokens that `question` needs.
+
+        `budget` is B1, what phase 1 leaves (default: the model's own input length, 30 s; "all":
+        every token). `rate` is the share of B1 to drop, so k = B1 (1 - rate); `keep` states k
+        itself. `query` says what the audio is matched against: the question, or the question and
+        its `choices`. `settings` are the method's own. Raises `UsageError`.
+        """
+        from speechprune_cli.pruners import get_pruner
+
+        defaults = self.model.preset.defaults
+        pruner = get_pruner(method or defaults.method, **settings)
+        allowed = phase1_budget(budget, len(tokens), self.model.window_tokens)
+        task = PruningTask(
+            tokens=tokens,
+            text=self.model.embed_text(_query_text(question, choices, query)),
+            first_layer=self._first_layer,
+            phase1_budget=allowed,
+            keep=tokens_to_keep(allowed, rate, keep, defaults.rate),
+        )
+        return pruner.select(task)
+
+    def build_prompt(
+        self,
+        tokens: AudioTokens,
+        selection: Selection,
+        question: str,
+        *,
+        choices: Sequence[str] = (),
+        position: str | None = None,
+    ) -> Prompt:
+        """What the model will read. Options are shown in it where the model's preset says so."""
+        defaults = self.model.preset.defaults
+        return self.model.build_prompt(
+            tokens,
+            selection,
+            _checked(question),
+            position=position or defaults.position,
+            choices=choices if defaults.list_choices else (),
+        )
+
+    def respond(
+        self,
+        prompt: Prompt,
+        *,
+        choices: Sequence[str] = (),
+        max_new_tokens: int = 64,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Answer:
+        """Answer a prompt: freely, or with the likeliest of `choices`."""
+        if choices:
+            return self.model.choose(prompt, choices)
+        return self.model.generate(prompt, max_new_tokens, on_text)
+
+    def answer(
+        self,
+        tokens: AudioTokens,
+        selection: Selection,
+        question: str,
+        *,
+        choices: Sequence[str] = (),
+        max_new_tokens: int = 64,
+        position: str | None = None,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Answer:
+        """Answer `question` from the retained tokens alone."""
+        prompt = self.build_prompt(tokens, selection, question, choices=choices, position=position)
+        return self.respond(prompt, choices=choices, max_new_tokens=max_new_tokens, on_text=on_text)
+
+    def ask(
+        self,
+        audio: Audio | str | Path,
+        question: str,
+        *,
+        choices: Sequence[str] = (),
+        max_new_tokens: int = 64,
+        position: str | None = None,
+        on_text: Callable[[str], None] | None = None,
+        on_progress: ProgressCallback | None = None,
+        **pruning: Any,
+    ) -> Result:
+        """Encode, prune and answer in one call; `pruning` is what `prune` takes."""
+        _checked(question)
+        tokens = self.encode(audio, on_progress)
+        selection = self.prune(tokens, question, choices=choices, **pruning)
+        prompt = self.build_prompt(tokens, selection, question, choices=choices, position=position)
+        answer = self.respond(
+            prompt, choices=choices, max_new_tokens=max_new_tokens, on_text=on_text
+        )
+        return Result(tokens, selection, prompt, answer)
+
+    @cached_property
+    def _first_layer(self) -> FirstLayer:
+        return self.model.first_layer()
+
+    def _cache_key(self, audio: Audio) -> str:
+        from speechprune_cli.cache import TokenCache
+
+        model = self.model
+        return TokenCache.key(
+            audio_sha256=audio.sha256,
+            model=model.preset.source,
+            revision=model.revision,
+            dtype=str(model.dtype).removeprefix("torch."),
+            window=model.window_seconds,
+            code_version=model.code_version,
+        )
+
+
+def phase1_budget(budget: int | Literal["all"] | None, total: int, window_tokens: int) -> int:
+    """B1: `budget`, by default the model's own input length, and never more than there is."""
+    if budget == "all":
+        return total
+    if budget is None:
+        budget = window_tokens
+    if not isinstance(budget, int) or budget < 1:
+        raise UsageError(f"budget is {budget!r}: give a positive number of tokens, or 'all'")
+    return min(budget, total)
+
+
+def tokens_to_keep(budget: int, rate: float | None, keep: int | None, default_rate: float) -> int:
+    """k = B1 (1 - rate), at least one token, unless `keep` states it."""
+    if keep is not None:
+        if rate is not None:
+            raise UsageError("give either a rate or the number of tokens to keep, not both")
+        return keep
+    rate = default_rate if rate is None else rate
+    if not 0 <= rate < 1:
+        raise UsageError(f"rate is {rate:g}: it must be at least 0 and below 1")
+    return max(1, round(budget * (1 - rate)))
+
+
+def _query_text(question: str, choices: Sequence[str], query: str) -> str:
+    if query not in QUERIES:
+        raise UsageError(f"unknown query {query!r}: {' or '.join(QUERIES)}")
+    parts = [_checked(question), *(choices if query == "question+choices" else ())]
+    return "\n".join(parts)
+
+
+def _checked(question: str) -> str:
+    if not question.strip():
+        raise UsageError("the question is empty")
+    return question.strip()
+
+
+def _recording(audio: Audio | str | Path) -> Audio:
+    if isinstance(audio, Audio):
+        return audio
+    from speechprune_cli.audio import load_audio
+
+    return load_audio(audio)

@@ -1,0 +1,31 @@
+"""How similar each audio token is to the question (eq. 4 and the mean of eq. 5 and 8)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from speechprune_cli.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TOKENS_PER_BLOCK = 8192
+
+
+def token_similarity(embeds: Tensor, text: Tensor) -> Tensor:
+    """Mean cosine of every audio token with the question's tokens, float32 `[N]` on the CPU.
+
+    `embeds` `[N, D]`, `text` `[L, D]`. The mean over L cosines is the product of the unit audio
+    token with the mean of the unit text tokens, so the `[N, L]` matrix of eq. 4 is never built.
+    Rows are summed one by one rather than as a matrix product: equal tokens get equal scores.
+    Raises ModelError for embeddings that are no numbers.
+    """
+    import torch
+    from torch.nn.functional import normalize
+
+    direction = normalize(text.to(embeds.device).float(), dim=-1).mean(0)
+    blocks = embeds.split(TOKENS_PER_BLOCK)
+    scores = torch.cat([(normalize(block.float(), dim=-1) * direction).sum(-1) for block in blocks])
+    if scores.isnan().any():
+        raise ModelError("the embeddings hold NaN or infinite values: try --dtype float32")
+    return scores.cpu()

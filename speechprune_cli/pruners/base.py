@@ -1,0 +1,80 @@
+"""What every pruning method shares: timing, checks and the way results leave it."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from speechprune_cli.errors import UsageError
+from speechprune_cli.flow import PruningTask, Selection
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pruner(ABC):
+    """A pruning method. Its dataclass fields are its settings."""
+
+    uses_rate: ClassVar[bool] = True
+    """False where the method settles by itself how much it keeps."""
+
+    def __post_init__(self) -> None:
+        """Check the settings; raises UsageError. Methods extend it and call `super()`'s."""
+
+    @abstractmethod
+    def score_and_keep(self, task: PruningTask) -> tuple[Tensor, Tensor, str]:
+        """Choose tokens.
+
+        Returns the kept indices (int64 `[k]`, sorted, unique), a score for every token (`[N]`,
+        higher is rather kept, `-inf` where it never looked) and one line of reason for people.
+        """
+
+    def select(self, task: PruningTask) -> Selection:
+        """Choose tokens, timed, with results on the CPU. A merging method would override this.
+
+        Raises UsageError for an impossible task, ModelError for embeddings that are no numbers.
+        """
+        check_task(task)
+        started = time.perf_counter()
+        kept, scores, reason = self.score_and_keep(task)
+        return Selection(
+            kept=kept.cpu(),
+            scores=scores.float().cpu(),
+            method=type(self).__module__.rpartition(".")[2],
+            reason=reason,
+            phase1_budget=task.phase1_budget,
+            seconds=time.perf_counter() - started,
+        )
+
+
+def check_task(task: PruningTask) -> None:
+    """Raise UsageError unless L >= 1, `1 <= keep <= N` and `1 <= phase1_budget <= N`."""
+    if not len(task.text):
+        raise UsageError("the question is empty")
+    total = len(task.tokens)
+    for name, tokens in (("tokens to keep", task.keep), ("phase-1 budget", task.phase1_budget)):
+        if not 1 <= tokens <= total:
+            raise UsageError(f"{name}: {tokens} is not within the recording's 1 to {total} tokens")
+
+
+def check_choice(setting: str, value: object, known: Sequence[str]) -> None:
+    """Raise UsageError unless `value` is one of `known`."""
+    if value not in known:
+        raise UsageError(f"{setting} is {value!r}: choose from {', '.join(known)}")
+
+
+def check_seed(seed: object) -> None:
+    """Raise UsageError unless `seed` is an integer that a generator takes."""
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise UsageError(f"seed is {seed!r}: give a whole number from 0 to 2**63 - 1")
+
+
+def membership(kept: Tensor, total: int) -> Tensor:
+    """Scores `[total]` of methods that only look at positions: 1 where kept, else 0."""
+    import torch
+
+    return torch.zeros(total).index_fill_(0, kept, 1.0)

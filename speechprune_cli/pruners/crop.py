@@ -1,0 +1,32 @@
+"""One random contiguous span of the recording, seeded (the paper's RAC)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from speechprune_cli.flow import PruningTask
+from speechprune_cli.pruners.base import Pruner, check_seed, membership
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Crop(Pruner):
+    """Every start that fits is equally likely."""
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_seed(self.seed)
+
+    def score_and_keep(self, task: PruningTask) -> tuple[Tensor, Tensor, str]:
+        import torch
+
+        total = len(task.tokens)
+        generator = torch.Generator().manual_seed(self.seed)
+        start = int(torch.randint(total - task.keep + 1, (), generator=generator))
+        kept = torch.arange(start, start + task.keep)
+        return kept, membership(kept, total), f"one span of {task.keep} tokens, seed {self.seed}"

@@ -1,0 +1,25 @@
+"""Every token of the whole recording, nothing pruned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from speechprune_cli.flow import PruningTask
+from speechprune_cli.pruners.base import Pruner, membership
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Full(Pruner):
+    """All N tokens."""
+
+    uses_rate: ClassVar[bool] = False
+
+    def score_and_keep(self, task: PruningTask) -> tuple[Tensor, Tensor, str]:
+        import torch
+
+        kept = torch.arange(len(task.tokens))
+        return kept, membership(kept, len(kept)), f"all {len(kept)} tokens"

@@ -1,0 +1,25 @@
+"""The recording cut where the original model stops reading (30 s for Qwen2-Audio)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from speechprune_cli.flow import PruningTask
+from speechprune_cli.pruners.base import Pruner, membership
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Original(Pruner):
+    """The first B1 tokens."""
+
+    uses_rate: ClassVar[bool] = False
+
+    def score_and_keep(self, task: PruningTask) -> tuple[Tensor, Tensor, str]:
+        import torch
+
+        kept = torch.arange(task.phase1_budget)
+        return kept, membership(kept, len(task.tokens)), f"the first {len(kept)} tokens"

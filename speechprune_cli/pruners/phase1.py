@@ -1,0 +1,57 @@
+"""Similarity to the question alone, second by second (SpeechPrune's first phase)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, get_args
+
+from speechprune_cli.budget import BudgetMode, frame_quotas, top_per_frame
+from speechprune_cli.errors import UsageError
+from speechprune_cli.flow import PruningTask
+from speechprune_cli.pruners._similarity import token_similarity
+from speechprune_cli.pruners.base import Pruner, check_choice
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Phase1(Pruner):
+    """Equations 4 to 9, with the final budget in place of B1."""
+
+    budget_mode: BudgetMode = "exact"
+    """`exact` hands out every token of the budget; `faithful` loses some, as the paper's does."""
+    temperature: float = 1.0
+    """Of the softmax over seconds."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("budget_mode", self.budget_mode, get_args(BudgetMode))
+        if not (isinstance(self.temperature, int | float) and 0 < self.temperature < math.inf):
+            raise UsageError(f"temperature is {self.temperature!r}: give a number above 0")
+
+    def score_and_keep(self, task: PruningTask) -> tuple[Tensor, Tensor, str]:
+        scores = token_similarity(task.tokens.embeds, task.text)
+        kept = self.keep_by_second(scores, task.tokens.per_second, task.keep)
+        return kept, scores, f"{len(scores)} -> {len(kept)} tokens by similarity to the question"
+
+    def keep_by_second(self, scores: Tensor, per_second: float, budget: int) -> Tensor:
+        """Sorted indices of about `budget` tokens by their `scores` `[N]` (eq. 5 to 9).
+
+        Raises UsageError where faithful budgets leave nothing at all.
+        """
+        import torch
+
+        frames = (torch.arange(len(scores), dtype=torch.float64) / per_second).long()
+        frame_scores = frames.bincount(weights=scores.double())
+        quotas = frame_quotas(
+            frame_scores, frames.bincount(), budget, self.budget_mode, self.temperature
+        )
+        kept = top_per_frame(scores, frames, quotas)
+        if not len(kept):
+            raise UsageError(
+                f"faithful budgets leave nothing of {budget} tokens over {len(quotas)} seconds: "
+                "use the exact budget mode or keep more"
+            )
+        return kept

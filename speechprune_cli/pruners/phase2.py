@@ -1,0 +1,37 @@
+"""Binarized first-layer attention alone (SpeechPrune's second phase)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, get_args
+
+from speechprune_cli.budget import top_k
+from speechprune_cli.flow import PruningTask
+from speechprune_cli.pruners._attention import Heads, Scale, attention_received
+from speechprune_cli.pruners._similarity import token_similarity
+from speechprune_cli.pruners.base import Pruner, check_choice
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Phase2(Pruner):
+    """Equations 10 to 13 on the whole recording; ties go to the token closer to the question."""
+
+    scale: Scale = "paper"
+    """Logits divided by sqrt(d_k), or `normalised` by their own standard deviation."""
+    heads: Heads = "mean"
+    """Over heads, the mean or the highest of the attention received."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("scale", self.scale, get_args(Scale))
+        check_choice("heads", self.heads, get_args(Heads))
+
+    def score_and_keep(self, task: PruningTask) -> tuple[Tensor, Tensor, str]:
+        embeds = task.tokens.embeds
+        similarity = token_similarity(embeds, task.text)
+        scores = attention_received(embeds, task.first_layer, self.scale, self.heads)
+        kept = top_k(scores, task.keep, tie_break=similarity)
+        return kept, scores, f"{len(scores)} -> {len(kept)} tokens by first-layer attention"

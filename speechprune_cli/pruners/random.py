@@ -1,0 +1,31 @@
+"""Random tokens of the whole recording, seeded (the paper's RAP)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from speechprune_cli.budget import top_k
+from speechprune_cli.flow import PruningTask
+from speechprune_cli.pruners.base import Pruner, check_seed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Random(Pruner):
+    """Under one seed, what a higher rate keeps is part of what a lower rate keeps."""
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_seed(self.seed)
+
+    def score_and_keep(self, task: PruningTask) -> tuple[Tensor, Tensor, str]:
+        import torch
+
+        generator = torch.Generator().manual_seed(self.seed)
+        scores = torch.rand(len(task.tokens), generator=generator)
+        return top_k(scores, task.keep), scores, f"{task.keep} tokens at random, seed {self.seed}"

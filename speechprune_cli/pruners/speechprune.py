@@ -1,0 +1,42 @@
+"""Similarity to the question, then first-layer attention (SpeechPrune, arXiv 2412.12009)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from speechprune_cli.budget import top_k
+from speechprune_cli.errors import UsageError
+from speechprune_cli.flow import PruningTask
+from speechprune_cli.pruners._attention import attention_received
+from speechprune_cli.pruners._similarity import token_similarity
+from speechprune_cli.pruners.phase1 import Phase1
+from speechprune_cli.pruners.phase2 import Phase2
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SpeechPrune(Phase1, Phase2):
+    """Phase 1 takes the N tokens to B1, phase 2 those to k. Settings are those of both."""
+
+    def score_and_keep(self, task: PruningTask) -> tuple[Tensor, Tensor, str]:
+        import torch
+
+        tokens, budget = task.tokens, task.phase1_budget
+        if task.keep > budget:
+            raise UsageError(f"cannot keep {task.keep} tokens of a phase-1 budget of {budget}")
+        similarity = token_similarity(tokens.embeds, task.text)
+        first = self.keep_by_second(similarity, tokens.per_second, budget)
+        survivors = tokens.embeds[first.to(tokens.embeds.device)]
+        attention = attention_received(survivors, task.first_layer, self.scale, self.heads)
+        kept = first[top_k(attention, task.keep, tie_break=similarity[first])]
+        scores = torch.full_like(similarity, -torch.inf).index_copy_(0, first, attention)
+        reason = (
+            f"{len(tokens)} -> {len(first)} tokens by similarity to the question, "
+            f"-> {len(kept)} by first-layer attention"
+        )
+        if len(kept) < task.keep:
+            reason += f" ({task.keep} asked for: faithful budgets lost the rest)"
+        return kept, scores, reason

@@ -1,0 +1,24 @@
+"""Evenly spaced tokens of the whole recording."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from speechprune_cli.flow import PruningTask
+from speechprune_cli.pruners.base import Pruner, membership
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Uniform(Pruner):
+    """The middle token of each of k equal parts: strong, as 25 tokens a second are redundant."""
+
+    def score_and_keep(self, task: PruningTask) -> tuple[Tensor, Tensor, str]:
+        import torch
+
+        total = len(task.tokens)
+        kept = (2 * torch.arange(task.keep) + 1) * total // (2 * task.keep)
+        return kept, membership(kept, total), f"every {total / task.keep:.3g}th token"

@@ -1,0 +1,229 @@
+"""What `--json` gives, and the same on one line for people.
+
+Fields of one object (`ask` gives all of them, `prune` those without a prompt and an answer):
+
+    question, choices      as asked
+    answer                 text of the answer; of a multiple-choice question, the likeliest option
+    probabilities          per option, or null
+    finished               false where --max-new-tokens cut the answer short
+    audio                  source, sha256, source_rate, channels, source_seconds (as given),
+                           encoded_seconds (as encoded), warnings
+    model                  name, source, revision, device, dtype
+    pruning                method, settings, reason, tokens (N), budget (B1), kept (k),
+                           rate_of_budget (1 - k/B1), rate_of_recording (1 - k/N)
+    timeline               per second of the recording: tokens, kept, scores (mean of its tokens)
+    best_seconds           the seconds that keep most tokens, best first
+    kept                   (`prune`) indices of the retained tokens
+    prompt                 text as rendered, audio_tokens, text_tokens
+    seconds                encode (as measured when it was done), encode_cached, prune, prefill,
+                           decode
+    new_tokens             tokens generated
+    tflops_saved           of the prefill, in the paper's convention (linear layers alone)
+    peak_memory_bytes      of the device
+    files                  (`prune`) what was written
+    versions               of speechprune, torch and transformers
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from speechprune_cli.report.timeline import Timeline
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.text import Text
+
+    from speechprune_cli.flow import Answer, Audio, AudioTokens, Prompt, Selection
+    from speechprune_cli.pipeline import Session
+
+
+def versions() -> dict[str, str]:
+    """Of what the numbers depend on."""
+    import torch
+    import transformers
+
+    from speechprune_cli import __version__
+
+    return {
+        "speechprune": __version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def describe_selection(
+    session: Session,
+    audio: Audio,
+    tokens: AudioTokens,
+    selection: Selection,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """The JSON fields that do not need an answer."""
+    timeline = Timeline.of(tokens, selection)
+    return {
+        "audio": describe_audio(audio, tokens),
+        "model": describe_model(session),
+        "pruning": describe_pruning(tokens, selection, settings),
+        "timeline": {
+            "tokens": timeline.tokens.tolist(),
+            "kept": timeline.kept.tolist(),
+            "scores": [round(score, 6) for score in timeline.scores.tolist()],
+        },
+        "best_seconds": timeline.best(),
+        "seconds": {
+            "encode": tokens.encode_seconds,
+            "encode_cached": tokens.from_cache,
+            "prune": selection.seconds,
+        },
+        "tflops_saved": tflops_saved(session, tokens, selection),
+        "versions": versions(),
+    }
+
+
+def describe_audio(audio: Audio, tokens: AudioTokens) -> dict[str, Any]:
+    return {
+        "source": audio.source,
+        "sha256": audio.sha256,
+        "source_rate": audio.source_rate,
+        "channels": audio.channels,
+        "source_seconds": audio.source_seconds,
+        "encoded_seconds": tokens.seconds,
+        "warnings": list(audio.warnings),
+    }
+
+
+def describe_model(session: Session) -> dict[str, Any]:
+    model = session.model
+    return {
+        "name": model.preset.name,
+        "source": model.preset.source,
+        "revision": model.revision,
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+    }
+
+
+def describe_pruning(
+    tokens: AudioTokens, selection: Selection, settings: dict[str, Any]
+) -> dict[str, Any]:
+    kept = len(selection.kept)
+    return {
+        "method": selection.method,
+        "settings": settings,
+        "reason": selection.reason,
+        "tokens": len(tokens),
+        "budget": selection.phase1_budget,
+        "kept": kept,
+        "rate_of_budget": round(1 - kept / selection.phase1_budget, 6),
+        "rate_of_recording": round(1 - kept / len(tokens), 6),
+    }
+
+
+def describe_answer(prompt: Prompt, answer: Answer, selection: dict[str, Any]) -> dict[str, Any]:
+    """The JSON fields of an answer, before those of its `selection`."""
+    return {
+        "answer": answer.text,
+        "probabilities": answer.probabilities,
+        "finished": answer.finished,
+        "new_tokens": answer.new_tokens,
+        "prompt": {
+            "text": prompt.text,
+            "audio_tokens": prompt.audio_tokens,
+            "text_tokens": prompt.text_tokens,
+        },
+        "peak_memory_bytes": answer.peak_memory_bytes,
+        **selection,
+        "seconds": {
+            **selection["seconds"],
+            "prefill": answer.prefill_seconds,
+            "decode": answer.decode_seconds,
+        },
+    }
+
+
+def tflops_saved(session: Session, tokens: AudioTokens, selection: Selection) -> float:
+    """TFLOPs by which pruning shortens the prefill, in the paper's convention (`costs.py`)."""
+    from speechprune_cli.costs import prefill_tflops
+
+    config = session.model.text_config
+    return prefill_tflops(config, len(tokens)) - prefill_tflops(config, len(selection.kept))
+
+
+def facts(fields: dict[str, Any]) -> list[str]:
+    """The facts of one question, each a short phrase, from its JSON fields."""
+    pruning, seconds = fields["pruning"], fields["seconds"]
+    encode = "cached" if seconds["encode_cached"] else duration(seconds["encode"])
+    phrases = [tokens_phrase(pruning), rates_phrase(pruning), f"encode {encode}"]
+    phrases += [f"{step} {duration(seconds[step])}" for step in STEPS if step in seconds]
+    phrases.append(f"{quantity(fields['tflops_saved'])} TFLOPs saved")
+    if "peak_memory_bytes" in fields:
+        phrases.append(f"peak {fields['peak_memory_bytes'] / 2**30:.2f} GiB")
+    return phrases
+
+
+STEPS = ("prune", "prefill", "decode")
+
+
+def tokens_phrase(pruning: dict[str, Any]) -> str:
+    """`2,250 → 750 → 600 tokens`; a stage that drops nothing is left out."""
+    total, budget, kept = pruning["tokens"], pruning["budget"], pruning["kept"]
+    stages = [total, budget, kept] if kept < budget < total else [total, kept]
+    return " → ".join(f"{n:,}" for n in dict.fromkeys(stages)) + " tokens"
+
+
+def rates_phrase(pruning: dict[str, Any]) -> str:
+    """Both rates, of the budget and of the recording, since papers quote either."""
+    if pruning["kept"] == pruning["tokens"]:
+        return "nothing pruned"
+    whole = f"{pruning['rate_of_recording']:.0%} of the recording"
+    if not pruning["kept"] <= pruning["budget"] < pruning["tokens"]:
+        return f"pruned {whole}"
+    return f"pruned {pruning['rate_of_budget']:.0%} of the budget, {whole}"
+
+
+def duration(seconds: float) -> str:
+    """`850 µs`, `12 ms`, `3.4 s`, `2 min 05 s`."""
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 1:
+        return f"{seconds * 1e3:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds // 60)} min {int(seconds % 60):02} s"
+
+
+def quantity(number: float) -> str:
+    """Two significant digits below ten, one decimal above."""
+    return f"{number:.1f}" if number >= 10 else f"{number:.2g}"
+
+
+def facts_text(phrases: Sequence[str], width: int) -> Text:
+    """Phrases joined by dots, broken into lines only between phrases."""
+    from rich.text import Text
+
+    lines = [phrases[0]]
+    for phrase in phrases[1:]:
+        joined = f"{lines[-1]} · {phrase}"
+        if len(joined) <= width:
+            lines[-1] = joined
+        else:
+            lines.append(phrase)
+    return Text("\n".join(lines), "dim", no_wrap=True)
+
+
+def choices_text(probabilities: dict[str, float], width: int) -> Text:
+    """One line an option: its probability as a number and as a bar; the likeliest stands out."""
+    from rich.text import Text
+
+    best = max(probabilities, key=probabilities.__getitem__)
+    longest = max(len(option) for option in probabilities)
+    room = width - longest - len("  100%  ")
+    text = Text()
+    for option, probability in probabilities.items():
+        bar = "█" * round(probability * min(max(room, 0), 40))
+        text.append(f"{option:{longest}}  {probability:4.0%}  ", "bold" if option == best else "")
+        text.append(f"{bar}\n", "cyan" if option == best else "dim")
+    text.rstrip()
+    return text

@@ -1,0 +1,122 @@
+"""A selection second by second: how much of each second is retained, and which match best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rich.text import Text
+
+    from speechprune_cli.flow import AudioTokens, Selection
+
+LEVELS = "▁▂▃▄▅▆▇█"
+NOTHING = "·"
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What became of each of the `m` seconds of a recording."""
+
+    tokens: np.ndarray
+    """int `[m]`: tokens whose middle lies in a second."""
+    kept: np.ndarray
+    """int `[m]`: those of them that are retained."""
+    scores: np.ndarray
+    """float `[m]`: mean token score; a token the method never looked at counts as the lowest."""
+    ranked: bool
+    """Whether the scores of the retained tokens differ, so that some match better than others."""
+
+    @classmethod
+    def of(cls, tokens: AudioTokens, selection: Selection) -> Timeline:
+        """Count and average over the tokens of every second."""
+        import numpy as np
+
+        kept = selection.kept.numpy()
+        scores = filled(selection.scores.numpy())
+        second = tokens.times.mean(dim=1).floor().long().numpy()
+        counts = np.bincount(second)
+        return cls(
+            tokens=counts,
+            kept=np.bincount(second[kept], minlength=len(counts)),
+            scores=np.bincount(second, weights=scores) / np.maximum(counts, 1),
+            ranked=bool(np.ptp(scores[kept]) > 0),
+        )
+
+    def best(self, count: int = 5, apart: int = 3) -> list[int]:
+        """The seconds that keep most tokens (of equals, those that score higher), best first.
+
+        They are at least `apart` from each other. Empty where the method gave the retained tokens
+        no order.
+        """
+        import numpy as np
+
+        best: list[int] = []
+        if not self.ranked:
+            return best
+        for second in np.lexsort((-self.scores, -self.kept)).tolist():
+            if len(best) < count and all(abs(second - other) >= apart for other in best):
+                best.append(second)
+        return best
+
+
+def filled(scores: np.ndarray) -> np.ndarray:
+    """Scores `[N]` with the lowest finite one in place of `-inf`."""
+    import numpy as np
+
+    finite = np.isfinite(scores)
+    return np.where(finite, scores, scores[finite].min() if finite.any() else 0.0)
+
+
+def clock(seconds: float) -> str:
+    """`mm:ss`, or `h:mm:ss` from an hour on."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute:02}:{second:02}"
+
+
+def draw(timeline: Timeline, seconds: float, width: int) -> Text:
+    """The timeline as two lines of `width` columns: how much is retained, and the best matches."""
+    from rich.text import Text
+
+    start, end = clock(0) + " ", " " + clock(seconds)
+    columns = max(width - len(start) - len(end), 10)
+    text = Text(no_wrap=True)
+    text.append(start, "dim")
+    for share in shares(timeline, columns):
+        if share:
+            text.append(LEVELS[min(int(share * len(LEVELS)), len(LEVELS) - 1)], "cyan")
+        else:
+            text.append(NOTHING, "dim")
+    text.append(end, "dim")
+    marks = markers(timeline.best(), len(timeline.tokens), columns)
+    if marks.strip():
+        text.append("\n" + " " * len(start) + marks, "yellow")
+    return text
+
+
+def shares(timeline: Timeline, columns: int) -> np.ndarray:
+    """Share of the tokens retained in the seconds under each of `columns` columns."""
+    import numpy as np
+
+    edges = np.arange(columns + 1) * len(timeline.tokens) / columns
+    first = np.floor(edges[:-1]).astype(int)
+    last = np.ceil(edges[1:]).astype(int)
+    tokens, kept = (np.append(0, np.cumsum(n)) for n in (timeline.tokens, timeline.kept))
+    return (kept[last] - kept[first]) / (tokens[last] - tokens[first])
+
+
+def markers(best: list[int], seconds: int, columns: int) -> str:
+    """One line with a mark and the time under each of the best seconds that finds room."""
+    line = [" "] * columns
+    for second in best:
+        at = int((second + 0.5) * columns / seconds)
+        label = f"▲ {clock(second)}"
+        if at + len(label) > columns:
+            label = f"{clock(second)} ▲"
+            at -= len(label) - 1
+        room = range(max(at - 2, 0), min(at + len(label) + 2, columns))
+        if at >= 0 and all(line[column] == " " for column in room):
+            line[at : at + len(label)] = label
+    return "".join(line).rstrip()

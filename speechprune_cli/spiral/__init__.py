@@ -1,0 +1,1 @@
+"""Building spoken benchmarks like SPIRAL: facts and questions, speech, whole recordings."""

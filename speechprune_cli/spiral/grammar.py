@@ -1,0 +1,204 @@
+"""Facts, how people say them and how people ask for them, drawn from `facts.yaml`, `words.yaml`.
+
+Everything is reproducible from the `random.Random` handed in. Wordings marked `held_out` are kept
+apart so that a test can be sure of never having been trained on.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from random import Random
+
+import yaml
+from num2words import num2words
+
+WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+MONTHS = (
+    "January February March April May June July August September October November December".split()
+)
+CURRENCIES = ("dollars", "dollars", "dollars", "euros", "pounds")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something said once in a recording that a question can ask for."""
+
+    kind: str
+    subject: str
+    value: str
+    statement: str
+    distractor: str
+    """Another value of the same sort, spoken beside the true one by some statements."""
+
+
+def draw_fact(rng: Random, *, held_out: bool = False, kind: str | None = None) -> Fact:
+    """A random fact, worded from the held-out statements if `held_out`."""
+    kind = kind or rng.choice(sorted(_facts()))
+    rule = _facts()[kind]
+    subject, value = draw_word(rng, rule["s"]), draw_word(rng, rule["v"])
+    distractor = value
+    while distractor == value:
+        distractor = draw_word(rng, rule["v"])
+    wording = rng.choice(rule["say_held_out" if held_out else "say"])
+    statement = _sentence(wording.format(s=subject, v=value, d=distractor))
+    return Fact(kind, subject, value, statement, distractor)
+
+
+def questions(fact: Fact, *, held_out: bool = False) -> list[str]:
+    """All wordings of the question that `fact` answers, its subject named."""
+    wordings = _facts()[fact.kind]["ask_held_out" if held_out else "ask"]
+    return [_sentence(wording.format(s=fact.subject)) for wording in wordings]
+
+
+def bare_questions(fact: Fact) -> list[str]:
+    """Questions with no subject, for a recording with no other fact of this kind."""
+    return list(_facts()[fact.kind]["bare"])
+
+
+def wrong_options(fact: Fact, rng: Random, count: int = 3) -> list[str]:
+    """Distinct wrong answers of the right sort; a spoken distractor comes first."""
+    options = [fact.distractor]
+    while len(options) < count:
+        option = draw_word(rng, _facts()[fact.kind]["v"])
+        if option != fact.value and option not in options:
+            options.append(option)
+    return options
+
+
+def fillers(*, held_out: bool = False) -> list[str]:
+    """Sentences that state no fact."""
+    return list(_words()["filler_held_out" if held_out else "filler"])
+
+
+def draw_word(rng: Random, name: str) -> str:
+    """A random filler of the slot `name`, numbers spelled out as they are spoken."""
+    compose = COMPOSED.get(name)
+    return compose(rng) if compose else rng.choice(_words()[name])
+
+
+@cache
+def _facts() -> dict[str, dict]:
+    return yaml.safe_load((files(__package__) / "facts.yaml").read_text())
+
+
+@cache
+def _words() -> dict[str, list[str]]:
+    return yaml.safe_load((files(__package__) / "words.yaml").read_text())
+
+
+def _sentence(text: str) -> str:
+    text = re.sub(r"\b([Aa]) (?=[aeiouAEIOU])", r"\1n ", text)
+    return text[0].upper() + text[1:]
+
+
+def _spell(number: int, **how) -> str:
+    return num2words(number, **how).replace("-", " ").replace(",", "")
+
+
+def _ordinal_date(rng: Random) -> str:
+    month = rng.randrange(12)
+    day = _spell(rng.randint(1, (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)[month]), to="ordinal")
+    return rng.choice((f"the {day} of {MONTHS[month]}", f"{MONTHS[month]} {day}"))
+
+
+def _date(rng: Random) -> str:
+    forms = (
+        _ordinal_date,
+        _ordinal_date,
+        lambda r: f"{r.choice(WEEKDAYS)} the {_spell(r.randint(1, 31), to='ordinal')}",
+        lambda r: f"{r.choice(WEEKDAYS)} {_ordinal_date(r)}",
+        lambda r: f"{r.choice(('next', 'this', 'the coming'))} {r.choice(WEEKDAYS)}",
+        lambda r: f"the end of {r.choice(MONTHS)}",
+        lambda r: f"the first week of {r.choice(MONTHS)}",
+        lambda r: r.choice(WEEKDAYS),
+    )
+    return rng.choice(forms)(rng)
+
+
+def _time(rng: Random) -> str:
+    hour = _spell(rng.randint(1, 12))
+    minute = _spell(rng.choice((5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55)))
+    return rng.choice(
+        (
+            f"{hour} o'clock",
+            f"half past {hour}",
+            f"quarter past {hour}",
+            f"quarter to {hour}",
+            f"{hour} {minute}",
+            f"{hour} {minute}",
+            f"{minute} past {hour}",
+            f"{hour} in the {rng.choice(('morning', 'afternoon', 'evening'))}",
+            rng.choice(("noon", "midnight")),
+        )
+    )
+
+
+def _money(rng: Random) -> str:
+    amount = rng.choice(
+        (
+            rng.randint(2, 99),
+            rng.randint(2, 99),
+            100 * rng.randint(1, 9),
+            100 * rng.randint(1, 9) + rng.randint(1, 99),
+            1000 * rng.randint(1, 90),
+            1000 * rng.randint(1, 9) + 100 * rng.randint(1, 9),
+            1_000_000 * rng.randint(1, 9),
+        )
+    )
+    return f"{_spell(amount)} {rng.choice(CURRENCIES)}"
+
+
+def _count(rng: Random) -> str:
+    return _spell(rng.choice((rng.randint(2, 20), rng.randint(21, 99), 100 * rng.randint(1, 9))))
+
+
+def _room(rng: Random) -> str:
+    return rng.choice(
+        (
+            f"room {_spell(rng.randint(1, 60))}",
+            f"room {_spell(100 * rng.randint(1, 9) + rng.randint(1, 30))}",
+            f"the {draw_word(rng, 'colour')} room",
+            f"hall {rng.choice('ABCDEFGH')}",
+            f"the {rng.choice(('north', 'south', 'east', 'west', 'old', 'new'))} wing",
+            f"the {_spell(rng.randint(1, 9), to='ordinal')} floor",
+        )
+    )
+
+
+def _extension(rng: Random) -> str:
+    digits = " ".join(_spell(rng.randint(0, 9)) for _ in range(rng.choice((3, 4, 4, 5))))
+    return rng.choice((digits, f"extension {digits}"))
+
+
+def _duration(rng: Random) -> str:
+    unit = rng.choice(("minutes", "hours", "days", "weeks", "months", "years"))
+    number = rng.choice((rng.randint(2, 12), rng.randint(2, 90)))
+    return rng.choice((f"{_spell(number)} {unit}",) * 5 + ("half an hour", "a whole day"))
+
+
+def _year(rng: Random) -> str:
+    return _spell(rng.randint(1700, 2030), to="year")
+
+
+def _person(rng: Random) -> str:
+    first, last = draw_word(rng, "first_name"), draw_word(rng, "last_name")
+    title = rng.choice(("Doctor", "Professor"))
+    return rng.choice((first, first, f"{first} {last}", f"{first} {last}", f"{title} {last}"))
+
+
+COMPOSED = {
+    "weekday": lambda rng: rng.choice(WEEKDAYS),
+    "date": _date,
+    "time": _time,
+    "money": _money,
+    "count": _count,
+    "room": _room,
+    "extension": _extension,
+    "duration": _duration,
+    "percent": lambda rng: f"{_spell(rng.randint(1, 99))} percent",
+    "year": _year,
+    "person": _person,
+}

@@ -1,0 +1,145 @@
+"""`python -m speechprune_cli.training`: make nano from speech, step by step or with `all`.
+
+Everything lives in one folder and can be interrupted and repeated: what is finished is not done
+again. See `--help` of each command, and the model card for where the inputs come from.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Annotated, Literal
+
+import torch
+import typer
+
+from speechprune_cli.spiral.grammar import draw_fact, fillers, questions
+from speechprune_cli.training import evaluate as held_out
+from speechprune_cli.training.export import export
+from speechprune_cli.training.features import (
+    Piece,
+    encode,
+    load_pieces,
+    save_pieces,
+    spoken_pool,
+    transcribed,
+    vary,
+)
+from speechprune_cli.training.learner import Learner
+from speechprune_cli.training.speak import speak as speak_pool
+from speechprune_cli.training.text import load_tokenizer, normalise, train_tokenizer
+from speechprune_cli.training.train import Trainer, train
+from speechprune_cli.training.whisper import load_tower
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+Work = Annotated[Path, typer.Option("--work", help="Folder for everything that is made.")]
+Whisper = Annotated[Path, typer.Option("--whisper", help="whisper.cpp's ggml-base.en.bin.")]
+
+
+@app.command()
+def speak(
+    split: Annotated[str, typer.Argument(help="A name; `test...` means held-out voices and wordings.")],
+    engine: Annotated[Literal["kokoro", "piper"], typer.Option()],
+    model: Annotated[Path, typer.Option(help="The synthesizer's ONNX file.")],
+    work: Work,
+    voices: Annotated[Path | None, typer.Option(help="Kokoro's folder of voices.")] = None,
+    count: int = 3000,
+    part: int = 0,
+    parts: int = 1,
+) -> None:
+    """Synthesize sentences of a split into WORK/pool/SPLIT."""
+    from speechprune_cli.spiral.speech import Kokoro, Piper
+
+    if engine == "kokoro" and voices is None:
+        raise typer.BadParameter("kokoro needs --voices")
+    synthesizer = Kokoro(model, voices) if voices else Piper(model)
+    speak_pool(synthesizer, split, count, work / "pool" / split, part, parts)
+
+
+@app.command("encode")
+def encode_speech(
+    source: Annotated[Path, typer.Argument(help="A split's folder, or a CSV of transcribed files.")],
+    work: Work,
+    whisper: Whisper,
+    voice: Annotated[bool, typer.Option("--voice", help="Also vary pitch and tempo.")] = False,
+    seed: int = 0,
+) -> None:
+    """Encode speech with variations of loudness, noise and room into WORK/pieces."""
+    name = source.parent.name if source.suffix == ".csv" else source.name
+    kind = "open" if source.suffix == ".csv" else "stated"
+    target = work / "pieces" / f"{kind}-{name}-{seed}.safetensors"
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    rng = Random(f"{name}/{seed}")
+    sounds = list(transcribed(source) if source.suffix == ".csv" else spoken_pool(source))
+    rng.shuffle(sounds)
+    varied = (replace(s, samples=vary(s.samples, rng, voice=voice)) for s in sounds)
+    save_pieces(target, encode(varied, load_tower(whisper), rng))
+
+
+@app.command("train")
+def train_nano(
+    work: Work,
+    minutes: Annotated[float, typer.Option(help="Stop after so long; call again to go on.")] = 1e9,
+    device: str = "cpu",
+    seed: int = 0,
+) -> None:
+    """Train on WORK/pieces; checkpoints and losses go to WORK."""
+    torch.manual_seed(seed)
+    stated, open_speech = _pieces(work, "stated"), _pieces(work, "open")
+    learner = Learner(_tokenizer(work, open_speech)).to(device)
+    done = train(Trainer(learner, stated, open_speech), work, until=time.monotonic() + 60 * minutes)
+    typer.echo("complete" if done else "stopped; call again to go on")
+
+
+@app.command("export")
+def export_nano(work: Work, whisper: Whisper, folder: Path) -> None:
+    """Write the checkpoint as a model folder for plain transformers."""
+    tokenizer = load_tokenizer(work / "tokenizer.json")
+    learner = Learner(tokenizer)
+    state = torch.load(work / "checkpoint.pt", weights_only=True, map_location="cpu")
+    learner.load_state_dict(state["learner"])
+    export(learner, load_tower(whisper), tokenizer, folder)
+
+
+@app.command("evaluate")
+def evaluate_nano(
+    work: Work,
+    model: str = "nano",
+    count: int = 200,
+    only: Annotated[str, typer.Option(help="Names of conditions, with commas; empty means all.")] = "",
+) -> None:
+    """Measure MODEL on the held-out recordings; lines go to WORK/held-out.jsonl, tables to stdout."""
+    from speechprune_cli.pipeline import load
+
+    names = {name.strip() for name in only.split(",") if name.strip()}
+    conditions = [c for c in held_out.CONDITIONS if not names or c.name in names]
+    lines = work / "held-out.jsonl"
+    recordings = held_out.held_out_recordings(work / "pool" / "test", count)
+    held_out.evaluate(load(model, cache=False), recordings, lines, conditions)
+    typer.echo(held_out.table(held_out.read_lines(lines)))
+
+
+def _pieces(work: Path, kind: str) -> list[Piece]:
+    files = sorted((work / "pieces").glob(f"{kind}-*.safetensors"))
+    if not files:
+        raise typer.BadParameter(f"{work / 'pieces'} holds no {kind}-*.safetensors: encode first")
+    return [piece for file in files for piece in load_pieces(file) if len(piece.text.split()) > 1]
+
+
+def _tokenizer(work: Path, open_speech: list[Piece]):
+    path = work / "tokenizer.json"
+    if not path.exists():
+        rng = Random(0)
+        facts = [draw_fact(rng) for _ in range(15000)]
+        texts = [normalise(f.statement) for f in facts] + [rng.choice(questions(f)) for f in facts]
+        texts += [piece.text for piece in open_speech] * 8 + fillers()
+        train_tokenizer(texts).save(str(path))
+    return load_tokenizer(path)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,149 @@
+"""Nano's trainable part, projector and decoder, and its losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+
+from speechprune_cli.training.tasks import QuestionAnswer
+from speechprune_cli.training.text import VOCABULARY
+
+END, IM_END, AUDIO_BOS, AUDIO_EOS = 0, 2, 3, 5
+"""Ids of the special tokens, in the order of `text.SPECIALS`."""
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss to descend, and how many answers were right to the last token (teacher-forced)."""
+
+    value: Tensor
+    right: int
+    asked: int
+
+
+class Learner(nn.Module):
+    """A linear projector `[encoder width] -> [D]` and a Llama with tied embeddings."""
+
+    def __init__(self, tokenizer: Tokenizer, encoder_width: int = 512) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        config = LlamaConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=256,
+            intermediate_size=1024,
+            num_hidden_layers=6,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=131072,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=END,
+            pad_token_id=END,
+            initializer_range=0.04,
+        )
+        self.lm = LlamaForCausalLM(config)
+        self.projector = nn.Linear(encoder_width, config.hidden_size)
+        self.projector.weight.data.mul_(0.2)
+        self.cosine_scale = nn.Parameter(torch.tensor(16.0))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.projector.weight.device
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids of a text, no special tokens."""
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def embed(self, ids: Sequence[int]) -> Tensor:
+        """`[len(ids), D]`."""
+        return self.lm.model.embed_tokens(torch.tensor(ids, device=self.device))
+
+    def prefix(self, inside: Tensor) -> Tensor:
+        """`[N, D]` audio or text embeddings between the audio markers: `[1, N + 2, D]`."""
+        return torch.cat([self.embed([AUDIO_BOS]), inside, self.embed([AUDIO_EOS])])[None]
+
+    def answer_loss(self, prefix: Tensor, asked: Sequence[QuestionAnswer]) -> Loss:
+        """Cross-entropy of the answers; all questions share one pass over the prefix `[1, P, D]`.
+
+        The questions stand in one row, each seeing the prefix and itself only.
+        """
+        device = prefix.device
+        cache = self.lm.model(inputs_embeds=prefix, use_cache=True).past_key_values
+        ids, targets, positions, owner = [], [], [], []
+        for number, qa in enumerate(asked):
+            question = [*self.ids(qa.question), IM_END]
+            answer = [*self.ids(qa.answer), END]
+            ids += question + answer[:-1]
+            targets += [IGNORED] * (len(question) - 1) + answer
+            positions += range(prefix.shape[1], prefix.shape[1] + len(question) + len(answer) - 1)
+            owner += [number] * (len(question) + len(answer) - 1)
+        owners = torch.tensor(owner, device=device)
+        own = (owners[:, None] == owners[None]).tril()
+        seen = torch.cat([own.new_ones(len(owner), prefix.shape[1]), own], dim=1)
+        hidden = self.lm.model(
+            inputs_embeds=self.embed(ids)[None],
+            past_key_values=cache,
+            attention_mask=seen[None, None],
+            position_ids=torch.tensor([positions], device=device),
+        ).last_hidden_state[0]
+        return self._cross_entropy(hidden, torch.tensor(targets, device=device), owners, len(asked))
+
+    def batch_loss(self, heard: Sequence[Tensor], asked: Sequence[QuestionAnswer]) -> Loss:
+        """Cross-entropy of one answer to each short recording `[N, D]`, as a right-padded batch."""
+        rows, targets = [], []
+        for embeds, qa in zip(heard, asked, strict=True):
+            question, answer = [*self.ids(qa.question), IM_END], [*self.ids(qa.answer), END]
+            rows.append(torch.cat([self.prefix(embeds)[0], self.embed(question + answer[:-1])]))
+            before = len(embeds) + 2 + len(question) - 1
+            targets.append(torch.tensor([IGNORED] * before + answer))
+        hidden = self.lm.model(
+            inputs_embeds=nn.utils.rnn.pad_sequence(rows, batch_first=True), use_cache=False
+        ).last_hidden_state
+        target = nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=IGNORED)
+        target = target.to(hidden.device)
+        owners = torch.arange(len(rows), device=hidden.device)[:, None].expand_as(target)
+        return self._cross_entropy(
+            hidden.flatten(0, 1), target.flatten(), owners.flatten(), len(rows)
+        )
+
+    def _cross_entropy(self, hidden: Tensor, targets: Tensor, owners: Tensor, asked: int) -> Loss:
+        wanted = targets != IGNORED
+        logits = self.lm.lm_head(hidden[wanted]).float()
+        losses = F.cross_entropy(logits, targets[wanted], reduction="none")
+        wrong = logits.argmax(-1) != targets[wanted]
+        failed = torch.zeros(asked, device=hidden.device).index_add_(0, owners[wanted], wrong.float())
+        return Loss(losses.mean(), int((failed == 0).sum()), asked)
+
+    def alignment_loss(self, audio: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy of the word said at each audio token, through the cosine to all words.
+
+        `audio` `[N, D]` after the projector, `labels` `[N]` from `align.label`. It brings audio
+        tokens close to the embeddings of the words they carry.
+        """
+        with torch.autocast(audio.device.type, enabled=False):
+            words = F.normalize(self.lm.model.embed_tokens.weight, dim=-1)
+            logits = self.cosine_scale * F.normalize(audio.float(), dim=-1) @ words.T
+            return F.cross_entropy(logits, labels.to(audio.device))
+
+
+def run_question(learner: Learner, features: Tensor, question: str, limit: int = 40) -> str:
+    """Greedy answer of an unfinished model, to watch it learn."""
+    prefix = learner.prefix(learner.projector(features.float()))
+    embeds = torch.cat([prefix, learner.embed([*learner.ids(question), IM_END])[None]], dim=1)
+    cache, out = DynamicCache(config=learner.lm.config), []
+    while len(out) < limit:
+        hidden = learner.lm.model(inputs_embeds=embeds, past_key_values=cache).last_hidden_state
+        token = int(learner.lm.lm_head(hidden[0, -1]).argmax())
+        if token == END:
+            break
+        out.append(token)
+        embeds = learner.embed([token])[None]
+    return learner.tokenizer.decode(out)

@@ -1,0 +1,222 @@
+"""The training loop: stages of growing recordings, checkpoints, resumable at any point."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import torch
+from torch import Tensor
+
+from speechprune_cli.training.features import Piece
+from speechprune_cli.training.learner import Learner, Loss
+from speechprune_cli.spiral.grammar import draw_fact
+from speechprune_cli.training.tasks import (
+    ask_about,
+    ask_words,
+    draw_recording,
+    transcription,
+    written_recording,
+)
+from speechprune_cli.training.text import normalise
+
+WARMUP = 100
+CLIP = 1.0
+TRANSCRIPTION_TOKENS = 2000
+ALIGNMENT_TOKENS = 4000
+CHECKPOINT_EVERY = 100
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps of one mixture of tasks; the learning rate falls along a cosine in each stage."""
+
+    name: str
+    steps: int
+    learning_rate: float
+    tasks: tuple[str, ...]
+    """Methods of `Trainer`, one batch of each a step."""
+    pieces: tuple[int, int] = (1, 1)
+    """Fewest and most sentences of a spoken recording."""
+
+
+STAGES = (
+    Stage("words", 400, 2e-3, ("align", "copy")),
+    Stage("sentences", 800, 1.5e-3, ("align", "copy", "transcribe")),
+    Stage("short", 1500, 1.2e-3, ("transcribe", "read", "listen"), (1, 4)),
+    Stage("medium", 1500, 1e-3, ("transcribe", "read", "listen"), (3, 12)),
+    Stage("long", 1000, 8e-4, ("transcribe", "listen"), (8, 28)),
+)
+
+
+class Trainer:
+    """Holds the pieces of speech and takes steps."""
+
+    def __init__(
+        self, learner: Learner, stated: Sequence[Piece], open_speech: Sequence[Piece]
+    ) -> None:
+        self.learner, self.stated, self.open_speech = learner, stated, open_speech
+        self.sentences = [piece.text for piece in open_speech]
+        self.rng = Random(0)
+        self.seen: dict[str, list[float]] = defaultdict(lambda: [0.0] * 5)
+
+    def step(self, stage: Stage) -> None:
+        """Accumulate the gradients of one step."""
+        for name in stage.tasks:
+            with torch.autocast(self.learner.device.type, torch.bfloat16):
+                loss = getattr(self, name)(stage)
+            loss.backward()
+
+    def align(self, stage: Stage) -> Tensor:
+        """Words at audio tokens, no decoder involved."""
+        alignment = self._aligned(self._alike(ALIGNMENT_TOKENS))[1]
+        self._note("align", alignment=alignment)
+        return alignment
+
+    def copy(self, stage: Stage) -> Tensor:
+        """Write down, or complete, a sentence that is given as words instead of as sound."""
+        rng = self.rng
+        texts = [normalise(draw_fact(rng).statement) for _ in range(16)]
+        texts += [text for text in rng.choices(self.sentences, k=40) if len(text.split()) <= 14][:16]
+        asked = [
+            (rng.random() < 0.4 and ask_words(text, rng)) or transcription(text, rng)
+            for text in texts
+        ]
+        loss = self.learner.batch_loss([self._as_speech(text) for text in texts], asked)
+        self._note("copy", loss)
+        return loss.value
+
+    def transcribe(self, stage: Stage) -> Tensor:
+        """Write down single spoken sentences."""
+        batch = self._alike(TRANSCRIPTION_TOKENS)
+        heard, alignment = self._aligned(batch)
+        loss = self.learner.batch_loss(heard, [transcription(p.text, self.rng) for p in batch])
+        self._note("transcribe", loss, alignment)
+        return loss.value + 0.5 * alignment
+
+    def read(self, stage: Stage) -> Tensor:
+        """Answer questions about a recording given as words: a tenth of the cost of hearing it."""
+        texts, asked = written_recording(self.rng.randint(2, 12), self.sentences, self.rng)
+        loss = self.learner.answer_loss(self.learner.prefix(self._as_speech(" ".join(texts))), asked)
+        self._note("read", loss)
+        return loss.value
+
+    def listen(self, stage: Stage) -> Tensor:
+        """Answer questions about a spoken recording."""
+        count = self.rng.randint(*stage.pieces)
+        pieces = draw_recording(self.stated, self.open_speech, count, self.rng)
+        heard, alignment = self._aligned(pieces)
+        asked = ask_about(pieces, max(4, min(24, 2 * count)), self.rng)
+        loss = self.learner.answer_loss(self.learner.prefix(torch.cat(heard)), asked)
+        self._note("listen", loss, alignment)
+        return loss.value + 0.3 * alignment
+
+    def _alike(self, tokens: int) -> list[Piece]:
+        """Sentences of about one length, `tokens` audio tokens in all."""
+        pool = self.rng.choice((self.stated, self.open_speech))
+        first = self.rng.choice(pool)
+        length = len(first.features)
+        alike = [p for p in self.rng.choices(pool, k=600) if abs(len(p.features) - length) < 12]
+        return [first, *alike][: max(1, tokens // (length + 25))]
+
+    def _aligned(self, pieces: Sequence[Piece]) -> tuple[list[Tensor], Tensor]:
+        """Audio tokens of each piece `[N_i, D]`, and their alignment loss."""
+        features = torch.cat([piece.features.float() for piece in pieces]).to(self.learner.device)
+        audio = self.learner.projector(features)
+        labels = torch.cat([piece.labels for piece in pieces]).long()
+        heard = audio.split([len(piece.features) for piece in pieces])
+        return list(heard), self.learner.alignment_loss(audio, labels)
+
+    def _as_speech(self, text: str) -> Tensor:
+        """Embeddings of a text, often as uneven and noisy as speech."""
+        embeds = self.learner.embed(self.learner.ids(text))
+        if self.rng.random() < 0.4:
+            return embeds
+        repeats = torch.tensor([self.rng.choice((1, 2, 3, 4, 6)) for _ in embeds])
+        embeds = embeds.repeat_interleave(repeats.to(embeds.device), dim=0)
+        return embeds + 0.02 * torch.randn_like(embeds)
+
+    def _note(
+        self, task: str, loss: Loss | None = None, alignment: Tensor | None = None
+    ) -> None:
+        row = self.seen[task]
+        answered = (loss.value.item(), loss.right, loss.asked) if loss else (0.0, 0, 0)
+        aligned = alignment.item() if alignment is not None else 0.0
+        for column, value in enumerate((1, *answered, aligned)):
+            row[column] += value
+
+    def report(self) -> dict[str, dict[str, float]]:
+        """Means since the last report: loss, share of right answers, alignment loss."""
+        means = {
+            task: {"loss": loss / n, "exact": right / max(1, asked), "align": ctc / n}
+            for task, (n, loss, right, asked, ctc) in self.seen.items()
+        }
+        self.seen.clear()
+        return means
+
+
+def train(
+    trainer: Trainer, folder: Path, stages: Sequence[Stage] = STAGES, until: float = math.inf
+) -> bool:
+    """Run what is left of the stages; stop early at `until` (time.monotonic). True when complete.
+
+    `folder/checkpoint.pt` holds everything needed to go on, `folder/log.jsonl` the losses.
+    """
+    learner, start, begun = trainer.learner, 0, 0
+    checkpoint = folder / "checkpoint.pt"
+    optimizer = torch.optim.AdamW(learner.parameters(), lr=1, betas=(0.9, 0.98), weight_decay=0.02)
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        learner.load_state_dict(state["learner"])
+        optimizer.load_state_dict(state["optimizer"])
+        begun, start = state["stage"], state["step"]
+    for number, stage in enumerate(stages[begun:], begun):
+        for step in range(start, stage.steps):
+            trainer.rng.seed(f"{stage.name}/{step}")
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(stage, step)
+            optimizer.zero_grad()
+            trainer.step(stage)
+            torch.nn.utils.clip_grad_norm_(learner.parameters(), CLIP)
+            optimizer.step()
+            late = time.monotonic() > until
+            if late or (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == stage.steps:
+                _log(folder, stage, step + 1, trainer)
+                save_checkpoint(checkpoint, learner, optimizer, number, step + 1)
+            if late:
+                return False
+        start = 0
+    return True
+
+
+def learning_rate(stage: Stage, step: int) -> float:
+    """Linear warm-up, then a cosine down to a tenth."""
+    cosine = 0.5 * (1 + math.cos(math.pi * step / stage.steps))
+    return stage.learning_rate * min(1, (step + 1) / WARMUP) * (0.1 + 0.9 * cosine)
+
+
+def save_checkpoint(
+    path: Path, learner: Learner, optimizer: torch.optim.Optimizer, stage: int, step: int
+) -> None:
+    """Replace the checkpoint in one step, so that a kill leaves the old or the new one."""
+    state = {
+        "learner": learner.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "stage": stage,
+        "step": step,
+    }
+    partial = path.with_suffix(".part")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def _log(folder: Path, stage: Stage, step: int, trainer: Trainer) -> None:
+    row = {"stage": stage.name, "step": step, "time": time.time(), **trainer.report()}
+    with (folder / "log.jsonl").open("a") as log:
+        log.write(json.dumps(row) + "\n")

@@ -1,0 +1,267 @@
+"""The cache gives back what was put in, stays within its limit and never costs an answer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from speechprune_cli.cache import TokenCache
+from speechprune_cli.flow import AudioTokens
+
+KEYS = [f"{number:064x}" for number in range(8)]
+FIELDS = {
+    "audio_sha256": "ab" * 32,
+    "model": "package:nano",
+    "revision": "1",
+    "dtype": "float32",
+    "window": 30,
+    "code_version": "1",
+}
+
+
+def tokens(seed: int = 0, count: int = 50, dtype: torch.dtype = torch.float32) -> AudioTokens:
+    """AudioTokens of 8 wide embeddings, as different as their seeds."""
+    embeds = torch.randn(count, 8, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    starts = torch.arange(count) / 25
+    times = torch.stack([starts, starts + 0.04], dim=1)
+    return AudioTokens(embeds, times, per_second=25.0, seconds=count / 25, encode_seconds=0.125)
+
+
+def age(cache: TokenCache, key: str, seconds: float) -> None:
+    """As if last used that long ago."""
+    then = time.time() - seconds
+    os.utime(cache.folder / f"{key}.safetensors", (then, then))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_what_went_in_comes_out(tmp_path: Path, dtype: torch.dtype) -> None:
+    cache = TokenCache(tmp_path / "new" / "folder")
+    given = tokens(dtype=dtype)
+    cache.put(KEYS[0], given)
+    found = cache.get(KEYS[0])
+    assert found is not None
+    assert found.embeds.dtype == dtype
+    assert torch.equal(found.embeds, given.embeds)
+    assert torch.equal(found.times, given.times)
+    assert (found.per_second, found.seconds, found.encode_seconds) == (25.0, 2.0, 0.125)
+    assert found.from_cache
+    assert not given.from_cache
+    assert os.listdir(cache.folder) == [f"{KEYS[0]}.safetensors"]
+
+
+def test_views_and_replacement(tmp_path: Path) -> None:
+    cache = TokenCache(tmp_path)
+    whole = tokens(count=100)
+    part = AudioTokens(whole.embeds[::2], whole.times[::2], 25.0, 2.0, 0.0)
+    cache.put(KEYS[0], whole)
+    cache.put(KEYS[0], part)
+    found = cache.get(KEYS[0])
+    assert found is not None
+    assert torch.equal(found.embeds, part.embeds)
+
+
+def test_nothing_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert TokenCache(tmp_path / "none").get(KEYS[0]) is None
+    assert caplog.records == []
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_key_depends_on_everything() -> None:
+    key = TokenCache.key(**FIELDS)
+    assert len(key) == 64
+    assert key == TokenCache.key(**dict(reversed(FIELDS.items())))
+    changes = {
+        "audio_sha256": "cd" * 32,
+        "model": "other",
+        "revision": None,
+        "dtype": "bfloat16",
+        "window": 15,
+        "code_version": "2",
+    }
+    others = {TokenCache.key(**{**FIELDS, name: value}) for name, value in changes.items()}
+    assert len(others | {key}) == 7
+
+
+def test_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPEECHPRUNE_CACHE_DIR", str(tmp_path / "chosen"))
+    assert TokenCache().folder == tmp_path / "chosen"
+    monkeypatch.delenv("SPEECHPRUNE_CACHE_DIR")
+    assert TokenCache().folder.parts[-1] == "tokens"
+    assert "speechprune" in TokenCache().folder.parts
+
+
+def damage(kind: str, sound: bytes) -> bytes:
+    return {
+        "empty": b"",
+        "cut": sound[: len(sound) // 2],
+        "zeros": bytes(len(sound)),
+        "words": b"words " * 500,
+        "longer": sound + b"x",
+        "no metadata": sound.replace(b"__metadata__", b"__metadatum_"),
+        "other names": sound.replace(b'"embeds"', b'"embedz"'),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind", ["empty", "cut", "zeros", "words", "longer", "no metadata", "other names"]
+)
+def test_damaged_files_are_removed(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = TokenCache(tmp_path)
+    cache.put(KEYS[0], tokens())
+    path = tmp_path / f"{KEYS[0]}.safetensors"
+    path.write_bytes(damage(kind, path.read_bytes()))
+    assert cache.get(KEYS[0]) is None
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("speechprune", logging.WARNING)
+    assert record.getMessage().startswith(f"cache: removed the damaged {path}")
+    assert "\n" not in record.getMessage()
+    assert os.listdir(tmp_path) == []
+    cache.put(KEYS[0], tokens())
+    assert cache.get(KEYS[0]) is not None
+
+
+def test_least_recently_used_goes_first(tmp_path: Path) -> None:
+    size = one_file(tmp_path / "size")
+    cache = TokenCache(tmp_path / "cache", max_bytes=3 * size)
+    for position, key in enumerate(KEYS[:3]):
+        cache.put(key, tokens(position))
+        age(cache, key, 100 - position)
+    assert cache.get(KEYS[0]) is not None  # now the most recently used
+    cache.put(KEYS[3], tokens(3))
+    assert [cache.get(key) is not None for key in KEYS[:4]] == [True, False, True, True]
+
+
+def one_file(folder: Path) -> int:
+    """Bytes of one cached recording."""
+    TokenCache(folder).put(KEYS[0], tokens())
+    return (folder / f"{KEYS[0]}.safetensors").stat().st_size
+
+
+def test_only_files_of_ours_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "thesis.safetensors").write_bytes(bytes(10_000))
+    (tmp_path / "notes.tmp").write_bytes(bytes(10_000))
+    leftover = tmp_path / f".{KEYS[5]}.{'0' * 32}.tmp"  # of a run that was killed
+    leftover.write_bytes(bytes(10_000))
+    os.utime(leftover, (0, 0))
+    TokenCache(tmp_path, max_bytes=5000).put(KEYS[0], tokens())
+    assert sorted(os.listdir(tmp_path)) == sorted(
+        ["thesis.safetensors", "notes.tmp", f"{KEYS[0]}.safetensors"]
+    )
+
+
+def test_larger_than_the_cache(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = TokenCache(tmp_path, max_bytes=3000)
+    cache.put(KEYS[0], tokens(count=50))
+    cache.put(KEYS[1], tokens(count=500))
+    assert cache.get(KEYS[0]) is not None
+    assert cache.get(KEYS[1]) is None
+    assert "above the limit" in caplog.text
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    cache = TokenCache(tmp_path / "file")
+    cache.put(KEYS[0], tokens())
+    assert "cache: cannot keep the encoded recording in" in caplog.text
+    assert cache.get(KEYS[0]) is None
+
+
+FULL_DISK = """
+import resource, sys
+sys.path.insert(0, {tests!r})
+from test_cache import KEYS, TokenCache, tokens
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+cache = TokenCache(__import__("pathlib").Path({folder!r}))
+cache.put(KEYS[0], tokens(count=10_000))
+assert cache.get(KEYS[0]) is None
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_a_full_disk_costs_one_line(tmp_path: Path) -> None:
+    code = FULL_DISK.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("cache: cannot keep the encoded recording")
+    assert done.stderr.count("\n") == 1
+    assert os.listdir(tmp_path) == []
+
+
+WORKER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import torch
+from test_cache import KEYS, TokenCache, tokens
+
+torch.set_num_threads(1)
+cache = TokenCache(Path({folder!r}), max_bytes={max_bytes})
+truth = [tokens(seed, count=2000).embeds for seed in range(len(KEYS))]
+hits = 0
+for step in range(120):
+    chosen = (step * {stride} + {start}) % len(KEYS)
+    found = cache.get(KEYS[chosen])
+    if found is None:
+        cache.put(KEYS[chosen], tokens(chosen, count=2000))
+    else:
+        hits += 1
+        assert torch.equal(found.embeds, truth[chosen])
+print(hits)
+"""
+
+
+def test_many_processes_at_once(tmp_path: Path) -> None:
+    """Four share a cache that holds five of the eight: all evict, none reads half a file."""
+    max_bytes = 5 * 2000 * (8 + 2) * 4 + 5000
+    workers = []
+    for number in range(4):
+        code = WORKER.format(
+            tests=str(Path(__file__).parent),
+            folder=str(tmp_path),
+            max_bytes=max_bytes,
+            stride=(1, 3, 5, 7)[number],
+            start=number,
+        )
+        command = [sys.executable, "-c", code]
+        workers.append(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
+    for worker in workers:
+        out, err = worker.communicate(timeout=120)
+        assert (worker.returncode, err) == (0, "")
+        assert int(out) > 0
+    assert all(name.endswith(".safetensors") for name in os.listdir(tmp_path))
+    TokenCache(tmp_path, max_bytes).put(KEYS[0], tokens(0, count=2000))
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= max_bytes
+
+
+def test_a_killed_run_leaves_no_half_entry(tmp_path: Path) -> None:
+    """Killed at any moment: what can be read is whole, what cannot is not there."""
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, {!r})\n"
+        "from test_cache import KEYS, TokenCache, tokens\n"
+        "cache, given = TokenCache(Path({!r})), tokens(count=200_000)\n"
+        "print('ready', flush=True)\n"
+        "while True: cache.put(KEYS[0], given)\n"
+    ).format(str(Path(__file__).parent), str(tmp_path))
+    worker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert worker.stdout is not None
+    worker.stdout.readline()
+    while not (tmp_path / f"{KEYS[0]}.safetensors").exists():
+        assert worker.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.05)
+    worker.kill()
+    worker.communicate()
+    found = TokenCache(tmp_path).get(KEYS[0])
+    assert found is not None
+    assert torch.equal(found.embeds, tokens(count=200_000).embeds)

@@ -1,0 +1,244 @@
+"""`speechprune ask` and `models`, through the real command line and a tiny real model."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+
+import pytest
+import soundfile
+from conftest import make_audio
+
+from speechprune_cli.flow import SAMPLE_RATE
+from speechprune_cli.main import main
+
+COMMAND = [sys.executable, "-m", "speechprune_cli"]
+QUESTION = "When is the report due?"
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    path = tmp_path_factory.mktemp("audio") / "meeting.wav"
+    soundfile.write(path, make_audio(40).samples, SAMPLE_RATE, subtype="FLOAT")
+    return str(path)
+
+
+@pytest.fixture
+def ask(tiny_model_folder, recording, capfd, monkeypatch):
+    """Run `speechprune ask RECORDING ...` in this process: stdout, once it has succeeded."""
+    monkeypatch.setenv("SPEECHPRUNE_MODEL", str(tiny_model_folder))
+
+    def run(*arguments):
+        code = main(["ask", recording, *map(str, arguments)])
+        captured = capfd.readouterr()
+        assert (code, captured.err) == (0, "")
+        return captured.out
+
+    return run
+
+
+def ask_json(ask, *arguments):
+    return [json.loads(line) for line in ask(*arguments, "--json").splitlines()]
+
+
+def test_in_a_pipe_only_the_answer_comes_out(ask):
+    answer = ask(QUESTION, "--max-new-tokens", 8)
+    (fields,) = ask_json(ask, QUESTION, "--max-new-tokens", 8)
+    assert answer.strip() == fields["answer"]
+    assert ask(QUESTION, "--max-new-tokens", 8, "--quiet") == answer
+
+
+def test_json_tells_everything(ask, recording):
+    import speechprune_cli.report.facts as facts
+
+    (fields,) = ask_json(ask, QUESTION, "--rate", 0.4, "--seed", 3)
+    documented = re.findall(r"^    (\w+)(?:, (\w+))? {2,}(?!\(`prune`\))", facts.__doc__, re.M)
+    assert set(fields) == {name for names in documented for name in names if name}
+    assert fields["question"] == QUESTION
+    assert fields["audio"]["source"] == recording
+    assert fields["audio"]["source_seconds"] == fields["audio"]["encoded_seconds"] == 40
+    pruning = fields["pruning"]
+    assert (pruning["tokens"], pruning["budget"], pruning["kept"]) == (1000, 750, 450)
+    assert (pruning["rate_of_budget"], pruning["rate_of_recording"]) == (0.4, 0.55)
+    assert sum(fields["timeline"]["kept"]) == fields["prompt"]["audio_tokens"] == 450
+    assert sum(fields["timeline"]["tokens"]) == 1000
+    assert len(fields["timeline"]["scores"]) == 40
+    assert set(fields["seconds"]) == {"encode", "encode_cached", "prune", "prefill", "decode"}
+    assert QUESTION in fields["prompt"]["text"] and fields["tflops_saved"] > 0
+
+
+def test_many_questions_are_many_lines_and_one_encoding(ask):
+    questions = [QUESTION, "Who said so?", "Why?"]
+    lines = ask_json(ask, *questions, "--max-new-tokens", 2, "--no-cache")
+    assert [line["question"] for line in lines] == questions
+    assert len({line["seconds"]["encode"] for line in lines}) == 1
+    assert [line["seconds"]["encode_cached"] for line in lines] == [False] * 3
+    assert len({json.dumps(line["timeline"]) for line in lines}) == 3
+
+
+def test_a_second_run_finds_the_encoding_in_the_cache(ask):
+    runs = [ask_json(ask, QUESTION, "--max-new-tokens", 4)[0] for _ in range(2)]
+    assert runs[1]["seconds"]["encode_cached"]
+    assert runs[0]["answer"] == runs[1]["answer"]
+
+
+def test_choices(ask):
+    choices = ("--choice", "on Friday", "--choice", "in the red house")
+    (fields,) = ask_json(ask, QUESTION, *choices)
+    assert set(fields["probabilities"]) == set(fields["choices"]) == {choices[1], choices[3]}
+    assert sum(fields["probabilities"].values()) == pytest.approx(1)
+    best = max(fields["probabilities"], key=fields["probabilities"].get)
+    assert ask(QUESTION, *choices) == f"{best}\n" and fields["answer"] == best
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stages"),
+    [
+        (["--keep", 100], (1000, 750, 100)),
+        (["--budget", "all", "--rate", 0.5], (1000, 1000, 500)),
+        (["--budget", 400, "--rate", 0.5], (1000, 400, 200)),
+        (["--method", "original"], (1000, 750, 750)),
+        (["--method", "full"], (1000, 750, 1000)),
+        (["--method", "phase1", "--set", "temperature=0.5", "--rate", 0.8], (1000, 750, 150)),
+    ],
+)
+def test_pruning_options_are_followed(ask, arguments, stages):
+    (fields,) = ask_json(ask, QUESTION, *arguments, "--max-new-tokens", 1)
+    pruning = fields["pruning"]
+    assert tuple(pruning[stage] for stage in ("tokens", "budget", "kept")) == stages
+    assert sum(fields["timeline"]["kept"]) == stages[-1]
+
+
+def test_flag_then_environment_then_preset(ask, monkeypatch):
+    def pruning(*arguments):
+        (fields,) = ask_json(ask, QUESTION, *arguments, "--max-new-tokens", 1)
+        return fields["pruning"]["method"], fields["pruning"]["kept"]
+
+    assert pruning() == ("speechprune", 600)
+    monkeypatch.setenv("SPEECHPRUNE_RATE", "0.8")
+    monkeypatch.setenv("SPEECHPRUNE_METHOD", "uniform")
+    assert pruning() == ("uniform", 150)
+    assert pruning("--rate", 0.6, "--method", "phase1") == ("phase1", 300)
+
+
+def test_seed_goes_to_methods_that_draw(ask):
+    def kept(*arguments):
+        (fields,) = ask_json(ask, QUESTION, "--method", "random", *arguments)
+        return fields["timeline"]["kept"], fields["pruning"]["settings"]
+
+    assert kept("--seed", 1) == kept("--set", "seed=1") != kept("--seed", 2)
+    assert kept() == kept("--seed", 0)
+
+
+def test_standard_input(tiny_model_folder, recording):
+    command = [*COMMAND, "ask", "-", QUESTION, "-m", str(tiny_model_folder), "--json"]
+    with open(recording, "rb") as file:
+        done = subprocess.run(command, stdin=file, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["audio"]["source"] == "-"
+
+
+class Terminal:
+    """A command running in a terminal of its own, 70 columns wide."""
+
+    def __init__(self, *arguments: str, **environment: str):
+        self.screen, inside = pty.openpty()
+        self.text = ""
+        env = {k: v for k, v in os.environ.items() if k not in {"FORCE_COLOR", "NO_COLOR", "CI"}}
+        env |= {"COLUMNS": "70", "LINES": "40", "TERM": "xterm-256color", **environment}
+        self.process = subprocess.Popen(
+            [*COMMAND, *arguments], stdin=inside, stdout=inside, stderr=inside, env=env,
+            start_new_session=True, preexec_fn=take_terminal,
+        )  # fmt: skip
+        os.close(inside)
+
+    def type(self, text):
+        """Press keys."""
+        os.write(self.screen, text.encode())
+
+    def read_until(self, wanted):
+        """Everything up to `wanted`, or up to the end of the command where it is None."""
+        while wanted is None or wanted not in self.text:
+            ready, _, _ = select.select([self.screen], [], [], 120)
+            assert ready, f"waited in vain for {wanted!r}, saw {self.text!r}"
+            try:
+                self.text += os.read(self.screen, 4096).decode(errors="replace")
+            except OSError:
+                break
+        seen, _, self.text = self.text.partition(wanted or "\0")
+        return seen
+
+
+def take_terminal():
+    """Make standard input the controlling terminal, so that Ctrl-C arrives as a signal."""
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def test_a_conversation_on_a_terminal(tiny_model_folder, recording):
+    arguments = ("ask", recording, "--model", str(tiny_model_folder), "--max-new-tokens", "4")
+    terminal = Terminal(*arguments)
+    assert "40.0 s" in terminal.read_until("> ")
+    for question in ("Who?", "When?"):
+        terminal.type(f"{question}\n")
+        shown = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", terminal.read_until("> "))
+        strips = [line.strip("\r") for line in shown.split("\n") if line.startswith("00:00 ")]
+        assert [len(strip) for strip in strips] == [70] and strips[0].endswith(" 00:40")
+        assert "▲" in shown and "1,000 → 750 → 600 tokens" in shown
+        assert all(step in shown for step in ("encode", "prune", "prefill", "decode", "TFLOPs"))
+    terminal.type("\x03")
+    terminal.read_until(None)
+    assert terminal.process.wait() == 130
+
+
+def test_no_colour_where_none_is_wanted(tiny_model_folder, recording):
+    choices = ("--choice", "yes", "--choice", "no")
+    model = ("--model", str(tiny_model_folder))
+    terminal = Terminal("ask", recording, QUESTION, *choices, *model, NO_COLOR="1")
+    shown = terminal.read_until(None)
+    assert terminal.process.wait() == 0
+    assert not re.search(r"\x1b\[[\d;]*3\dm", shown)
+    assert re.search(r"yes +\d+%", shown) and re.search(r"no +\d+%", shown)
+
+
+def test_models(capsys):
+    assert main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert main(["models", "--json"]) == 0
+    presets = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line.split("\t")[0] for line in lines] == [p["name"] for p in presets]
+    (large,) = (p for p in presets if p["name"] == "qwen2-audio")
+    assert large["weights_gb"]["nf4"] == 7.48 and large["local"] in (True, False)
+    assert "8.4 B parameters" in "".join(lines)
+
+
+def test_a_closed_pipe_is_no_traceback():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([*COMMAND, "models"], stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_help_is_light_and_names_the_commands():
+    program = (
+        "import sys; from speechprune_cli.main import main; code = main(['--help']);"
+        "print(sorted({'torch', 'transformers', 'numpy', 'av', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert all(command in done.stdout for command in ("ask", "prune", "models"))
+    assert done.stdout.splitlines()[-1] == "[]" and done.stderr == ""
+
+
+def test_version(capsys):
+    from speechprune_cli import __version__
+
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"speechprune {__version__}\n"

@@ -1,0 +1,62 @@
+"""Presets: what ships is valid, what is wrong is said in one line."""
+
+from __future__ import annotations
+
+import pytest
+
+from speechprune_cli.config import list_presets, load_preset, read_preset, resolve_model
+from speechprune_cli.errors import ModelError, UsageError
+
+
+def test_every_shipped_preset_is_valid_and_named_like_its_file():
+    assert {"nano", "qwen2-audio"} <= set(list_presets())
+    for name in list_presets():
+        assert load_preset(name).name == name
+
+
+def test_sources():
+    assert load_preset("nano").source == "package:nano"
+    assert load_preset("qwen2-audio").source == "Qwen/Qwen2-Audio-7B-Instruct"
+
+
+def test_unknown_preset_lists_the_known_ones():
+    with pytest.raises(UsageError, match=r"no preset 'nanoo'.*nano, qwen2-audio"):
+        load_preset("nanoo")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: x\nsource: a/b\ncolour: red\n", "unknown key 'colour': the known ones are name,"),
+        ("name: x\nsource: a/b\ndefaults: {rat: 1}\n", "unknown key 'defaults.rat'.* rate,"),
+        ("name: x\n", "source: field required"),
+        ("name: x\nsource: a/b\ndefaults: {rate: often}\n", "defaults.rate: .*valid number"),
+        ("name: x\nsource: a/b\ndefaults: {position: up}\n", "position: .*'repacked' or"),
+        ("- a list\n", "the file: "),
+        ("name: [x\n", "not valid YAML"),
+    ],
+)
+def test_a_wrong_preset_is_one_clear_line(tmp_path, text, message):
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message) as error:
+        read_preset(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_resolve_model(tmp_path):
+    assert resolve_model("nano").source == "package:nano"
+    assert resolve_model(str(tmp_path)).source == str(tmp_path.resolve())
+    assert resolve_model("some-org/some.model").source == "some-org/some.model"
+
+
+def test_resolve_model_errors(tmp_path):
+    with pytest.raises(UsageError, match=r"unknown model 'nanoo'.*nano, qwen2-audio"):
+        resolve_model("nanoo")
+    with pytest.raises(ModelError, match="no model folder"):
+        resolve_model(str(tmp_path / "missing"))
+    file = tmp_path / "model.safetensors"
+    file.touch()
+    with pytest.raises(ModelError, match=r"the folder that holds config.json"):
+        resolve_model(str(file))

@@ -1,0 +1,187 @@
+"""The Python API, end to end on a tiny model: encode once, prune and ask at will."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import make_audio
+
+import speechprune_cli
+from speechprune_cli import load
+from speechprune_cli.errors import ModelError, UsageError
+from speechprune_cli.pipeline import phase1_budget, tokens_to_keep
+from speechprune_cli.pruners import METHODS
+
+QUESTION = "When is the report due?"
+
+
+@pytest.fixture(scope="module")
+def session(tiny_model_folder):
+    return load(str(tiny_model_folder), device="cpu", cache=False)
+
+
+@pytest.fixture(scope="module")
+def tokens(session):
+    return session.encode(make_audio(40.0))
+
+
+def test_ask_is_the_four_steps_in_one(session, tokens):
+    result = session.ask(make_audio(40.0), QUESTION, rate=0.8, max_new_tokens=8)
+    selection = session.prune(tokens, QUESTION, rate=0.8)
+    answer = session.answer(tokens, selection, QUESTION, max_new_tokens=8)
+    assert torch.equal(result.tokens.embeds, tokens.embeds)
+    assert torch.equal(result.selection.kept, selection.kept)
+    assert len(selection.kept) == 150
+    assert result.prompt.audio_tokens == 150
+    assert result.answer.text == answer.text
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("position", ["repacked", "original"])
+def test_every_method_answers(session, tokens, method, position):
+    selection = session.prune(tokens, QUESTION, method=method, rate=0.6)
+    answer = session.answer(tokens, selection, QUESTION, position=position, max_new_tokens=4)
+    assert selection.method == method
+    assert answer.new_tokens <= 4
+    assert answer.probabilities is None
+
+
+def test_choices_are_answered_by_likelihood(session, tokens):
+    choices = ("on Friday", "in the red house")
+    result = session.ask(make_audio(3.0), QUESTION, choices=choices)
+    assert result.answer.text in choices
+    assert list(result.answer.probabilities) == list(choices)
+    assert sum(result.answer.probabilities.values()) == pytest.approx(1)
+
+
+def test_choices_reach_the_matching_only_when_asked_for(session, tokens):
+    def scores(**options):
+        options = {"method": "phase1", "keep": 100, **options}
+        return session.prune(tokens, QUESTION, **options).scores
+
+    alone = scores()
+    assert torch.equal(scores(choices=("red", "blue")), alone)
+    assert not torch.equal(scores(choices=("red", "blue"), query="question+choices"), alone)
+
+
+def test_the_preset_decides_whether_choices_are_listed(tiny_model_folder, tokens):
+    session = load(str(tiny_model_folder), device="cpu", cache=False)
+    selection = session.prune(tokens, QUESTION)
+    listed = session.build_prompt(tokens, selection, QUESTION, choices=("noon", "dusk"))
+    defaults = session.model.preset.defaults.model_copy(update={"list_choices": False})
+    session.model.preset = session.model.preset.model_copy(update={"defaults": defaults})
+    bare = session.build_prompt(tokens, selection, QUESTION, choices=("noon", "dusk"))
+    assert "A. noon" in listed.text
+    assert "A. noon" not in bare.text
+
+
+def test_answers_stream(session, tokens):
+    pieces = []
+    selection = session.prune(tokens, QUESTION, rate=0.8)
+    answer = session.answer(tokens, selection, QUESTION, max_new_tokens=8, on_text=pieces.append)
+    assert "".join(pieces).strip() == answer.text
+
+
+def test_a_budget_of_all_lets_phase_two_see_everything(session, tokens):
+    selection = session.prune(tokens, QUESTION, budget="all", rate=0.5)
+    assert (selection.phase1_budget, len(selection.kept)) == (1000, 500)
+
+
+def test_settings_reach_the_method(session, tokens):
+    with pytest.raises(UsageError, match="colour"):
+        session.prune(tokens, QUESTION, colour="red")
+    first, second = (
+        session.prune(tokens, QUESTION, method="random", keep=50, seed=seed) for seed in (1, 2)
+    )
+    assert not torch.equal(first.kept, second.kept)
+
+
+@pytest.mark.parametrize(
+    ("budget", "total", "expected"), [(None, 2250, 750), (None, 300, 300), ("all", 2250, 2250)]
+)
+def test_phase1_budget(budget, total, expected):
+    assert phase1_budget(budget, total, 750) == expected
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"), [(0.0, 750), (0.2, 600), (0.4, 450), (0.6, 300), (0.8, 150), (0.9999, 1)]
+)
+def test_rates_of_the_paper(rate, expected):
+    assert tokens_to_keep(750, rate, None, 0.5) == expected
+    assert tokens_to_keep(750, None, None, rate) == expected
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, float("nan")])
+def test_a_rate_outside_the_unit_interval(session, tokens, rate):
+    with pytest.raises(UsageError, match="at least 0 and below 1"):
+        session.prune(tokens, QUESTION, rate=rate)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rate": 0.5, "keep": 10}, "not both"),
+        ({"keep": 0}, r"\b0\b.* 1 to 1000"),
+        ({"keep": 2000}, r"2000.* 1 to 1000"),
+        ({"keep": 800}, "800"),
+        ({"budget": 0}, "budget is 0"),
+        ({"budget": "most"}, "budget is 'most'"),
+        ({"method": "magic"}, "magic"),
+        ({"query": "answer"}, "unknown query 'answer'"),
+    ],
+)
+def test_what_prune_refuses(session, tokens, options, message):
+    with pytest.raises(UsageError, match=message):
+        session.prune(tokens, QUESTION, **options)
+
+
+def test_an_empty_question_is_refused_before_anything_is_encoded(session):
+    with pytest.raises(UsageError, match="question is empty"):
+        session.ask("no such file.wav", "  ")
+
+
+def test_a_second_session_finds_what_the_first_encoded(tiny_model_folder):
+    audio, progress = make_audio(33.3, seed=5), []
+    first = load(str(tiny_model_folder), device="cpu").encode(audio)
+    again = load(str(tiny_model_folder), device="cpu")
+    second = again.encode(audio, on_progress=lambda *done: progress.append(done))
+    assert (first.from_cache, second.from_cache, progress) == (False, True, [])
+    assert torch.equal(first.embeds, second.embeds)
+    assert torch.equal(first.times, second.times)
+    assert second.seconds == first.seconds
+    answers = [again.ask(audio, QUESTION, max_new_tokens=8).answer.text for _ in range(2)]
+    assert answers[0] == answers[1]
+
+
+def test_another_dtype_or_recording_is_another_entry(tiny_model_folder):
+    audio = make_audio(5.0, seed=6)
+    load(str(tiny_model_folder), device="cpu").encode(audio)
+    half = load(str(tiny_model_folder), device="cpu", dtype="bfloat16")
+    assert half.encode(audio).embeds.dtype == torch.bfloat16
+    assert not half.encode(make_audio(5.0, seed=7)).from_cache
+
+
+def test_load_says_what_is_wrong(tmp_path):
+    with pytest.raises(UsageError, match="unknown model 'nanoo'"):
+        load("nanoo")
+    with pytest.raises(ModelError, match=r"config.json is missing"):
+        load(str(tmp_path))
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = (
+        "import sys, speechprune_cli, speechprune_cli.config\n"
+        "print([m for m in ('torch', 'transformers', 'numpy') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_the_package_s_names_resolve():
+    for name in speechprune_cli.__all__:
+        assert getattr(speechprune_cli, name) is not None
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = speechprune_cli.nonsense

@@ -1,0 +1,255 @@
+"""What holds for every pruning method, and what each does by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pruning_tasks import audio_tokens, pruning_task
+from speechprune_cli.errors import ModelError, UsageError
+from speechprune_cli.flow import PruningTask
+from speechprune_cli.pruners import METHODS, describe, get_pruner
+from speechprune_cli.pruners._attention import attention_received
+from speechprune_cli.pruners._similarity import token_similarity
+
+every_method = pytest.mark.parametrize("method", METHODS)
+quick = settings(derandomize=True, deadline=None, max_examples=25)
+
+
+@st.composite
+def tasks(draw: st.DrawFn) -> PruningTask:
+    n = draw(st.integers(1, 130))
+    keep = draw(st.integers(1, n))
+    return pruning_task(
+        n=n,
+        length=draw(st.integers(1, 6)),
+        heads=draw(st.sampled_from([(1, 1), (4, 4), (4, 2), (4, 1)])),
+        budget=draw(st.integers(keep, n)),
+        keep=keep,
+        per_second=draw(st.sampled_from([25, 13, 12.5, 3])),
+        repeats=draw(st.sampled_from([1, 1, 2, 5])),
+        seed=draw(st.integers(0, 10_000)),
+    )
+
+
+def with_embeds(task: PruningTask, embeds: torch.Tensor) -> PruningTask:
+    return dataclasses.replace(task, tokens=audio_tokens(embeds, task.tokens.per_second))
+
+
+def kept(method: str, task: PruningTask, **options: Any) -> list[int]:
+    return get_pruner(method, **options).select(task).kept.tolist()
+
+
+def expected_count(method: str, task: PruningTask) -> int:
+    own = {"full": len(task.tokens), "original": task.phase1_budget}
+    return task.keep if get_pruner(method).uses_rate else own[method]
+
+
+@every_method
+@quick
+@given(task=tasks())
+def test_kept_is_sorted_unique_in_range_and_exact(method: str, task: PruningTask) -> None:
+    selection = get_pruner(method).select(task)
+    indices = selection.kept.tolist()
+    assert indices == sorted(set(indices))
+    assert 0 <= indices[0] and indices[-1] < len(task.tokens)
+    assert len(indices) == expected_count(method, task)
+    assert selection.kept.dtype == torch.int64
+    assert selection.scores.dtype == torch.float32
+    assert selection.scores.shape == (len(task.tokens),)
+    assert selection.scores[selection.kept].isfinite().all()
+    assert (selection.method, selection.phase1_budget) == (method, task.phase1_budget)
+    assert selection.reason and "\n" not in selection.reason
+    assert torch.equal(selection.apply(task.tokens), task.tokens.embeds[indices])
+
+
+@every_method
+@quick
+@given(task=tasks(), seed=st.integers(0, 99))
+def test_deterministic_also_under_a_seed(method: str, task: PruningTask, seed: int) -> None:
+    pruner = get_pruner(method)
+    options = {"seed": seed} if hasattr(pruner, "seed") else {}
+    assert kept(method, task, **options) == kept(method, task, **options)
+
+
+@every_method
+@quick
+@given(task=tasks(), scale=st.floats(1e-3, 1e3))
+def test_scaling_the_embeddings_changes_nothing(
+    method: str, task: PruningTask, scale: float
+) -> None:
+    assert kept(method, with_embeds(task, task.tokens.embeds * scale)) == kept(method, task)
+
+
+@every_method
+@quick
+@given(task=tasks())
+def test_stored_precision_changes_nothing(method: str, task: PruningTask) -> None:
+    stored = with_embeds(task, task.tokens.embeds.bfloat16())
+    assert kept(method, stored) == kept(method, with_embeds(task, stored.tokens.embeds.float()))
+
+
+@every_method
+@quick
+@given(task=tasks())
+def test_nothing_pruned_at_rate_zero(method: str, task: PruningTask) -> None:
+    n = len(task.tokens)
+    whole = dataclasses.replace(task, phase1_budget=n, keep=n)
+    assert kept(method, whole) == list(range(n))
+
+
+@every_method
+@quick
+@given(task=tasks())
+def test_something_left_at_rate_99(method: str, task: PruningTask) -> None:
+    assert kept(method, dataclasses.replace(task, keep=max(1, round(len(task.tokens) / 100))))
+
+
+@pytest.mark.parametrize("method", ["phase2", "random"])
+def test_kept_have_the_highest_scores(method: str) -> None:
+    selection = get_pruner(method).select(pruning_task())
+    dropped = torch.ones(200, dtype=torch.bool).index_fill_(0, selection.kept, False)
+    assert selection.scores[selection.kept].min() >= selection.scores[dropped].max()
+
+
+def test_speechprune_never_looks_past_phase_1() -> None:
+    task = pruning_task(n=200, budget=80, keep=30)
+    selection = get_pruner("speechprune").select(task)
+    survivors = kept("phase1", dataclasses.replace(task, keep=80))
+    assert selection.scores.isfinite().nonzero().flatten().tolist() == survivors
+    assert set(selection.kept.tolist()) <= set(survivors)
+
+
+@pytest.mark.parametrize("scale", ["paper", "normalised"])
+@pytest.mark.parametrize("heads", ["mean", "max"])
+@pytest.mark.parametrize("block", [1, 7, 64])
+def test_streamed_attention_equals_unstreamed(scale: Any, heads: Any, block: int) -> None:
+    task = pruning_task(n=150, width=64, heads=(4, 2), repeats=2)
+    whole = attention_received(task.tokens.embeds, task.first_layer, scale, heads, 150)
+    streamed = attention_received(task.tokens.embeds, task.first_layer, scale, heads, block)
+    assert torch.allclose(streamed, whole, rtol=1e-6, atol=2e-6)
+    if heads == "mean":
+        assert whole.mean().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_equal_tokens_tie_and_the_earlier_one_stays() -> None:
+    task = pruning_task(n=100, repeats=100, keep=10)
+    for method in ("phase2", "speechprune"):
+        assert kept(method, task) == list(range(10))
+
+
+def test_attention_ties_go_to_the_token_closer_to_the_question() -> None:
+    """Tokens of one sign pattern receive the same attention whatever their sizes are."""
+    sizes = torch.rand(20, 8, generator=torch.Generator().manual_seed(1)) + 0.1
+    task = with_embeds(pruning_task(n=20, width=8, heads=(2, 2), keep=6), sizes)
+    by_similarity = sorted(token_similarity(sizes, task.text).topk(6).indices.tolist())
+    assert kept("phase2", task) == kept("speechprune", task) == by_similarity
+
+
+@pytest.mark.parametrize(("n", "width"), [(1003, 100), (751, 64), (97, 1024)])
+@pytest.mark.parametrize("scale", ["paper", "normalised"])
+def test_equal_tokens_get_equal_scores(n: int, width: int, scale: Any) -> None:
+    task = pruning_task(n=n, width=width, repeats=n // 7, heads=(4, 4))
+    embeds = task.tokens.embeds
+    distinct = len(embeds.unique(dim=0))
+    assert len(token_similarity(embeds, task.text).unique()) == distinct
+    received = attention_received(embeds, task.first_layer, scale, "mean", 64)
+    assert len(received.unique()) <= distinct
+
+
+def test_baselines_by_hand() -> None:
+    task = pruning_task(n=10, budget=6, keep=3)
+    assert kept("uniform", task) == [1, 5, 8]
+    assert kept("original", task) == [0, 1, 2, 3, 4, 5]
+    start = kept("crop", task, seed=3)[0]
+    assert kept("crop", task, seed=3) == [start, start + 1, start + 2]
+    assert len({kept("crop", task, seed=seed)[0] for seed in range(60)}) == 8
+
+
+def test_random_at_a_higher_rate_keeps_part_of_what_a_lower_rate_keeps() -> None:
+    task = pruning_task(keep=100)
+    fewer = dataclasses.replace(task, keep=20)
+    assert set(kept("random", fewer, seed=5)) < set(kept("random", task, seed=5))
+    assert kept("random", task, seed=5) != kept("random", task, seed=6)
+
+
+def test_faithful_budgets_may_miss_the_target_and_say_so() -> None:
+    task = pruning_task(n=1000, budget=750, keep=740)
+    selection = get_pruner("speechprune", budget_mode="faithful").select(task)
+    assert len(selection.kept) < 740
+    assert "faithful budgets lost the rest" in selection.reason
+    with pytest.raises(UsageError, match="leave nothing of 7 tokens over 40 seconds"):
+        kept("phase1", dataclasses.replace(task, keep=7), budget_mode="faithful")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("speechprun", {}, "unknown pruning method 'speechprun': choose from crop, full"),
+        ("_similarity", {}, "unknown pruning method"),
+        ("phase1", {"scale": "paper"}, "no setting 'scale': it knows budget_mode, temperature"),
+        ("full", {"seed": 1}, "no setting 'seed': it has none"),
+        ("phase1", {"budget_mode": "loose"}, "budget_mode is 'loose': choose from exact, faithful"),
+        ("speechprune", {"budget_mode": "loose"}, "budget_mode is 'loose'"),
+        ("speechprune", {"scale": "big"}, "scale is 'big': choose from paper, normalised"),
+        ("phase2", {"heads": "min"}, "heads is 'min'"),
+        ("phase1", {"temperature": 0}, "temperature is 0: give a number above 0"),
+        ("phase1", {"temperature": float("nan")}, "temperature is nan"),
+        ("phase1", {"temperature": "warm"}, "temperature is 'warm'"),
+        ("random", {"seed": -1}, "seed is -1"),
+        ("crop", {"seed": 0.5}, "seed is 0.5"),
+    ],
+)
+def test_wrong_settings_are_one_clear_line(name: str, options: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        get_pruner(name, **options)
+
+
+def test_impossible_tasks_are_refused() -> None:
+    task = pruning_task(n=20, budget=10, keep=5)
+    for change, message in [
+        ({"keep": 0}, "tokens to keep: 0 is not within the recording's 1 to 20"),
+        ({"keep": 21}, "tokens to keep: 21"),
+        ({"phase1_budget": 21}, "phase-1 budget: 21"),
+        ({"text": task.text[:0]}, "the question is empty"),
+        ({"keep": 11}, "cannot keep 11 tokens of a phase-1 budget of 10"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            kept("speechprune", dataclasses.replace(task, **change))
+
+
+@pytest.mark.parametrize("method", ["phase1", "phase2", "speechprune"])
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_embeddings_that_are_no_numbers_are_refused(method: str, poison: float) -> None:
+    task = pruning_task()
+    task.tokens.embeds[3, 3] = poison
+    with pytest.raises(ModelError, match="NaN or infinite"):
+        kept(method, task)
+
+
+def test_silent_tokens_are_allowed() -> None:
+    task = pruning_task()
+    task.tokens.embeds[20:60] = 0
+    for method in ("phase1", "phase2", "speechprune"):
+        assert len(kept(method, task)) == 50
+
+
+def test_every_method_tells_people_what_it_is() -> None:
+    lines = describe()
+    assert tuple(lines) == METHODS
+    assert all(line.endswith(".") or line.endswith(")") for line in lines.values())
+
+
+def test_choosing_a_method_does_not_import_torch() -> None:
+    code = (
+        "import sys; from speechprune_cli.pruners import METHODS, describe, get_pruner; "
+        "describe(); [get_pruner(name) for name in METHODS]; "
+        "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
