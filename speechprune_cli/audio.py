@@ -253,7 +253,7 @@ class _AvDecoder:
         while True:
             try:
                 packet = next(packets, None)
-                frames = packet.decode() if packet else []
+                frames = [] if packet is None else packet.decode()
             except FFmpegError:
                 self.damaged = True
                 continue

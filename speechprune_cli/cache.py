@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +17,13 @@ if TYPE_CHECKING:
     from speechprune_cli.flow import AudioTokens
 
 FOLDER_VARIABLE = "SPEECHPRUNE_CACHE_DIR"
-ENTRY = re.compile(r"[0-9a-f]{64}\.safetensors|\.[0-9a-f]{64}\.[0-9a-f]{32}\.tmp")
-"""File names of ours, half-written ones of killed runs included; nothing else is ever removed."""
+NUMBERS = ("per_second", "seconds", "encode_seconds")
+"""The fields of AudioTokens that are kept as metadata."""
+ENTRY = re.compile(r"[0-9a-f]{64}\.safetensors")
+UNFINISHED = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]{32}\.tmp")
+"""Names of our files; no other is ever removed."""
+STALE_SECONDS = 3600
+"""An unfinished file of that age belongs to a run that was killed."""
 
 log = logging.getLogger("speechprune")
 
@@ -35,6 +41,7 @@ class TokenCache:
 
     @staticmethod
     def key(
+        *,
         audio_sha256: str,
         model: str,
         revision: str | None,
@@ -102,11 +109,14 @@ class TokenCache:
 
     def _evict(self) -> None:
         entries = []
+        stale = time.time() - STALE_SECONDS
         for path in self.folder.iterdir():
-            if ENTRY.fullmatch(path.name):
-                with suppress(FileNotFoundError):  # removed by another process
-                    status = path.stat()
+            with suppress(FileNotFoundError):  # removed by another process
+                status = path.stat()
+                if ENTRY.fullmatch(path.name):
                     entries.append((status.st_mtime_ns, status.st_size, path))
+                elif UNFINISHED.fullmatch(path.name) and status.st_mtime < stale:
+                    _remove(path)
         total = sum(size for _, size, _ in entries)
         for _, size, path in sorted(entries):
             if total <= self.max_bytes:
@@ -139,20 +149,16 @@ def _write(path: Path, tokens: AudioTokens) -> None:
 
 
 def _read(path: Path) -> AudioTokens:
-    from safetensors import safe_open
+    """In one go and not mapped into memory: another process may remove the file at any time."""
+    from safetensors.torch import load
 
     from speechprune_cli.flow import AudioTokens
 
-    with safe_open(path, framework="pt") as file:
-        embeds, times = file.get_tensor("embeds"), file.get_tensor("times")
-        metadata = file.metadata()
+    content = path.read_bytes()
+    tensors = load(content)
+    embeds, times = tensors["embeds"], tensors["times"]
     if embeds.ndim != 2 or times.shape != (len(embeds), 2):
         raise ValueError(f"shapes {tuple(embeds.shape)} and {tuple(times.shape)}")
-    return AudioTokens(
-        embeds=embeds,
-        times=times,
-        per_second=float(metadata["per_second"]),
-        seconds=float(metadata["seconds"]),
-        encode_seconds=float(metadata["encode_seconds"]),
-        from_cache=True,
-    )
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    numbers = {name: float(header["__metadata__"][name]) for name in NUMBERS}
+    return AudioTokens(embeds=embeds, times=times, from_cache=True, **numbers)

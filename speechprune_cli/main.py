@@ -17,6 +17,9 @@ from speechprune_cli.commands.prune import prune
 from speechprune_cli.errors import SpeechPruneError, UsageError
 from speechprune_cli.options import ENVIRONMENT
 
+INTERRUPTED = 130
+"""What typer makes of Ctrl-C."""
+
 app = typer.Typer(
     help="Ask questions about long recordings: a Speech LLM reads the tokens that matter.",
     no_args_is_help=True,
@@ -58,17 +61,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(args=arguments, prog_name="speechprune", standalone_mode=False) or 0
         sys.stdout.flush()
-        return code
     except SpeechPruneError as error:
         return fail(error)
     except typer.TyperException as error:
         message = error.format_message().replace("Value error, ", "")
         return fail(UsageError(message)) if message else UsageError.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SpeechPruneError.exit_code
+    if code == INTERRUPTED and sys.stderr.isatty():
+        print(file=sys.stderr)
+    return code
 
 
 def prepare_streams() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from speechprune_cli.flow import AudioTokens, FirstLayer, PruningTask
 
 

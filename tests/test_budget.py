@@ -7,7 +7,8 @@ import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from speechprune_cli.budget import frame_quotas, top_k, top_per_frame
+
+from speechprune_cli.budget import BudgetMode, frame_quotas, top_k, top_per_frame
 
 scores_and_sizes = st.lists(
     st.tuples(st.floats(-25, 25, width=32), st.integers(1, 30)), min_size=1, max_size=40
@@ -49,7 +50,7 @@ def test_exact_survives_shares_that_underflow() -> None:
 
 
 @pytest.mark.parametrize("mode", ["exact", "faithful"])
-def test_a_budget_of_everything_keeps_everything(mode: str) -> None:
+def test_a_budget_of_everything_keeps_everything(mode: BudgetMode) -> None:
     sizes = torch.tensor([25, 25, 3])
     assert frame_quotas(torch.tensor([5.0, 1.0, 0.0]), sizes, 53, mode).tolist() == [25, 25, 3]
     assert frame_quotas(torch.tensor([5.0, 1.0, 0.0]), sizes, 99, mode).tolist() == [25, 25, 3]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
-import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,9 @@ import torch
 from speechprune_cli.cache import TokenCache
 from speechprune_cli.flow import AudioTokens
 
+# a fork server imports torch once for all the processes of these tests
+PROCESSES = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+PROCESSES.set_forkserver_preload(["torch"])
 KEYS = [f"{number:064x}" for number in range(8)]
 FIELDS = {
     "audio_sha256": "ab" * 32,
@@ -32,6 +37,10 @@ def tokens(seed: int = 0, count: int = 50, dtype: torch.dtype = torch.float32) -
     starts = torch.arange(count) / 25
     times = torch.stack([starts, starts + 0.04], dim=1)
     return AudioTokens(embeds, times, per_second=25.0, seconds=count / 25, encode_seconds=0.125)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def age(cache: TokenCache, key: str, seconds: float) -> None:
@@ -53,7 +62,7 @@ def test_what_went_in_comes_out(tmp_path: Path, dtype: torch.dtype) -> None:
     assert (found.per_second, found.seconds, found.encode_seconds) == (25.0, 2.0, 0.125)
     assert found.from_cache
     assert not given.from_cache
-    assert os.listdir(cache.folder) == [f"{KEYS[0]}.safetensors"]
+    assert names(cache.folder) == [f"{KEYS[0]}.safetensors"]
 
 
 def test_views_and_replacement(tmp_path: Path) -> None:
@@ -124,7 +133,7 @@ def test_damaged_files_are_removed(
     assert (record.name, record.levelno) == ("speechprune", logging.WARNING)
     assert record.getMessage().startswith(f"cache: removed the damaged {path}")
     assert "\n" not in record.getMessage()
-    assert os.listdir(tmp_path) == []
+    assert names(tmp_path) == []
     cache.put(KEYS[0], tokens())
     assert cache.get(KEYS[0]) is not None
 
@@ -153,9 +162,7 @@ def test_only_files_of_ours_are_removed(tmp_path: Path) -> None:
     leftover.write_bytes(bytes(10_000))
     os.utime(leftover, (0, 0))
     TokenCache(tmp_path, max_bytes=5000).put(KEYS[0], tokens())
-    assert sorted(os.listdir(tmp_path)) == sorted(
-        ["thesis.safetensors", "notes.tmp", f"{KEYS[0]}.safetensors"]
-    )
+    assert names(tmp_path) == [f"{KEYS[0]}.safetensors", "notes.tmp", "thesis.safetensors"]
 
 
 def test_larger_than_the_cache(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -175,93 +182,70 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptu
     assert cache.get(KEYS[0]) is None
 
 
-FULL_DISK = """
-import resource, sys
-sys.path.insert(0, {tests!r})
-from test_cache import KEYS, TokenCache, tokens
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-cache = TokenCache(__import__("pathlib").Path({folder!r}))
-cache.put(KEYS[0], tokens(count=10_000))
-assert cache.get(KEYS[0]) is None
-"""
+def fill_the_disk(folder: Path) -> tuple[list[str], bool]:
+    """Put more than a file may hold; the lines that were logged, and whether anything is there."""
+    import resource
+
+    logged = StringIO()
+    logging.getLogger("speechprune").addHandler(logging.StreamHandler(logged))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    cache = TokenCache(folder)
+    cache.put(KEYS[0], tokens(count=10_000))
+    return logged.getvalue().splitlines(), cache.get(KEYS[0]) is not None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
 def test_a_full_disk_costs_one_line(tmp_path: Path) -> None:
-    code = FULL_DISK.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith("cache: cannot keep the encoded recording")
-    assert done.stderr.count("\n") == 1
-    assert os.listdir(tmp_path) == []
+    with ProcessPoolExecutor(1, PROCESSES) as pool:
+        (line,), found = pool.submit(fill_the_disk, tmp_path).result()
+    assert line.startswith(f"cache: cannot keep the encoded recording in {tmp_path}")
+    assert not found
+    assert names(tmp_path) == []
 
 
-WORKER = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-import torch
-from test_cache import KEYS, TokenCache, tokens
-
-torch.set_num_threads(1)
-cache = TokenCache(Path({folder!r}), max_bytes={max_bytes})
-truth = [tokens(seed, count=2000).embeds for seed in range(len(KEYS))]
-hits = 0
-for step in range(120):
-    chosen = (step * {stride} + {start}) % len(KEYS)
-    found = cache.get(KEYS[chosen])
-    if found is None:
-        cache.put(KEYS[chosen], tokens(chosen, count=2000))
-    else:
-        hits += 1
-        assert torch.equal(found.embeds, truth[chosen])
-print(hits)
-"""
+def get_or_put(folder: Path, max_bytes: int, stride: int) -> int:
+    """Use the cache as a run does, over and over; the number of hits, each of them checked."""
+    cache = TokenCache(folder, max_bytes)
+    truth = [tokens(seed, count=2000) for seed in range(len(KEYS))]
+    hits = 0
+    for step in range(0, 100 * stride, stride):
+        chosen = step % len(KEYS)
+        found = cache.get(KEYS[chosen])
+        if found is None:
+            cache.put(KEYS[chosen], truth[chosen])
+        else:
+            hits += 1
+            assert torch.equal(found.embeds, truth[chosen].embeds)
+    return hits
 
 
 def test_many_processes_at_once(tmp_path: Path) -> None:
     """Four share a cache that holds five of the eight: all evict, none reads half a file."""
     max_bytes = 5 * 2000 * (8 + 2) * 4 + 5000
-    workers = []
-    for number in range(4):
-        code = WORKER.format(
-            tests=str(Path(__file__).parent),
-            folder=str(tmp_path),
-            max_bytes=max_bytes,
-            stride=(1, 3, 5, 7)[number],
-            start=number,
-        )
-        command = [sys.executable, "-c", code]
-        workers.append(
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        )
-    for worker in workers:
-        out, err = worker.communicate(timeout=120)
-        assert (worker.returncode, err) == (0, "")
-        assert int(out) > 0
-    assert all(name.endswith(".safetensors") for name in os.listdir(tmp_path))
+    with ProcessPoolExecutor(4, PROCESSES) as pool:
+        runs = [pool.submit(get_or_put, tmp_path, max_bytes, stride) for stride in (1, 3, 5, 7)]
+        assert sum(run.result() for run in runs) > 0
+    assert all(name.endswith(".safetensors") for name in names(tmp_path))
     TokenCache(tmp_path, max_bytes).put(KEYS[0], tokens(0, count=2000))
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= max_bytes
 
 
+def put_for_ever(folder: Path) -> None:
+    given = tokens(count=200_000)
+    while True:
+        TokenCache(folder).put(KEYS[0], given)
+
+
 def test_a_killed_run_leaves_no_half_entry(tmp_path: Path) -> None:
-    """Killed at any moment: what can be read is whole, what cannot is not there."""
-    code = (
-        "import sys; from pathlib import Path; sys.path.insert(0, {!r})\n"
-        "from test_cache import KEYS, TokenCache, tokens\n"
-        "cache, given = TokenCache(Path({!r})), tokens(count=200_000)\n"
-        "print('ready', flush=True)\n"
-        "while True: cache.put(KEYS[0], given)\n"
-    ).format(str(Path(__file__).parent), str(tmp_path))
-    worker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    assert worker.stdout is not None
-    worker.stdout.readline()
+    """Killed at any moment: what can be read is whole."""
+    run = PROCESSES.Process(target=put_for_ever, args=(tmp_path,))
+    run.start()
     while not (tmp_path / f"{KEYS[0]}.safetensors").exists():
-        assert worker.poll() is None
+        assert run.is_alive()
         time.sleep(0.01)
     time.sleep(0.05)
-    worker.kill()
-    worker.communicate()
+    run.kill()
+    run.join()
     found = TokenCache(tmp_path).get(KEYS[0])
     assert found is not None
     assert torch.equal(found.embeds, tokens(count=200_000).embeds)

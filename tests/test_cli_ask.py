@@ -7,8 +7,10 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -16,6 +18,7 @@ from conftest import make_audio
 
 from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.main import main
+from speechprune_cli.report import facts
 
 COMMAND = [sys.executable, "-m", "speechprune_cli"]
 QUESTION = "When is the report due?"
@@ -54,10 +57,8 @@ def test_in_a_pipe_only_the_answer_comes_out(ask):
 
 
 def test_json_tells_everything(ask, recording):
-    import speechprune_cli.report.facts as facts
-
     (fields,) = ask_json(ask, QUESTION, "--rate", 0.4, "--seed", 3)
-    documented = re.findall(r"^    (\w+)(?:, (\w+))? {2,}(?!\(`prune`\))", facts.__doc__, re.M)
+    documented = re.findall(r"^    (\w+)(?:, (\w+))? +(?=[^ ])(?!\(`prune`\))", facts.__doc__, re.M)
     assert set(fields) == {name for names in documented for name in names if name}
     assert fields["question"] == QUESTION
     assert fields["audio"]["source"] == recording
@@ -69,7 +70,8 @@ def test_json_tells_everything(ask, recording):
     assert sum(fields["timeline"]["tokens"]) == 1000
     assert len(fields["timeline"]["scores"]) == 40
     assert set(fields["seconds"]) == {"encode", "encode_cached", "prune", "prefill", "decode"}
-    assert QUESTION in fields["prompt"]["text"] and fields["tflops_saved"] > 0
+    assert QUESTION in fields["prompt"]["text"]
+    assert fields["tflops_saved"] > 0
 
 
 def test_many_questions_are_many_lines_and_one_encoding(ask):
@@ -93,7 +95,8 @@ def test_choices(ask):
     assert set(fields["probabilities"]) == set(fields["choices"]) == {choices[1], choices[3]}
     assert sum(fields["probabilities"].values()) == pytest.approx(1)
     best = max(fields["probabilities"], key=fields["probabilities"].get)
-    assert ask(QUESTION, *choices) == f"{best}\n" and fields["answer"] == best
+    assert ask(QUESTION, *choices) == f"{best}\n"
+    assert fields["answer"] == best
 
 
 @pytest.mark.parametrize(
@@ -135,12 +138,13 @@ def test_seed_goes_to_methods_that_draw(ask):
     assert kept() == kept("--seed", 0)
 
 
-def test_standard_input(tiny_model_folder, recording):
-    command = [*COMMAND, "ask", "-", QUESTION, "-m", str(tiny_model_folder), "--json"]
-    with open(recording, "rb") as file:
-        done = subprocess.run(command, stdin=file, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout)["audio"]["source"] == "-"
+def test_standard_input(tiny_model_folder, recording, capfd, monkeypatch):
+    with Path(recording).open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        assert main(["ask", "-", QUESTION, "-m", str(tiny_model_folder), "--json"]) == 0
+    fields = json.loads(capfd.readouterr().out)
+    assert fields["audio"]["source"] == "-"
+    assert fields["audio"]["encoded_seconds"] == 40
 
 
 class Terminal:
@@ -152,9 +156,8 @@ class Terminal:
         env = {k: v for k, v in os.environ.items() if k not in {"FORCE_COLOR", "NO_COLOR", "CI"}}
         env |= {"COLUMNS": "70", "LINES": "40", "TERM": "xterm-256color", **environment}
         self.process = subprocess.Popen(
-            [*COMMAND, *arguments], stdin=inside, stdout=inside, stderr=inside, env=env,
-            start_new_session=True, preexec_fn=take_terminal,
-        )  # fmt: skip
+            [*COMMAND, *arguments], stdin=inside, stdout=inside, stderr=inside, env=env
+        )
         os.close(inside)
 
     def type(self, text):
@@ -164,7 +167,7 @@ class Terminal:
     def read_until(self, wanted):
         """Everything up to `wanted`, or up to the end of the command where it is None."""
         while wanted is None or wanted not in self.text:
-            ready, _, _ = select.select([self.screen], [], [], 120)
+            ready, _, _ = select.select([self.screen], [], [], 600)
             assert ready, f"waited in vain for {wanted!r}, saw {self.text!r}"
             try:
                 self.text += os.read(self.screen, 4096).decode(errors="replace")
@@ -174,38 +177,24 @@ class Terminal:
         return seen
 
 
-def take_terminal():
-    """Make standard input the controlling terminal, so that Ctrl-C arrives as a signal."""
-    import fcntl
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
 def test_a_conversation_on_a_terminal(tiny_model_folder, recording):
     arguments = ("ask", recording, "--model", str(tiny_model_folder), "--max-new-tokens", "4")
-    terminal = Terminal(*arguments)
+    terminal = Terminal(*arguments, NO_COLOR="1")
     assert "40.0 s" in terminal.read_until("> ")
     for question in ("Who?", "When?"):
         terminal.type(f"{question}\n")
-        shown = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", terminal.read_until("> "))
+        shown = terminal.read_until("> ")
+        assert not re.search(r"\x1b\[[\d;]*3\dm", shown), "NO_COLOR is honoured"
+        shown = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", shown)
         strips = [line.strip("\r") for line in shown.split("\n") if line.startswith("00:00 ")]
-        assert [len(strip) for strip in strips] == [70] and strips[0].endswith(" 00:40")
-        assert "▲" in shown and "1,000 → 750 → 600 tokens" in shown
+        assert [len(strip) for strip in strips] == [70]
+        assert strips[0].endswith(" 00:40")
+        assert "▲" in shown
+        assert "1,000 → 750 → 600 tokens" in shown
         assert all(step in shown for step in ("encode", "prune", "prefill", "decode", "TFLOPs"))
-    terminal.type("\x03")
+    terminal.process.send_signal(signal.SIGINT)
     terminal.read_until(None)
     assert terminal.process.wait() == 130
-
-
-def test_no_colour_where_none_is_wanted(tiny_model_folder, recording):
-    choices = ("--choice", "yes", "--choice", "no")
-    model = ("--model", str(tiny_model_folder))
-    terminal = Terminal("ask", recording, QUESTION, *choices, *model, NO_COLOR="1")
-    shown = terminal.read_until(None)
-    assert terminal.process.wait() == 0
-    assert not re.search(r"\x1b\[[\d;]*3\dm", shown)
-    assert re.search(r"yes +\d+%", shown) and re.search(r"no +\d+%", shown)
 
 
 def test_models(capsys):
@@ -215,7 +204,8 @@ def test_models(capsys):
     presets = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line.split("\t")[0] for line in lines] == [p["name"] for p in presets]
     (large,) = (p for p in presets if p["name"] == "qwen2-audio")
-    assert large["weights_gb"]["nf4"] == 7.48 and large["local"] in (True, False)
+    assert large["weights_gb"]["nf4"] == 7.48
+    assert large["local"] in (True, False)
     assert "8.4 B parameters" in "".join(lines)
 
 
@@ -234,7 +224,8 @@ def test_help_is_light_and_names_the_commands():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert all(command in done.stdout for command in ("ask", "prune", "models"))
-    assert done.stdout.splitlines()[-1] == "[]" and done.stderr == ""
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert done.stderr == ""
 
 
 def test_version(capsys):

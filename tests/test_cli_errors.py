@@ -25,7 +25,8 @@ def fails(capfd):
     def run(*arguments):
         code = main([str(argument) for argument in arguments])
         captured = capfd.readouterr()
-        assert captured.out == "" and "Traceback" not in captured.err
+        assert captured.out == ""
+        assert "Traceback" not in captured.err
         *warnings, line = captured.err.splitlines()
         assert all(warning.startswith("warning: ") for warning in warnings)
         assert line.startswith("error: ")
@@ -66,7 +67,8 @@ def fails(capfd):
 )
 def test_usage(fails, arguments, complaint):
     code, line = fails("ask", *arguments)
-    assert code == USAGE and complaint in line
+    assert code == USAGE
+    assert complaint in line
 
 
 def test_unknown_commands(fails):
@@ -107,7 +109,8 @@ def test_bad_recordings(fails, make, tmp_path, tiny_model_folder):
     path = tmp_path / "bad.wav"
     make(path)
     code, line = fails("ask", path, QUESTION, "--model", tiny_model_folder)
-    assert code == BAD_AUDIO and str(path) in line
+    assert code == BAD_AUDIO
+    assert str(path) in line
 
 
 @pytest.mark.parametrize(
@@ -121,8 +124,10 @@ def test_silence_and_snippets_are_warned_about_and_answered(
     write_samples(samples)(path)
     assert main(["ask", str(path), QUESTION, "--model", str(tiny_model_folder)]) == 0
     captured = capfd.readouterr()
-    assert captured.err.startswith("warning: ") and warning in captured.err
-    assert captured.err.count("\n") == 1 and captured.out.endswith("\n")
+    assert captured.err.startswith("warning: ")
+    assert warning in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out.endswith("\n")
 
 
 def test_truncated_recording_is_warned_about(tmp_path, tiny_model_folder, capfd):
@@ -130,7 +135,8 @@ def test_truncated_recording_is_warned_about(tmp_path, tiny_model_folder, capfd)
     write_samples(make_audio(3).samples)(path)
     path.write_bytes(path.read_bytes()[:100_000])
     assert main(["ask", str(path), QUESTION, "--model", str(tiny_model_folder)]) == 0
-    assert "warning: " in (err := capfd.readouterr().err) and "truncated" in err
+    assert "warning: " in (err := capfd.readouterr().err)
+    assert "truncated" in err
 
 
 @pytest.fixture
@@ -145,32 +151,41 @@ def test_model_folder_without_weights(fails, tmp_path, tiny_model_folder, record
     shutil.copytree(tiny_model_folder, folder)
     (folder / "model.safetensors").unlink()
     code, line = fails("ask", recording, QUESTION, "-m", folder)
-    assert code == BAD_MODEL and "missing" in line
+    assert code == BAD_MODEL
+    assert "missing" in line
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
     code, line = fails("ask", recording, QUESTION, "-m", folder)
-    assert code == BAD_MODEL and "safetensors" in line
+    assert code == BAD_MODEL
+    assert "safetensors" in line
 
 
 def test_hub_model_offline(fails, recording):
     code, line = fails("ask", recording, QUESTION, "-m", "no-such/model", "--offline")
-    assert code == BAD_MODEL and "no-such/model" in line and "--offline" in line
+    assert code == BAD_MODEL
+    assert "no-such/model" in line
+    assert "--offline" in line
 
 
 def test_a_gpu_that_is_not_there(fails, recording, tiny_model_folder):
     arguments = ("ask", recording, QUESTION, "-m", tiny_model_folder)
     code, line = fails(*arguments, "--device", "cuda:99")
-    assert code == USAGE and "cuda:99" in line
+    assert code == USAGE
+    assert "cuda:99" in line
     code, line = fails(*arguments, "--device", "tpu")
-    assert code == USAGE and "auto, cpu, cuda" in line
+    assert code == USAGE
+    assert "auto, cpu, cuda" in line
     code, line = fails(*arguments, "--device", "cpu", "--quantize", "nf4")
-    assert code == USAGE and "--quantize nf4 needs a CUDA GPU" in line
+    assert code == USAGE
+    assert "--quantize nf4 needs a CUDA GPU" in line
 
 
 def test_more_tokens_than_there_are(fails, recording, tiny_model_folder):
     code, line = fails("ask", recording, QUESTION, "-m", tiny_model_folder, "--keep", "9000")
-    assert code == USAGE and "9000" in line
+    assert code == USAGE
+    assert "9000" in line
 
 
 def test_a_placeholder_in_the_question(fails, recording, tiny_model_folder):
     code, line = fails("ask", recording, "What is <|AUDIO|>?", "-m", tiny_model_folder)
-    assert code == USAGE and "<|AUDIO|>" in line
+    assert code == USAGE
+    assert "<|AUDIO|>" in line

@@ -51,14 +51,17 @@ def test_the_file_holds_all_that_a_decoder_needs(prune, tmp_path, tiny_model_fol
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         provenance = {key: json.loads(value) for key, value in file.metadata().items()}
-    assert tensors["indices"].tolist() == fields["kept"] and len(fields["kept"]) == 150
-    assert tensors["embeds"].shape == (150, 64) and tensors["times"].shape == (150, 2)
+    assert tensors["indices"].tolist() == fields["kept"]
+    assert len(fields["kept"]) == 150
+    assert tensors["embeds"].shape == (150, 64)
+    assert tensors["times"].shape == (150, 2)
     assert tensors["scores"].shape == (300,)
     assert np.allclose(tensors["times"][:, 0], np.array(fields["kept"]) / 25)
     assert provenance["question"] == QUESTION
     assert provenance["audio"]["sha256"] == fields["audio"]["sha256"]
     assert provenance["model"]["source"] == str(tiny_model_folder)
-    assert provenance["pruning"] == fields["pruning"] and provenance["versions"]["torch"]
+    assert provenance["pruning"] == fields["pruning"]
+    assert provenance["versions"]["torch"]
 
 
 def test_the_embeddings_are_those_of_the_recording(prune, tmp_path, tiny_model_folder, recording):
@@ -86,7 +89,8 @@ def test_all_files_at_once(prune, tmp_path):
     assert fields["files"] == [str(path) for path in paths.values()]
     assert sorted(tmp_path.iterdir()) == sorted(paths.values())
     heard, rate = soundfile.read(paths["--audio"])
-    assert rate == SAMPLE_RATE and len(heard) == 50 * SAMPLE_RATE // 25
+    assert rate == SAMPLE_RATE
+    assert len(heard) == 50 * SAMPLE_RATE // 25
 
 
 @pytest.mark.parametrize(
@@ -102,22 +106,11 @@ def test_all_files_at_once(prune, tmp_path):
 def test_destinations_are_checked_before_any_work(option, name, complaint, capsys):
     assert main(["prune", "no such recording.wav", QUESTION, option, name]) == 2
     captured = capsys.readouterr()
-    assert captured.err.startswith(f"error: {complaint}") and captured.err.count("\n") == 1
+    assert captured.err.startswith(f"error: {complaint}")
+    assert captured.err.count("\n") == 1
 
 
 def test_two_options_cannot_share_a_file(capsys, tmp_path):
     path = str(tmp_path / "figure.png")
     assert main(["prune", "x.wav", QUESTION, "--plot", path, "--tsne", path]) == 2
     assert "same file" in capsys.readouterr().err
-
-
-def test_a_file_that_cannot_be_written_is_one_line_and_nothing_half(
-    tiny_model_folder, recording, tmp_path, capfd
-):
-    """The destination turns out to be unusable only when the work is done."""
-    target = tmp_path / "kept.safetensors"
-    target.symlink_to("/dev/full")
-    model = ["--model", str(tiny_model_folder)]
-    assert main(["prune", recording, QUESTION, *model, "-o", str(target)]) in (0, 1)
-    assert [path.name for path in tmp_path.iterdir()] == ["kept.safetensors"]
-    assert "Traceback" not in capfd.readouterr().err

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import reference
 from pruning_tasks import pruning_task
+
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners import get_pruner
 from speechprune_cli.pruners._attention import attention_received
@@ -29,6 +30,7 @@ SHAPES = {
     "all tie": {"n": 60, "repeats": 60, "budget": 31, "keep": 8},
     "nothing pruned": {"n": 140, "budget": 140, "keep": 140},
 }
+Weights = tuple[np.ndarray, np.ndarray, int, int]
 every_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 every_scale = pytest.mark.parametrize("scale", ["paper", "normalised"])
 every_head = pytest.mark.parametrize("heads", ["mean", "max"])
@@ -36,14 +38,14 @@ every_mode = pytest.mark.parametrize("mode", ["exact", "faithful"])
 every_seed = pytest.mark.parametrize("seed", range(3))
 
 
-def float64(task: PruningTask) -> tuple[np.ndarray, np.ndarray, tuple[Any, ...]]:
+def float64(task: PruningTask) -> tuple[np.ndarray, np.ndarray, Weights]:
     """Speech, text and (q_weight, k_weight, heads, kv_heads) for the reference."""
     layer = task.first_layer
-    weights = layer.q_weight.double().numpy(), layer.k_weight.double().numpy()
+    q_weight, k_weight = layer.q_weight.double().numpy(), layer.k_weight.double().numpy()
     return (
         task.tokens.embeds.double().numpy(),
         task.text.double().numpy(),
-        (*weights, layer.heads, layer.kv_heads),
+        (q_weight, k_weight, layer.heads, layer.kv_heads),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,7 +54,8 @@ def test_equal_scores_have_no_best_seconds():
 def test_shares_are_means_over_the_seconds_below(kept, columns):
     seconds, kept = len(kept), np.array(kept)
     found = shares(Timeline(np.full(seconds, 25), kept, kept * 1.0, ranked=True), columns)
-    assert len(found) == columns and ((found >= 0) & (found <= 1)).all()
+    assert len(found) == columns
+    assert ((found >= 0) & (found <= 1)).all()
     assert found.any() == kept.any()
     if seconds % columns == 0:
         np.testing.assert_allclose(found, kept.reshape(columns, -1).mean(1) / 25)
@@ -67,7 +69,8 @@ def test_drawing_is_as_wide_as_the_window(width, count):
     tokens, selection = make_tokens(count), make_selection([0, count - 1], count)
     strip, *rest = draw(Timeline.of(tokens, selection), tokens.seconds, width).plain.split("\n")
     assert len(strip) == width or width < 30
-    assert strip.startswith("00:00 ") and strip.endswith(clock(tokens.seconds))
+    assert strip.startswith("00:00 ")
+    assert strip.endswith(clock(tokens.seconds))
     assert all(len(line) <= len(strip) for line in rest)
 
 
@@ -78,13 +81,22 @@ def test_drawing_without_colour_still_tells_kept_from_pruned():
     assert strip == "·" * 8 + LEVELS[-1] * 4 + "·" * 28
 
 
+def test_a_full_bar_is_the_second_that_keeps_most():
+    timeline = Timeline.of(make_tokens(), make_selection([0, 1, 2, 3, 25, 26, 50]))
+    assert draw(timeline, 10, 22).plain.split("\n")[0] == "00:00 █▅▃······· 00:10"
+    counts = {"kept": timeline.kept.tolist(), "tokens": timeline.tokens.tolist()}
+    assert timeline.peak == 4 / 25
+    assert facts.bar_phrase(counts) == "█ = 16% of a second"
+
+
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 89), unique=True, max_size=8), st.integers(10, 200))
 def test_markers_stay_apart_and_inside(best, columns):
     line = markers(best, 90, columns)
     assert len(line) <= columns
     times = re.findall(r"\d\d:\d\d", line)
-    assert line.count("▲") == len(set(times)) == len(times) and len(line) >= 7 * len(times)
+    assert line.count("▲") == len(set(times)) == len(times)
+    assert len(line) >= 7 * len(times)
     if best and columns >= 20:
         assert clock(best[0]) in line, "the best second comes first"
 
@@ -145,29 +157,36 @@ def test_choices_show_every_option_and_stress_the_likeliest():
     text = facts.choices_text({"on Monday": 0.03, "on [b]Friday": 0.97}, 60)
     console.print(text)
     shown = console.file.getvalue()
-    assert "on Monday       3%" in shown and "\033[1mon [b]Friday   97%" in shown
+    assert "on Monday       3%" in shown
+    assert "\033[1mon [b]Friday   97%" in shown
+
+
+def write_half(target, error):
+    with files.atomic(target) as temporary:
+        temporary.write_text("half")
+        raise error
 
 
 def test_atomic_file_is_whole_or_as_before(tmp_path):
     target = tmp_path / "kept.txt"
     target.write_text("before")
     for error in (KeyboardInterrupt, ValueError):
-        with pytest.raises(error), files.atomic(target) as temporary:
-            temporary.write_text("half")
-            raise error
+        with pytest.raises(error):
+            write_half(target, error)
         assert [p.name for p in tmp_path.iterdir()] == ["kept.txt"]
         assert target.read_text() == "before"
     with files.atomic(target) as temporary:
         assert temporary.suffix == ".txt"
         temporary.write_text("after")
-    assert target.read_text() == "after" and len(list(tmp_path.iterdir())) == 1
+    assert target.read_text() == "after"
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_full_disk_is_one_line(tmp_path):
     with (
         pytest.raises(SpeechPruneError, match=r"cannot write .*kept\.png: No space left"),
         files.atomic(tmp_path / "kept.png"),
-        open("/dev/full", "w") as full,
+        Path("/dev/full").open("w") as full,
     ):
         full.write("x" * 100_000)
 
@@ -205,8 +224,10 @@ def test_excerpt_is_what_is_kept_without_clicks():
     assert np.allclose(runs, [(0, 0.12), (0.4, 0.44), (9.96, 10)])
     ones = np.ones(10 * SAMPLE_RATE, np.float32)
     heard = files.excerpt(Audio(ones, "x.wav", "", SAMPLE_RATE, 1, 10.0), runs)
-    assert len(heard) == 5 * SAMPLE_RATE // 25 and heard.dtype == np.float32
-    assert np.abs(np.diff(heard)).max() < 0.02 and heard.max() == 1
+    assert len(heard) == 5 * SAMPLE_RATE // 25
+    assert heard.dtype == np.float32
+    assert np.abs(np.diff(heard)).max() < 0.02
+    assert heard.max() == 1
     assert (ones == 1).all(), "the recording itself is left alone"
 
 
@@ -225,5 +246,5 @@ def test_tsne_figure(tmp_path, count):
     pytest.importorskip("sklearn")
     path = tmp_path / "tsne.png"
     tokens, selection = make_tokens(count), make_selection([0], count)
-    figures.save_tsne(path, tokens, selection, torch.randn(4, 8), "A question?", seed=0)
+    figures.save_tsne(path, tokens, selection, torch.randn(4, 8), question="Q?", seed=0)
     assert path.read_bytes().startswith(b"\x89PNG")

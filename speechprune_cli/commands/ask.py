@@ -61,6 +61,7 @@ MaxNewTokens = Annotated[
 def ask(
     audio: options.Recording,
     questions: Questions = None,
+    *,
     model: options.Model = "nano",
     revision: options.Revision = None,
     device: options.Device = "auto",

@@ -59,6 +59,7 @@ Listen = Annotated[
 def prune(
     audio: options.Recording,
     question: Question,
+    *,
     model: options.Model = "nano",
     revision: options.Revision = None,
     device: options.Device = "auto",
@@ -164,7 +165,7 @@ class Files:
             figures.save_timeline(self.plot, tokens, selection, question)
         if self.tsne:
             text = session.model.embed_text(question)
-            figures.save_tsne(self.tsne, tokens, selection, text, question, self.seed)
+            figures.save_tsne(self.tsne, tokens, selection, text, question=question, seed=self.seed)
         if self.audio:
             from speechprune_cli.audio import write_audio
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Scale = Literal["paper", "normalised"]
 Heads = Literal["mean", "max"]
 
-QUERIES_PER_BLOCK = 256
+QUERIES_PER_BLOCK = 128
 RESOLUTION = 2**20
 
 
@@ -51,8 +51,8 @@ def attention_received(
 def _project(embeds: Tensor, layer: FirstLayer) -> tuple[Tensor, Tensor]:
     """Binarized queries `[heads, n, d_k]` and keys `[kv_heads, n, d_k]`: integers in float32."""
     signs = embeds.to(layer.q_weight.device).float().sign()
-    queries = signs @ layer.q_weight.float().sign().T
-    keys = signs @ layer.k_weight.float().sign().T
+    queries = _product(*_narrow(signs, layer.q_weight.float().sign()))
+    keys = _product(*_narrow(signs, layer.k_weight.float().sign()))
     return (
         queries.unflatten(-1, (layer.heads, -1)).transpose(0, 1),
         keys.unflatten(-1, (layer.kv_heads, -1)).transpose(0, 1),
@@ -69,11 +69,34 @@ def _received(queries: Tensor, keys: Tensor, scale: Scale, queries_per_block: in
 
     factor = _deviation(queries, keys) if scale == "normalised" else math.sqrt(keys.shape[-1])
     total = torch.zeros(len(keys), dtype=_widest(keys), device=keys.device)
+    queries, keys = _narrow(queries, keys)
     for block in queries.split(queries_per_block):
-        logits = block @ keys.T
+        logits = _product(block, keys)
         below_best = logits.sub_(logits.amax(-1, keepdim=True))
         total += below_best.div_(factor).softmax(-1).sum(0, dtype=total.dtype)
     return total
+
+
+def _narrow(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Integers in float32 as int8 where they fit and a CPU multiplies those four times faster.
+
+    Their `_product` is the same integers either way.
+    """
+    import torch
+
+    fast = left.device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    if fast and max(left.abs().max(), right.abs().max()) <= 127:
+        return left.to(torch.int8), right.to(torch.int8)
+    return left, right
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """`left @ right.T` of integers, in float32 `[rows of left, rows of right]`."""
+    import torch
+
+    if left.dtype == torch.int8:
+        return torch._int_mm(left, right.T).float()
+    return left @ right.T
 
 
 def _widest(tensor: Tensor) -> dtype:

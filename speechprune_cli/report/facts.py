@@ -155,12 +155,21 @@ def facts(fields: dict[str, Any]) -> list[str]:
     """The facts of one question, each a short phrase, from its JSON fields."""
     pruning, seconds = fields["pruning"], fields["seconds"]
     encode = "cached" if seconds["encode_cached"] else duration(seconds["encode"])
-    phrases = [tokens_phrase(pruning), rates_phrase(pruning), f"encode {encode}"]
+    phrases = [tokens_phrase(pruning), rates_phrase(pruning), bar_phrase(fields["timeline"])]
+    phrases.append(f"encode {encode}")
     phrases += [f"{step} {duration(seconds[step])}" for step in STEPS if step in seconds]
     phrases.append(f"{quantity(fields['tflops_saved'])} TFLOPs saved")
     if "peak_memory_bytes" in fields:
         phrases.append(f"peak {fields['peak_memory_bytes'] / 2**30:.2f} GiB")
+    if not fields.get("finished", True):
+        phrases.append(f"answer cut at {fields['new_tokens']} tokens")
     return phrases
+
+
+def bar_phrase(timeline: dict[str, Any]) -> str:
+    """What a full bar of the drawn timeline stands for."""
+    peak = max(k / n for k, n in zip(timeline["kept"], timeline["tokens"], strict=True) if n)
+    return f"█ = {peak:.0%} of a second"
 
 
 STEPS = ("prune", "prefill", "decode")

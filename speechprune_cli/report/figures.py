@@ -27,7 +27,7 @@ def check_drawable(option: str, *packages: str) -> None:
     """UsageError where a package that a figure needs is not installed."""
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
-        raise UsageError(f"{option} needs {missing[0]}: pip install 'speechprune[figures]'")
+        raise UsageError(f"{option} needs {missing[0]}: pip install 'speechprune[plot]'")
 
 
 def save_timeline(path: Path, tokens: AudioTokens, selection: Selection, question: str) -> None:
@@ -61,6 +61,7 @@ def save_tsne(
     tokens: AudioTokens,
     selection: Selection,
     text: Tensor,
+    *,
     question: str,
     seed: int,
 ) -> None:

@@ -41,7 +41,7 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise SpeechPruneError(f"cannot write {path}: {error.strerror or error}") from error
     finally:

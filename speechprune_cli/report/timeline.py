@@ -40,9 +40,14 @@ class Timeline:
         return cls(
             tokens=counts,
             kept=np.bincount(second[kept], minlength=len(counts)),
-            scores=np.bincount(second, weights=scores) / np.maximum(counts, 1),
+            scores=np.bincount(second, weights=scores) / counts.clip(1),
             ranked=bool(np.ptp(scores[kept]) > 0),
         )
+
+    @property
+    def peak(self) -> float:
+        """Share retained of the second that keeps most: the height of a full bar."""
+        return float((self.kept / self.tokens.clip(1)).max())
 
     def best(self, count: int = 5, apart: int = 3) -> list[int]:
         """The seconds that keep most tokens (of equals, those that score higher), best first.
@@ -77,14 +82,17 @@ def clock(seconds: float) -> str:
 
 
 def draw(timeline: Timeline, seconds: float, width: int) -> Text:
-    """The timeline as two lines of `width` columns: how much is retained, and the best matches."""
+    """The timeline as two lines of `width` columns: what is retained, and the best matches.
+
+    A full bar is the second that keeps most, so that high rates show something too.
+    """
     from rich.text import Text
 
     start, end = clock(0) + " ", " " + clock(seconds)
     columns = max(width - len(start) - len(end), 10)
     text = Text(no_wrap=True)
     text.append(start, "dim")
-    for share in shares(timeline, columns):
+    for share in shares(timeline, columns) / timeline.peak:
         if share:
             text.append(LEVELS[min(int(share * len(LEVELS)), len(LEVELS) - 1)], "cyan")
         else:
@@ -104,7 +112,7 @@ def shares(timeline: Timeline, columns: int) -> np.ndarray:
     first = np.floor(edges[:-1]).astype(int)
     last = np.ceil(edges[1:]).astype(int)
     tokens, kept = (np.append(0, np.cumsum(n)) for n in (timeline.tokens, timeline.kept))
-    return (kept[last] - kept[first]) / (tokens[last] - tokens[first])
+    return (kept[last] - kept[first]) / (tokens[last] - tokens[first]).clip(1)
 
 
 def markers(best: list[int], seconds: int, columns: int) -> str:

@@ -15,10 +15,22 @@ from random import Random
 import yaml
 from num2words import num2words
 
-WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-MONTHS = (
-    "January February March April May June July August September October November December".split()
-)
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+DAYS = {
+    "January": 31,
+    "February": 29,
+    "March": 31,
+    "April": 30,
+    "May": 31,
+    "June": 30,
+    "July": 31,
+    "August": 31,
+    "September": 30,
+    "October": 31,
+    "November": 30,
+    "December": 31,
+}
+MONTHS = tuple(DAYS)
 CURRENCIES = ("dollars", "dollars", "dollars", "euros", "pounds")
 
 
@@ -99,9 +111,9 @@ def _spell(number: int, **how) -> str:
 
 
 def _ordinal_date(rng: Random) -> str:
-    month = rng.randrange(12)
-    day = _spell(rng.randint(1, (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)[month]), to="ordinal")
-    return rng.choice((f"the {day} of {MONTHS[month]}", f"{MONTHS[month]} {day}"))
+    month = rng.choice(MONTHS)
+    day = _spell(rng.randint(1, DAYS[month]), to="ordinal")
+    return rng.choice((f"the {day} of {month}", f"{month} {day}"))
 
 
 def _date(rng: Random) -> str:

@@ -34,7 +34,11 @@ class Scenario:
     facts: float
 
 
-SCENARIOS = (Scenario("lecture", 1, 0.65), Scenario("conversation", 2, 0.6), Scenario("meeting", 4, 0.6))
+SCENARIOS = (
+    Scenario("lecture", 1, 0.65),
+    Scenario("conversation", 2, 0.6),
+    Scenario("meeting", 4, 0.6),
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Recording:
 def compose(
     pool: Sequence[Sentence], seconds: float, rng: Random, *, asked: int = 1, held_out: bool = False
 ) -> Recording:
-    """Put sentences of a scenario in a row until `seconds` are reached, and ask about `asked` facts.
+    """Put sentences in a row until `seconds` are reached, and ask about `asked` of the facts.
 
     No two facts of a recording share kind and subject, so every question has one answer. The
     position of what is asked is uniform over the facts.
@@ -99,7 +103,9 @@ def compose(
 def _draw(
     pool: Sequence[Sentence], voice: str, fact: bool, taken: set[tuple[str, str]], rng: Random
 ) -> Sentence:
-    candidates = [s for s in pool if s.voice == voice and bool(s.fact) == fact and _key(s) not in taken]
+    candidates = [
+        s for s in pool if s.voice == voice and bool(s.fact) == fact and _key(s) not in taken
+    ]
     if not candidates:
         candidates = [s for s in pool if _key(s) not in taken]
     sentence = rng.choice(candidates)

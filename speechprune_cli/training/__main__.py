@@ -14,9 +14,11 @@ from typing import Annotated, Literal
 
 import torch
 import typer
+from tokenizers import Tokenizer
 
 from speechprune_cli.spiral.grammar import draw_fact, fillers, questions
 from speechprune_cli.training import evaluate as held_out
+from speechprune_cli.training.align import label, train_letters
 from speechprune_cli.training.export import export
 from speechprune_cli.training.features import (
     Piece,
@@ -28,6 +30,7 @@ from speechprune_cli.training.features import (
     vary,
 )
 from speechprune_cli.training.learner import Learner
+from speechprune_cli.training.natural import natural_recordings
 from speechprune_cli.training.speak import speak as speak_pool
 from speechprune_cli.training.text import load_tokenizer, normalise, train_tokenizer
 from speechprune_cli.training.train import Trainer, train
@@ -40,7 +43,7 @@ Whisper = Annotated[Path, typer.Option("--whisper", help="whisper.cpp's ggml-bas
 
 @app.command()
 def speak(
-    split: Annotated[str, typer.Argument(help="A name; `test...` means held-out voices and wordings.")],
+    split: Annotated[str, typer.Argument(help="`test...`: held-out voices, wordings.")],
     engine: Annotated[Literal["kokoro", "piper"], typer.Option()],
     model: Annotated[Path, typer.Option(help="The synthesizer's ONNX file.")],
     work: Work,
@@ -60,7 +63,7 @@ def speak(
 
 @app.command("encode")
 def encode_speech(
-    source: Annotated[Path, typer.Argument(help="A split's folder, or a CSV of transcribed files.")],
+    source: Annotated[Path, typer.Argument(help="A split's folder, or a CSV of transcripts.")],
     work: Work,
     whisper: Whisper,
     voice: Annotated[bool, typer.Option("--voice", help="Also vary pitch and tempo.")] = False,
@@ -80,6 +83,17 @@ def encode_speech(
     save_pieces(target, encode(varied, load_tower(whisper), rng))
 
 
+@app.command("label")
+def label_speech(work: Work) -> None:
+    """Align every encoded sentence with its words, and train the tokenizer."""
+    open_speech = _pieces(work, "open")
+    tokenizer = _tokenizer(work, open_speech)
+    letters = train_letters(open_speech)
+    for file in sorted((work / "pieces").glob("*.safetensors")):
+        pieces = [piece for piece in load_pieces(file) if len(piece.text.split()) > 1]
+        save_pieces(file, (replace(p, labels=label(p, letters, tokenizer)) for p in pieces))
+
+
 @app.command("train")
 def train_nano(
     work: Work,
@@ -90,7 +104,9 @@ def train_nano(
     """Train on WORK/pieces; checkpoints and losses go to WORK."""
     torch.manual_seed(seed)
     stated, open_speech = _pieces(work, "stated"), _pieces(work, "open")
-    learner = Learner(_tokenizer(work, open_speech)).to(device)
+    if any(piece.labels is None for piece in stated + open_speech):
+        raise typer.BadParameter(f"{work / 'pieces'} holds speech without labels: run `label`")
+    learner = Learner(load_tokenizer(work / "tokenizer.json")).to(device)
     done = train(Trainer(learner, stated, open_speech), work, until=time.monotonic() + 60 * minutes)
     typer.echo("complete" if done else "stopped; call again to go on")
 
@@ -110,15 +126,21 @@ def evaluate_nano(
     work: Work,
     model: str = "nano",
     count: int = 200,
-    only: Annotated[str, typer.Option(help="Names of conditions, with commas; empty means all.")] = "",
+    only: Annotated[str, typer.Option(help="Conditions, with commas; empty: all.")] = "",
+    natural: Annotated[
+        Path | None, typer.Option(help="A CSV of human utterances to test open vocabulary on.")
+    ] = None,
 ) -> None:
-    """Measure MODEL on the held-out recordings; lines go to WORK/held-out.jsonl, tables to stdout."""
+    """Measure MODEL on held-out recordings: lines in WORK, a table on stdout."""
     from speechprune_cli.pipeline import load
 
     names = {name.strip() for name in only.split(",") if name.strip()}
     conditions = [c for c in held_out.CONDITIONS if not names or c.name in names]
-    lines = work / "held-out.jsonl"
-    recordings = held_out.held_out_recordings(work / "pool" / "test", count)
+    if natural:
+        lines, recordings = work / "natural.jsonl", natural_recordings(natural)
+    else:
+        lines = work / "held-out.jsonl"
+        recordings = held_out.held_out_recordings(work / "pool" / "test", count)
     held_out.evaluate(load(model, cache=False), recordings, lines, conditions)
     typer.echo(held_out.table(held_out.read_lines(lines)))
 
@@ -130,7 +152,7 @@ def _pieces(work: Path, kind: str) -> list[Piece]:
     return [piece for file in files for piece in load_pieces(file) if len(piece.text.split()) > 1]
 
 
-def _tokenizer(work: Path, open_speech: list[Piece]):
+def _tokenizer(work: Path, open_speech: list[Piece]) -> Tokenizer:
     path = work / "tokenizer.json"
     if not path.exists():
         rng = Random(0)

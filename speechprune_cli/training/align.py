@@ -56,7 +56,7 @@ def train_letters(pieces: Sequence[Piece], steps: int = 400, seed: int = 0) -> n
 
 @torch.inference_mode()
 def label(piece: Piece, letters: nn.Linear, tokenizer: Tokenizer) -> Tensor:
-    """Text token id of every audio token `[T]`, `BLANK` in silence."""
+    """Text token id of every audio token, int16 `[T]`, `BLANK` in silence."""
     log_probs = letters(piece.features.float()).log_softmax(-1).numpy()
     path = _viterbi(log_probs.repeat(STATES_PER_TOKEN, 0), _letter_ids(piece.text).numpy())
     owners = _token_of_letter(piece.text, tokenizer)
@@ -64,7 +64,7 @@ def label(piece: Piece, letters: nn.Linear, tokenizer: Tokenizer) -> Tensor:
     for state, letter in enumerate(path):
         if letter >= 0:
             labels[state // STATES_PER_TOKEN] = owners[letter]
-    return torch.from_numpy(_spread(labels))
+    return torch.from_numpy(_spread(labels)).short()
 
 
 def _letter_ids(text: str) -> Tensor:

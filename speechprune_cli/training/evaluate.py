@@ -127,7 +127,10 @@ def table(rows: Sequence[dict]) -> str:
     groups: dict[str, list[dict]] = defaultdict(list)
     for row in rows:
         groups[row["condition"]].append(row)
-    lines = ["| condition | n | kept | exact match | four options | enrichment |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| condition | n | kept | exact match | four options | enrichment |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, group in groups.items():
         n = len(group)
         exact, chosen = (sum(row[key] for row in group) for key in ("exact", "chosen"))

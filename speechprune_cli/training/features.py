@@ -113,20 +113,21 @@ def _encode_windows(windows, tower, extractor) -> Iterator[Piece]:
         hidden = tower(mel.to(next(tower.parameters()).device)).last_hidden_state
     for (_, spans), features in zip(windows, hidden.half().cpu(), strict=True):
         for start, end, sound in spans:
-            yield Piece(
-                features[start:end].clone(), normalise(sound.text), sound.voice, sound.fact
-            )
+            yield Piece(features[start:end].clone(), normalise(sound.text), sound.voice, sound.fact)
 
 
 def save_pieces(path: Path, pieces: Iterable[Piece]) -> None:
-    """One safetensors file: all features `[T, width]` in a row, the words in its metadata."""
+    """One safetensors file: features `[T, width]` and labels `[T]` in a row, words as metadata."""
     rows = list(pieces)
     words = [
         {"tokens": len(p.features), "text": p.text, "voice": p.voice, "fact": p.fact} for p in rows
     ]
-    features = torch.cat([piece.features for piece in rows])
+    tensors = {"features": torch.cat([piece.features for piece in rows])}
+    labels = [piece.labels for piece in rows if piece.labels is not None]
+    if labels:
+        tensors["labels"] = torch.cat(labels)
     partial = path.with_suffix(".part")
-    save_file({"features": features}, partial, metadata={"pieces": json.dumps(words)})
+    save_file(tensors, partial, metadata={"pieces": json.dumps(words)})
     partial.replace(path)
 
 
@@ -134,8 +135,14 @@ def load_pieces(path: Path) -> list[Piece]:
     """What `save_pieces` wrote."""
     with safe_open(path, "pt") as file:
         words = json.loads(file.metadata()["pieces"])
-        parts = file.get_tensor("features").split([row.pop("tokens") for row in words])
-    return [Piece(features, **row) for features, row in zip(parts, words, strict=True)]
+        lengths = [row.pop("tokens") for row in words]
+        features = file.get_tensor("features").split(lengths)
+        labelled = "labels" in file.keys()  # noqa: SIM118 - the file is no mapping
+        labels = file.get_tensor("labels").split(lengths) if labelled else [None] * len(words)
+    return [
+        Piece(part, labels=said, **row)
+        for part, said, row in zip(features, labels, words, strict=True)
+    ]
 
 
 def spoken_pool(folder: Path) -> Iterator[Sound]:

@@ -119,7 +119,9 @@ class Learner(nn.Module):
         logits = self.lm.lm_head(hidden[wanted]).float()
         losses = F.cross_entropy(logits, targets[wanted], reduction="none")
         wrong = logits.argmax(-1) != targets[wanted]
-        failed = torch.zeros(asked, device=hidden.device).index_add_(0, owners[wanted], wrong.float())
+        failed = torch.zeros(asked, device=hidden.device).index_add_(
+            0, owners[wanted], wrong.float()
+        )
         return Loss(losses.mean(), int((failed == 0).sum()), asked)
 
     def alignment_loss(self, audio: Tensor, labels: Tensor) -> Tensor:

@@ -20,10 +20,24 @@ TRANSCRIBE = (
     "Transcribe the recording.",
     "Write down every word.",
 )
-AFTER = ("What is said after {cue}?", "What comes after {cue}?", "What follows {cue}?", "{cue} what?")
+AFTER = (
+    "What is said after {cue}?",
+    "What comes after {cue}?",
+    "What follows {cue}?",
+    "{cue} what?",
+)
 BEFORE = ("What is said before {cue}?", "What comes before {cue}?", "What {cue}?")
-BETWEEN = ("{left} what {right}?", "Fill the gap: {left} ... {right}", "What is between {left} and {right}?")
-MENTIONED = ("What is mentioned?", "Which of these is mentioned?", "What do they talk about?", "What is it about?")
+BETWEEN = (
+    "{left} what {right}?",
+    "Fill the gap: {left} ... {right}",
+    "What is between {left} and {right}?",
+)
+MENTIONED = (
+    "What is mentioned?",
+    "Which of these is mentioned?",
+    "What do they talk about?",
+    "What is it about?",
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +98,7 @@ def ask_about(pieces: Sequence[Piece], count: int, rng: Random) -> list[Question
 def draw_recording(
     stated: Sequence[Piece], open_speech: Sequence[Piece], count: int, rng: Random
 ) -> list[Piece]:
-    """`count` pieces, about a third of them open-vocabulary, no two facts of one kind and subject."""
+    """`count` pieces, a third of them open speech, no two facts of one kind and subject."""
     pieces: list[Piece] = []
     taken: set[tuple[str, str]] = set()
     while len(pieces) < count:
@@ -96,7 +110,9 @@ def draw_recording(
     return pieces
 
 
-def written_recording(count: int, sentences: Sequence[str], rng: Random) -> tuple[list[str], list[QuestionAnswer]]:
+def written_recording(
+    count: int, sentences: Sequence[str], rng: Random
+) -> tuple[list[str], list[QuestionAnswer]]:
     """A recording's sentences as text, and questions on it: the same skill, a tenth of the cost."""
     facts: dict[tuple[str, str], Fact] = {}
     texts = []

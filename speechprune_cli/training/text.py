@@ -10,14 +10,21 @@ from num2words import num2words
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.trainers import BpeTrainer
 
-SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>")
+SPECIALS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|audio_bos|>",
+    "<|AUDIO|>",
+    "<|audio_eos|>",
+)
 BLANK = 1
-"""`<|im_start|>`, which no prompt of nano's uses, stands for CTC's blank."""
+"""`<|im_start|>`, which no prompt of nano's uses, labels silence."""
 VOCABULARY = 2048
 
 
 def normalise(text: str) -> str:
-    """Words as they are spoken: `Sold 300, in 1984!` -> `sold three hundred in nineteen eighty four`."""
+    """Words as they are spoken: `Sold 30, in 1984!` -> `sold thirty in nineteen eighty four`."""
     text = re.sub(r"(?<=\d),(?=\d{3})", "", text)
     text = re.sub(r"\d+", lambda m: f" {_spell(int(m.group()))} ", text)
     text = re.sub(r"[^a-z' ]+", " ", text.lower().replace("’", "'"))

@@ -14,9 +14,9 @@ from random import Random
 import torch
 from torch import Tensor
 
+from speechprune_cli.spiral.grammar import draw_fact
 from speechprune_cli.training.features import Piece
 from speechprune_cli.training.learner import Learner, Loss
-from speechprune_cli.spiral.grammar import draw_fact
 from speechprune_cli.training.tasks import (
     ask_about,
     ask_words,
@@ -83,9 +83,11 @@ class Trainer:
         """Write down, or complete, a sentence that is given as words instead of as sound."""
         rng = self.rng
         texts = [normalise(draw_fact(rng).statement) for _ in range(16)]
-        texts += [text for text in rng.choices(self.sentences, k=40) if len(text.split()) <= 14][:16]
+        texts += [text for text in rng.choices(self.sentences, k=40) if len(text.split()) <= 14][
+            :16
+        ]
         asked = [
-            (rng.random() < 0.4 and ask_words(text, rng)) or transcription(text, rng)
+            (rng.random() < 0.15 and ask_words(text, rng)) or transcription(text, rng)
             for text in texts
         ]
         loss = self.learner.batch_loss([self._as_speech(text) for text in texts], asked)
@@ -103,7 +105,9 @@ class Trainer:
     def read(self, stage: Stage) -> Tensor:
         """Answer questions about a recording given as words: a tenth of the cost of hearing it."""
         texts, asked = written_recording(self.rng.randint(2, 12), self.sentences, self.rng)
-        loss = self.learner.answer_loss(self.learner.prefix(self._as_speech(" ".join(texts))), asked)
+        loss = self.learner.answer_loss(
+            self.learner.prefix(self._as_speech(" ".join(texts))), asked
+        )
         self._note("read", loss)
         return loss.value
 
@@ -119,7 +123,7 @@ class Trainer:
 
     def _alike(self, tokens: int) -> list[Piece]:
         """Sentences of about one length, `tokens` audio tokens in all."""
-        pool = self.rng.choice((self.stated, self.open_speech))
+        pool = self.stated if self.rng.random() < 0.7 else self.open_speech
         first = self.rng.choice(pool)
         length = len(first.features)
         alike = [p for p in self.rng.choices(pool, k=600) if abs(len(p.features) - length) < 12]
@@ -138,13 +142,11 @@ class Trainer:
         embeds = self.learner.embed(self.learner.ids(text))
         if self.rng.random() < 0.4:
             return embeds
-        repeats = torch.tensor([self.rng.choice((1, 2, 3, 4, 6)) for _ in embeds])
+        repeats = torch.tensor([self.rng.choice((1, 2, 3, 4)) for _ in embeds])
         embeds = embeds.repeat_interleave(repeats.to(embeds.device), dim=0)
         return embeds + 0.02 * torch.randn_like(embeds)
 
-    def _note(
-        self, task: str, loss: Loss | None = None, alignment: Tensor | None = None
-    ) -> None:
+    def _note(self, task: str, loss: Loss | None = None, alignment: Tensor | None = None) -> None:
         row = self.seen[task]
         answered = (loss.value.item(), loss.right, loss.asked) if loss else (0.0, 0, 0)
         aligned = alignment.item() if alignment is not None else 0.0

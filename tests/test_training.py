@@ -1,0 +1,189 @@
+"""What teaches nano: labels, losses, resuming, and the folder it is exported to."""
+
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    Qwen2AudioEncoderConfig,
+    Qwen2AudioForConditionalGeneration,
+    Qwen2AudioProcessor,
+)
+from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
+
+from speechprune_cli.training import align
+from speechprune_cli.training.export import export
+from speechprune_cli.training.features import Piece, load_pieces, save_pieces
+from speechprune_cli.training.learner import Learner, run_question
+from speechprune_cli.training.tasks import QuestionAnswer, ask_words
+from speechprune_cli.training.text import BLANK, SPECIALS, normalise, train_tokenizer
+from speechprune_cli.training.train import Stage, Trainer, train
+
+WIDTH = 16
+TEXTS = ("we need nine chairs", "the lamp is dark green", "please call maria about the boat")
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(TEXTS * 50)
+
+
+@pytest.fixture
+def learner(tokenizer):
+    torch.manual_seed(0)
+    return Learner(tokenizer, encoder_width=WIDTH).eval()
+
+
+def spell(text: str) -> torch.Tensor:
+    """Features that name their letters: two audio tokens a letter, silence around."""
+    letters = torch.tensor([align.LETTERS.index(letter) + 1 for letter in text])
+    states = torch.nn.functional.pad(letters.repeat_interleave(2), (8, 8))
+    return torch.nn.functional.one_hot(states, len(align.LETTERS) + 1).half()
+
+
+@pytest.fixture
+def letters():
+    """A perfect classifier of the letters that `spell` writes."""
+    linear = torch.nn.Linear(len(align.LETTERS) + 1, len(align.LETTERS) + 1)
+    linear.weight.data = 20 * torch.eye(len(align.LETTERS) + 1)
+    linear.bias.data.zero_()
+    return linear
+
+
+def test_text_is_normalised_to_what_is_spoken():
+    assert normalise("Sold 300, in 1984!") == "sold three hundred in nineteen eighty four"
+    assert normalise("It’s 12,500 — really?") == "it's twelve thousand five hundred really"
+
+
+def test_the_tokenizer_ignores_case_and_punctuation_and_reads_anything(tokenizer):
+    plain = tokenizer.encode("the lamp is dark green").ids
+    assert tokenizer.encode("The lamp is DARK, green?").ids == plain
+    assert tokenizer.decode(tokenizer.encode("größe 漢字").ids).strip() == "größe 漢字"
+    assert [tokenizer.token_to_id(special) for special in SPECIALS] == list(range(len(SPECIALS)))
+
+
+def test_labels_name_the_word_that_is_being_said(tokenizer, letters):
+    for text in TEXTS:
+        labels = align.label(Piece(spell(text), text, "v", None), letters, tokenizer)
+        assert len(labels) == len(spell(text))
+        said = [token for token in labels.unique_consecutive().tolist() if token != BLANK]
+        assert said == tokenizer.encode(text).ids
+        assert labels[0] == labels[-1] == BLANK
+
+
+def test_letters_are_learned_from_transcripts_alone(tokenizer):
+    mixing = torch.randn(len(align.LETTERS) + 1, 40, generator=torch.Generator().manual_seed(1))
+    pieces = [Piece((spell(t).float() @ mixing).half(), t, "v", None) for t in TEXTS * 8]
+    learned = align.train_letters(pieces, steps=60)
+    labels = align.label(pieces[0], learned, tokenizer)
+    said = [token for token in labels.unique_consecutive().tolist() if token != BLANK]
+    assert said == tokenizer.encode(TEXTS[0]).ids
+
+
+def test_questions_that_share_a_prefix_cost_what_they_cost_alone(learner):
+    prefix = learner.prefix(torch.randn(30, 256))
+    asked = [QuestionAnswer("what is it", "nine chairs"), QuestionAnswer("who", "maria")]
+    together = learner.answer_loss(prefix, asked)
+    lengths = [len(learner.ids(qa.answer)) + 1 for qa in asked]
+    alone = [
+        learner.answer_loss(prefix, [qa]).value * n for qa, n in zip(asked, lengths, strict=True)
+    ]
+    torch.testing.assert_close(together.value, sum(alone) / sum(lengths))
+
+
+def test_a_batch_costs_what_its_rows_cost(learner):
+    heard = [torch.randn(12, 256), torch.randn(20, 256)]
+    asked = [QuestionAnswer("what is it", "nine chairs"), QuestionAnswer("who", "maria")]
+    lengths = [len(learner.ids(qa.answer)) + 1 for qa in asked]
+    rows = [
+        learner.answer_loss(learner.prefix(h), [qa]).value * n
+        for h, qa, n in zip(heard, asked, lengths, strict=True)
+    ]
+    torch.testing.assert_close(learner.batch_loss(heard, asked).value, sum(rows) / sum(lengths))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_questions_about_words_have_their_answer_in_the_sentence(seed):
+    text = "well the old lighthouse on the northern cape was painted red and white last summer"
+    qa = ask_words(text, Random(seed))
+    assert f" {qa.answer} " in f" {text} "
+
+
+def pieces_for(tokenizer, letters) -> list[Piece]:
+    rng = np.random.default_rng(0)
+    made = []
+    for text in TEXTS * 8:
+        labels = align.label(Piece(spell(text), text, "v", None), letters, tokenizer)
+        features = torch.from_numpy(rng.standard_normal((len(labels), WIDTH))).half()
+        made.append(Piece(features, text, "v", None, labels))
+    return made
+
+
+def test_training_resumed_after_a_stop_equals_training_in_one_go(tmp_path, tokenizer, letters):
+    stages = (Stage("a", 3, 1e-3, ("align", "transcribe")), Stage("b", 2, 1e-3, ("copy",)))
+    pieces = pieces_for(tokenizer, letters)
+    results = []
+    for name, stops in (("once", [1e9]), ("often", [0.0, 0.0, 1e9])):
+        folder = tmp_path / name
+        folder.mkdir()
+        for until in stops:
+            torch.manual_seed(0)
+            learner = Learner(tokenizer, encoder_width=WIDTH)
+            complete = train(Trainer(learner, pieces, pieces), folder, stages, until)
+        assert complete
+        results.append(learner.projector.weight.detach().clone())
+    torch.testing.assert_close(*results)
+
+
+def test_pieces_survive_the_disk(tmp_path, tokenizer, letters):
+    pieces = pieces_for(tokenizer, letters)[:3]
+    save_pieces(tmp_path / "p.safetensors", pieces)
+    for before, after in zip(pieces, load_pieces(tmp_path / "p.safetensors"), strict=True):
+        assert torch.equal(before.features, after.features)
+        assert replace(before, features=None, labels=None) == replace(
+            after, features=None, labels=None
+        )
+
+
+def test_the_exported_folder_is_a_stock_model_that_says_what_the_learner_says(tmp_path, tokenizer):
+    torch.manual_seed(0)
+    learner = Learner(tokenizer, encoder_width=32).eval().to(torch.float16).float()
+    tower = Qwen2AudioEncoder(
+        Qwen2AudioEncoderConfig(
+            num_mel_bins=80,
+            encoder_layers=1,
+            encoder_attention_heads=2,
+            encoder_ffn_dim=32,
+            d_model=32,
+        )
+    ).eval()
+    export(learner, tower, tokenizer, tmp_path)
+    model = Qwen2AudioForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.float32)
+    processor = Qwen2AudioProcessor.from_pretrained(tmp_path)
+    audio = 0.1 * np.random.default_rng(0).standard_normal(16_000 * 3).astype(np.float32)
+    content = [{"type": "audio", "audio_url": ""}, {"type": "text", "text": "Who is it?"}]
+    prompt = processor.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+    )
+    inputs = processor(text=prompt, audio=[audio], sampling_rate=16_000, return_tensors="pt")
+    with torch.no_grad():
+        out = model.generate(**inputs, max_new_tokens=8)[0, inputs["input_ids"].shape[1] :]
+        mel, mask = inputs["input_features"], inputs["feature_attention_mask"]
+        features = stock_features(model, mel, mask)
+        said = run_question(learner, features, "Who is it?", limit=8)
+    assert processor.tokenizer.decode(out, skip_special_tokens=True).strip() == said.strip()
+
+
+def stock_features(model, mel, mask):
+    """Valid outputs of the tower `[N, width]`, before the projector."""
+    captured = []
+    hook = model.model.multi_modal_projector.register_forward_pre_hook(
+        lambda module, args: captured.append(args[0])
+    )
+    _, tokens = model.model.audio_tower._get_feat_extract_output_lengths(mask.sum(-1))
+    text = torch.tensor([[3] + [4] * int(tokens) + [5]])
+    model(input_ids=text, input_features=mel, feature_attention_mask=mask)
+    hook.remove()
+    return captured[0][0, : int(tokens)]
