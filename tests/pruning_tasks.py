@@ -20,6 +20,7 @@ def audio_tokens(embeds: torch.Tensor, per_second: float = 25) -> AudioTokens:
 
 
 def pruning_task(
+    *,
     n: int = 200,
     length: int = 7,
     width: int = 32,

@@ -71,6 +71,7 @@ def phase1(
     text: Array,
     per_second: int,
     budget: int,
+    *,
     mode: str = "exact",
     temperature: float = 1.0,
 ) -> Indices:
@@ -93,7 +94,7 @@ def phase1(
 
 
 def attention(
-    survivors: Array, q_weight: Array, k_weight: Array, heads: int, kv_heads: int, scale: str
+    survivors: Array, q_weight: Array, k_weight: Array, heads: int, kv_heads: int, *, scale: str
 ) -> Array:
     """A `[H, n, n]`, rows are queries (eq. 10 to 12), K heads repeated for grouped queries."""
     signs, q_signs, k_signs = np.sign(survivors), np.sign(q_weight), np.sign(k_weight)

@@ -66,7 +66,8 @@ def test_exact_meets_the_budget_within_every_frame(
     quotas = frame_quotas(scores, sizes, budget, "exact", temperature)
     assert quotas.dtype == torch.int64
     assert int(quotas.sum()) == budget
-    assert bool((quotas >= 0).all()) and bool((quotas <= sizes).all())
+    assert (quotas >= 0).all()
+    assert (quotas <= sizes).all()
     higher, lower = scores.argmax(), scores.argmin()
     assert quotas[higher] + 1 >= min(int(sizes[higher]), int(quotas[lower]))
 

@@ -54,7 +54,7 @@ def reference_phase2(
 ) -> np.ndarray:
     """Indices that phase 2 keeps of `survivors`, by the literal equations."""
     speech, text, layer = float64(task)
-    attention = reference.attention(speech[survivors], *layer, scale)
+    attention = reference.attention(speech[survivors], *layer, scale=scale)
     similarity = reference.cosines(speech, text).mean(axis=1)[survivors]
     return survivors[reference.phase2(reference.received(attention, heads), similarity, task.keep)]
 
@@ -68,7 +68,7 @@ def test_similarity_and_attention_scores(shape: dict[str, Any], seed: int) -> No
     np.testing.assert_allclose(similarity, reference.cosines(speech, text).mean(1), atol=1e-6)
     first = task.tokens.embeds[: task.phase1_budget]
     for scale in ("paper", "normalised"):
-        attention = reference.attention(speech[: task.phase1_budget], *layer, scale)
+        attention = reference.attention(speech[: task.phase1_budget], *layer, scale=scale)
         for heads in ("mean", "max"):
             ours = attention_received(first, task.first_layer, scale, heads).numpy()
             expected = reference.received(attention, heads)
@@ -84,7 +84,9 @@ def test_phase1(shape: dict[str, Any], mode: str, seed: int) -> None:
     frame = int(task.tokens.per_second)
     for temperature in (1.0, 0.25):
         ours = get_pruner("phase1", budget_mode=mode, temperature=temperature).select(task).kept
-        expected = reference.phase1(speech, text, frame, task.keep, mode, temperature)
+        expected = reference.phase1(
+            speech, text, frame, task.keep, mode=mode, temperature=temperature
+        )
         assert ours.tolist() == expected.tolist()
 
 
@@ -109,7 +111,7 @@ def test_both_phases(shape: dict[str, Any], mode: str, scale: str, seed: int) ->
     task = pruning_task(**shape, seed=seed)
     speech, text, _ = float64(task)
     frame = int(task.tokens.per_second)
-    survivors = reference.phase1(speech, text, frame, task.phase1_budget, mode)
+    survivors = reference.phase1(speech, text, frame, task.phase1_budget, mode=mode)
     expected = reference_phase2(task, survivors, scale, "mean")
     ours = get_pruner("speechprune", budget_mode=mode, scale=scale).select(task).kept
     assert ours.tolist() == expected.tolist()
@@ -119,6 +121,6 @@ def test_mean_over_keys_would_select_nothing() -> None:
     """Why eq. 13's mean is taken over queries: over keys every token scores 1/n."""
     task = pruning_task(n=50)
     speech, _, layer = float64(task)
-    attention = reference.attention(speech, *layer, "paper")
+    attention = reference.attention(speech, *layer, scale="paper")
     np.testing.assert_allclose(attention.mean(axis=2), 1 / 50)
     assert attention.mean(axis=1).std() > 0.01

@@ -17,13 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pruner(ABC):
-    """A pruning method. Its dataclass fields are its settings."""
+    """A pruning method. Its fields are its settings, checked in `__post_init__` (UsageError)."""
 
     uses_rate: ClassVar[bool] = True
     """False where the method settles by itself how much it keeps."""
-
-    def __post_init__(self) -> None:
-        """Check the settings; raises UsageError. Methods extend it and call `super()`'s."""
 
     @abstractmethod
     def score_and_keep(self, task: PruningTask) -> tuple[Tensor, Tensor, str]:

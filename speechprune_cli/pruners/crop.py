@@ -19,7 +19,6 @@ class Crop(Pruner):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_seed(self.seed)
 
     def score_and_keep(self, task: PruningTask) -> tuple[Tensor, Tensor, str]:

@@ -26,7 +26,6 @@ class Phase1(Pruner):
     """Of the softmax over seconds."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_choice("budget_mode", self.budget_mode, get_args(BudgetMode))
         if not (isinstance(self.temperature, int | float) and 0 < self.temperature < math.inf):
             raise UsageError(f"temperature is {self.temperature!r}: give a number above 0")

@@ -25,7 +25,6 @@ class Phase2(Pruner):
     """Over heads, the mean or the highest of the attention received."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_choice("scale", self.scale, get_args(Scale))
         check_choice("heads", self.heads, get_args(Heads))
 

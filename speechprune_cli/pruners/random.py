@@ -20,7 +20,6 @@ class Random(Pruner):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_seed(self.seed)
 
     def score_and_keep(self, task: PruningTask) -> tuple[Tensor, Tensor, str]:

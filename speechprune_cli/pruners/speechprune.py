@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 class SpeechPrune(Phase1, Phase2):
     """Phase 1 takes the N tokens to B1, phase 2 those to k. Settings are those of both."""
 
+    def __post_init__(self) -> None:
+        Phase1.__post_init__(self)
+        Phase2.__post_init__(self)
+
     def score_and_keep(self, task: PruningTask) -> tuple[Tensor, Tensor, str]:
         import torch
 
