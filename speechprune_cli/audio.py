@@ -21,9 +21,9 @@ import numpy as np
 import soundfile
 import soxr
 
+from speechprune_cli.atomic import atomic
 from speechprune_cli.errors import AudioError, SpeechPruneError, UsageError
 from speechprune_cli.flow import SAMPLE_RATE, Audio
-from speechprune_cli.report.files import atomic
 
 if TYPE_CHECKING:
     from io import BufferedReader, FileIO

@@ -1,4 +1,4 @@
-"""The embedded model: stock, small, and able to answer real speech through the real command line."""
+"""The embedded model: stock, small, and able to answer through the real command line."""
 
 import json
 import subprocess
@@ -81,8 +81,12 @@ def test_a_pipe_gets_the_answer_alone(tmp_path):
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env={"PATH": "/usr/bin:/bin", "SPEECHPRUNE_CACHE_DIR": str(tmp_path / "cache"),
-             "PYTHONPATH": str(PACKAGE.parent), "HOME": str(tmp_path)},
+        env={
+            "PATH": "/usr/bin:/bin",
+            "SPEECHPRUNE_CACHE_DIR": str(tmp_path / "cache"),
+            "PYTHONPATH": str(PACKAGE.parent),
+            "HOME": str(tmp_path),
+        },
     )
     assert (done.returncode, done.stdout) == (0, ANSWER + "\n"), done.stderr
 
@@ -91,14 +95,28 @@ def test_a_pipe_gets_the_answer_alone(tmp_path):
 def test_a_human_recording_through_the_command_line(tmp_path):
     recording = HUMAN / "long" / "jfk_rice_1962.flac"
     done = subprocess.run(
-        [sys.executable, "-m", "speechprune_cli", "ask", "--no-cache", "--json", str(recording),
-         "What is mentioned?", "--choice", "the moon", "--choice", "chicken soup"],
+        [
+            sys.executable,
+            "-m",
+            "speechprune_cli",
+            "ask",
+            "--no-cache",
+            "--json",
+            str(recording),
+            "What is mentioned?",
+            "--choice",
+            "the moon",
+            "--choice",
+            "chicken soup",
+        ],
         capture_output=True,
         text=True,
         check=True,
     )
     report = json.loads(done.stdout)
-    assert report["audio"]["encoded_seconds"] == pytest.approx(report["audio"]["source_seconds"], abs=1e-3)
+    assert report["audio"]["encoded_seconds"] == pytest.approx(
+        report["audio"]["source_seconds"], abs=1e-3
+    )
     assert report["answer"] in report["choices"]
     assert report["pruning"]["kept"] == 600
     assert sum(report["timeline"]["kept"]) == 600

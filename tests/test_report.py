@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from speechprune_cli.atomic import atomic
 from speechprune_cli.errors import SpeechPruneError, UsageError
 from speechprune_cli.flow import SAMPLE_RATE, Audio, AudioTokens, Selection
 from speechprune_cli.report import facts, figures, files
@@ -162,7 +163,7 @@ def test_choices_show_every_option_and_stress_the_likeliest():
 
 
 def write_half(target, error):
-    with files.atomic(target) as temporary:
+    with atomic(target) as temporary:
         temporary.write_text("half")
         raise error
 
@@ -175,7 +176,7 @@ def test_atomic_file_is_whole_or_as_before(tmp_path):
             write_half(target, error)
         assert [p.name for p in tmp_path.iterdir()] == ["kept.txt"]
         assert target.read_text() == "before"
-    with files.atomic(target) as temporary:
+    with atomic(target) as temporary:
         assert temporary.suffix == ".txt"
         temporary.write_text("after")
     assert target.read_text() == "after"
@@ -185,7 +186,7 @@ def test_atomic_file_is_whole_or_as_before(tmp_path):
 def test_a_full_disk_is_one_line(tmp_path):
     with (
         pytest.raises(SpeechPruneError, match=r"cannot write .*kept\.png: No space left"),
-        files.atomic(tmp_path / "kept.png"),
+        atomic(tmp_path / "kept.png"),
         Path("/dev/full").open("w") as full,
     ):
         full.write("x" * 100_000)

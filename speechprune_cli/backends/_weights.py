@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from transformers import BitsAndBytesConfig
@@ -68,7 +67,6 @@ def _quantisation(family: type[SpeechLM], placement: Placement) -> dict[str, Any
 
 
 def quiet_transformers() -> None:
-    """Errors only, and no progress bar where nobody watches."""
+    """Errors only, and no progress bar: what matters is said by the command."""
     transformers_logging.set_verbosity_error()
-    if not sys.stderr.isatty():
-        transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()

@@ -6,8 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from speechprune_cli.atomic import atomic
 from speechprune_cli.errors import UsageError
-from speechprune_cli.report.files import atomic
 from speechprune_cli.report.timeline import Timeline, clock
 
 if TYPE_CHECKING:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from speechprune_cli.atomic import atomic
 from speechprune_cli.errors import SpeechPruneError, UsageError
 
 if TYPE_CHECKING:
@@ -32,30 +31,15 @@ def check_destination(path: Path | None, option: str, extensions: tuple[str, ...
         raise UsageError(f"{option} {path}: the folder {path.parent} cannot be written to")
 
 
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place at the end.
-
-    Whatever goes wrong, an interrupt included, leaves `path` as it was and nothing beside it.
-    """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise SpeechPruneError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def save_selection(
     path: Path, tokens: AudioTokens, selection: Selection, provenance: dict[str, Any]
 ) -> None:
-    """Write what was retained as safetensors.
+    """Write what was retained as safetensors. Raises `SpeechPruneError`.
 
     `embeds [k, D]`, `indices [k]`, `times [k, 2]` in seconds, and `scores [N]` of all tokens;
     `provenance` goes into the metadata, each value as JSON.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     kept = selection.kept.cpu()
@@ -67,7 +51,10 @@ def save_selection(
     }
     metadata = {key: json.dumps(value, ensure_ascii=False) for key, value in provenance.items()}
     with atomic(path) as temporary:
-        save_file(tensors, temporary, metadata)
+        try:
+            save_file(tensors, temporary, metadata)
+        except SafetensorError as error:  # how safetensors says that the disk is full
+            raise SpeechPruneError(f"cannot write {path}: {error}") from error
 
 
 def spans(tokens: AudioTokens, selection: Selection) -> list[tuple[float, float]]:

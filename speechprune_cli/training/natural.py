@@ -25,7 +25,7 @@ CUE_WORDS = 4
 
 
 def natural_recordings(index: Path, asked: int = 4) -> Iterator[Recording]:
-    """Recordings of about 85 s from a CSV with `file`, `transcript` columns, `asked` questions each."""
+    """Recordings of about 85 s from a CSV with columns `file` and `transcript`."""
     rng = Random(0)
     with index.open(newline="") as table:
         rows = list(csv.DictReader(table))
