@@ -82,15 +82,21 @@ def test_letters_are_learned_from_transcripts_alone(tokenizer):
     assert said == tokenizer.encode(TEXTS[0]).ids
 
 
-def test_questions_that_share_a_prefix_cost_what_they_cost_alone(learner):
-    prefix = learner.prefix(torch.randn(30, 256))
-    asked = [QuestionAnswer("what is it", "nine chairs"), QuestionAnswer("who", "maria")]
-    together = learner.answer_loss(prefix, asked)
-    lengths = [len(learner.ids(qa.answer)) + 1 for qa in asked]
-    alone = [
-        learner.answer_loss(prefix, [qa]).value * n for qa, n in zip(asked, lengths, strict=True)
+def test_packed_questions_cost_what_they_cost_alone(learner):
+    heard = [torch.randn(30, 256), torch.randn(12, 256)]
+    asked = [
+        [QuestionAnswer("what is it", "nine chairs"), QuestionAnswer("who", "maria")],
+        [QuestionAnswer("where", "the lamp")],
     ]
-    torch.testing.assert_close(together.value, sum(alone) / sum(lengths))
+    together = learner.answer_loss(list(zip(heard, asked, strict=True)))
+    alone = [
+        (learner.batch_loss([h], [qa]).value, len(learner.ids(qa.answer)) + 1)
+        for h, questions in zip(heard, asked, strict=True)
+        for qa in questions
+    ]
+    expected = sum(loss * n for loss, n in alone) / sum(n for _, n in alone)
+    torch.testing.assert_close(together.value, expected)
+    assert together.asked == 3
 
 
 def test_a_batch_costs_what_its_rows_cost(learner):
@@ -98,7 +104,7 @@ def test_a_batch_costs_what_its_rows_cost(learner):
     asked = [QuestionAnswer("what is it", "nine chairs"), QuestionAnswer("who", "maria")]
     lengths = [len(learner.ids(qa.answer)) + 1 for qa in asked]
     rows = [
-        learner.answer_loss(learner.prefix(h), [qa]).value * n
+        learner.batch_loss([h], [qa]).value * n
         for h, qa, n in zip(heard, asked, lengths, strict=True)
     ]
     torch.testing.assert_close(learner.batch_loss(heard, asked).value, sum(rows) / sum(lengths))

@@ -1,7 +1,7 @@
-"""`python -m speechprune_cli.training`: make nano from speech, step by step or with `all`.
+"""Make nano from speech, step by step or with `all`.
 
 Everything lives in one folder and can be interrupted and repeated: what is finished is not done
-again. See `--help` of each command, and the model card for where the inputs come from.
+again. The model card says where the inputs come from.
 """
 
 from __future__ import annotations
@@ -143,6 +143,33 @@ def evaluate_nano(
         recordings = held_out.held_out_recordings(work / "pool" / "test", count)
     held_out.evaluate(load(model, cache=False), recordings, lines, conditions)
     typer.echo(held_out.table(held_out.read_lines(lines)))
+
+
+@app.command("all")
+def everything(
+    work: Work,
+    whisper: Whisper,
+    kokoro: Annotated[Path, typer.Option(help="Kokoro-82M's ONNX file, float32.")],
+    voices: Annotated[Path, typer.Option(help="Kokoro's folder of voices.")],
+    piper: Annotated[Path, typer.Option(help="A Piper voice's ONNX file.")],
+    transcripts: Annotated[
+        list[Path], typer.Option(help="CSVs of transcribed speech; repeatable.")
+    ],
+    folder: Annotated[Path, typer.Option(help="Where the model goes.")],
+    sentences: int = 3564,
+    test_sentences: int = 360,
+    device: str = "cpu",
+) -> None:
+    """All steps in order; what is finished is not done again."""
+    speak("train-piper", "piper", piper, work, count=sentences)
+    speak("test", "kokoro", kokoro, work, voices, count=test_sentences)
+    encode_speech(work / "pool" / "train-piper", work, whisper, voice=True)
+    for index in transcripts:
+        encode_speech(index, work, whisper)
+    label_speech(work)
+    train_nano(work, device=device)
+    export_nano(work, whisper, folder)
+    evaluate_nano(work, str(folder))
 
 
 def _pieces(work: Path, kind: str) -> list[Piece]:

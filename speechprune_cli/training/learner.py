@@ -70,31 +70,38 @@ class Learner(nn.Module):
         """`[N, D]` audio or text embeddings between the audio markers: `[1, N + 2, D]`."""
         return torch.cat([self.embed([AUDIO_BOS]), inside, self.embed([AUDIO_EOS])])[None]
 
-    def answer_loss(self, prefix: Tensor, asked: Sequence[QuestionAnswer]) -> Loss:
-        """Cross-entropy of the answers; all questions share one pass over the prefix `[1, P, D]`.
+    def answer_loss(self, recordings: Sequence[tuple[Tensor, Sequence[QuestionAnswer]]]) -> Loss:
+        """Cross-entropy of all answers about recordings `[N_i, D]`, in one packed row.
 
-        The questions stand in one row, each seeing the prefix and itself only.
+        A recording stands once in the row, its questions behind it; a question sees its recording
+        and itself only, and its positions follow on those of the recording.
         """
-        device = prefix.device
-        cache = self.lm.model(inputs_embeds=prefix, use_cache=True).past_key_values
-        ids, targets, positions, owner = [], [], [], []
-        for number, qa in enumerate(asked):
-            question = [*self.ids(qa.question), IM_END]
-            answer = [*self.ids(qa.answer), END]
-            ids += question + answer[:-1]
-            targets += [IGNORED] * (len(question) - 1) + answer
-            positions += range(prefix.shape[1], prefix.shape[1] + len(question) + len(answer) - 1)
-            owner += [number] * (len(question) + len(answer) - 1)
-        owners = torch.tensor(owner, device=device)
-        own = (owners[:, None] == owners[None]).tril()
-        seen = torch.cat([own.new_ones(len(owner), prefix.shape[1]), own], dim=1)
+        row, targets, positions, recording, question = [], [], [], [], []
+        for number, (heard, asked) in enumerate(recordings):
+            prefix = self.prefix(heard)[0]
+            row.append(prefix)
+            targets += [IGNORED] * len(prefix)
+            positions += range(len(prefix))
+            recording += [number] * len(prefix)
+            question += [-1] * len(prefix)
+            for qa in asked:
+                before, answer = [*self.ids(qa.question), IM_END], [*self.ids(qa.answer), END]
+                length = len(before) + len(answer) - 1
+                row.append(self.embed(before + answer[:-1]))
+                targets += [IGNORED] * (len(before) - 1) + answer
+                positions += range(len(prefix), len(prefix) + length)
+                recording += [number] * length
+                question += [max(question) + 1] * length
+        seen = _sees(torch.tensor(recording), torch.tensor(question)).to(self.device)
         hidden = self.lm.model(
-            inputs_embeds=self.embed(ids)[None],
-            past_key_values=cache,
+            inputs_embeds=torch.cat(row)[None],
             attention_mask=seen[None, None],
-            position_ids=torch.tensor([positions], device=device),
+            position_ids=torch.tensor([positions], device=self.device),
+            use_cache=False,
         ).last_hidden_state[0]
-        return self._cross_entropy(hidden, torch.tensor(targets, device=device), owners, len(asked))
+        target = torch.tensor(targets, device=self.device)
+        owners = torch.tensor(question, device=self.device)
+        return self._cross_entropy(hidden, target, owners, max(question) + 1)
 
     def batch_loss(self, heard: Sequence[Tensor], asked: Sequence[QuestionAnswer]) -> Loss:
         """Cross-entropy of one answer to each short recording `[N, D]`, as a right-padded batch."""
@@ -134,6 +141,13 @@ class Learner(nn.Module):
             words = F.normalize(self.lm.model.embed_tokens.weight, dim=-1)
             logits = self.cosine_scale * F.normalize(audio.float(), dim=-1) @ words.T
             return F.cross_entropy(logits, labels.to(audio.device))
+
+
+def _sees(recording: Tensor, question: Tensor) -> Tensor:
+    """Who sees whom in a packed row, bool `[n, n]`; `question` is -1 inside a recording."""
+    same = recording[:, None] == recording[None]
+    shared = (question == -1)[None] | (question[:, None] == question[None])
+    return (same & shared).tril()
 
 
 def run_question(learner: Learner, features: Tensor, question: str, limit: int = 40) -> str:

@@ -70,7 +70,7 @@ def ask_words(text: str, rng: Random) -> QuestionAnswer | None:
     start = rng.randint(0, len(words) - length)
     answer = " ".join(words[start : start + length])
     left, right = words[max(0, start - 5) : start], words[start + length : start + length + 5]
-    if rng.random() < 0.2:
+    if rng.random() < 0.1:
         return QuestionAnswer(rng.choice(MENTIONED), answer)
     if len(left) >= 2 and len(right) >= 2 and rng.random() < 0.6:
         wording = rng.choice(BETWEEN).format(left=" ".join(left), right=" ".join(right))
@@ -81,17 +81,18 @@ def ask_words(text: str, rng: Random) -> QuestionAnswer | None:
     return QuestionAnswer(wording, answer)
 
 
-def ask_about(pieces: Sequence[Piece], count: int, rng: Random) -> list[QuestionAnswer]:
-    """Up to `count` questions on a recording made of `pieces`, facts first."""
-    facts = [Fact(**piece.fact) for piece in pieces if piece.fact]
+def ask_about(
+    facts: Sequence[Fact], texts: Sequence[str], rng: Random, most: int = 24
+) -> list[QuestionAnswer]:
+    """Questions on a recording: every fact in two wordings, some words, all words."""
     kinds = [fact.kind for fact in facts]
-    rng.shuffle(facts)
-    asked = [ask_fact(fact, kinds, rng) for fact in facts[: max(1, int(count * 0.75))]]
-    texts = [piece.text for piece in pieces]
-    for _ in range(count - len(asked)):
-        question = ask_words(rng.choice(texts), rng)
-        if question:
-            asked.append(question)
+    asked = [ask_fact(fact, kinds, rng) for fact in facts for _ in range(2)]
+    rng.shuffle(asked)
+    asked = asked[: most * 3 // 4]
+    quoted = rng.choices(texts, k=1 + len(asked) // 5) if rng.random() < 0.6 else []
+    asked += [question for question in (ask_words(text, rng) for text in quoted) if question]
+    if not asked or (len(texts) <= 2 and rng.random() < 0.5):
+        asked.append(transcription(" ".join(texts), rng))
     return asked
 
 
@@ -117,13 +118,10 @@ def written_recording(
     facts: dict[tuple[str, str], Fact] = {}
     texts = []
     for _ in range(count):
-        if rng.random() < 0.3:
+        if rng.random() < 0.2:
             texts.append(rng.choice(sentences))
             continue
         fact = draw_fact(rng)
         if facts.setdefault((fact.kind, fact.subject), fact) is fact:
             texts.append(normalise(fact.statement))
-    kinds = [fact.kind for fact in facts.values()]
-    asked = [ask_fact(fact, kinds, rng) for fact in facts.values()]
-    asked += [q for q in (ask_words(text, rng) for text in rng.choices(texts, k=4)) if q]
-    return texts, asked
+    return texts, ask_about(list(facts.values()), texts, rng)

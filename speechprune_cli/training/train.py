@@ -14,10 +14,11 @@ from random import Random
 import torch
 from torch import Tensor
 
-from speechprune_cli.spiral.grammar import draw_fact
+from speechprune_cli.spiral.grammar import Fact, draw_fact
 from speechprune_cli.training.features import Piece
 from speechprune_cli.training.learner import Learner, Loss
 from speechprune_cli.training.tasks import (
+    QuestionAnswer,
     ask_about,
     ask_words,
     draw_recording,
@@ -28,8 +29,10 @@ from speechprune_cli.training.text import normalise
 
 WARMUP = 100
 CLIP = 1.0
-TRANSCRIPTION_TOKENS = 2000
+TRANSCRIPTION_TOKENS = 1000
 ALIGNMENT_TOKENS = 4000
+LISTENING_TOKENS = 800
+READING_TOKENS = 500
 CHECKPOINT_EVERY = 100
 
 
@@ -103,21 +106,30 @@ class Trainer:
         return loss.value + 0.5 * alignment
 
     def read(self, stage: Stage) -> Tensor:
-        """Answer questions about a recording given as words: a tenth of the cost of hearing it."""
-        texts, asked = written_recording(self.rng.randint(2, 12), self.sentences, self.rng)
-        loss = self.learner.answer_loss(
-            self.learner.prefix(self._as_speech(" ".join(texts))), asked
-        )
+        """Answer questions about recordings given as words: a tenth of the cost of hearing them."""
+        recordings: list[tuple[Tensor, list[QuestionAnswer]]] = []
+        while sum(len(heard) for heard, _ in recordings) < READING_TOKENS:
+            count = self.rng.randint(*stage.pieces)
+            texts, asked = written_recording(count, self.sentences, self.rng)
+            recordings.append((self._as_speech(" ".join(texts)), asked))
+        loss = self.learner.answer_loss(recordings)
         self._note("read", loss)
         return loss.value
 
     def listen(self, stage: Stage) -> Tensor:
-        """Answer questions about a spoken recording."""
-        count = self.rng.randint(*stage.pieces)
-        pieces = draw_recording(self.stated, self.open_speech, count, self.rng)
-        heard, alignment = self._aligned(pieces)
-        asked = ask_about(pieces, max(4, min(24, 2 * count)), self.rng)
-        loss = self.learner.answer_loss(self.learner.prefix(torch.cat(heard)), asked)
+        """Answer questions about spoken recordings, several short ones or one long."""
+        recordings: list[tuple[Tensor, list[QuestionAnswer]]] = []
+        alignments = []
+        while sum(len(heard) for heard, _ in recordings) < LISTENING_TOKENS:
+            count = self.rng.randint(*stage.pieces)
+            pieces = draw_recording(self.stated, self.open_speech, count, self.rng)
+            heard, alignment = self._aligned(pieces)
+            facts = [Fact(**piece.fact) for piece in pieces if piece.fact]
+            asked = ask_about(facts, [piece.text for piece in pieces], self.rng)
+            recordings.append((torch.cat(heard), asked))
+            alignments.append(alignment)
+        loss = self.learner.answer_loss(recordings)
+        alignment = torch.stack(alignments).mean()
         self._note("listen", loss, alignment)
         return loss.value + 0.3 * alignment
 
