@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,9 @@ import pytest
 import reference
 from pruning_tasks import pruning_task
 
-from speechprune_cli.flow import PruningTask
+import speechprune_cli
+from speechprune_cli import Session, load
+from speechprune_cli.flow import AudioTokens, PruningTask
 from speechprune_cli.pruners import get_pruner
 from speechprune_cli.pruners._attention import attention_received
 from speechprune_cli.pruners._similarity import token_similarity
@@ -30,6 +34,8 @@ SHAPES = {
     "all tie": {"n": 60, "repeats": 60, "budget": 31, "keep": 8},
     "nothing pruned": {"n": 140, "budget": 140, "keep": 140},
 }
+EXAMPLE = Path(speechprune_cli.__file__).parent / "examples" / "meeting.ogg"
+QUESTION = "When is the deadline for the website?"
 Weights = tuple[np.ndarray, np.ndarray, int, int]
 every_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 every_scale = pytest.mark.parametrize("scale", ["paper", "normalised"])
@@ -112,6 +118,28 @@ def test_both_phases(shape: dict[str, Any], mode: str, scale: str, seed: int) ->
     speech, text, _ = float64(task)
     frame = int(task.tokens.per_second)
     survivors = reference.phase1(speech, text, frame, task.phase1_budget, mode=mode)
+    expected = reference_phase2(task, survivors, scale, "mean")
+    ours = get_pruner("speechprune", budget_mode=mode, scale=scale).select(task).kept
+    assert ours.tolist() == expected.tolist()
+
+
+@cache
+def real_tokens() -> tuple[Session, AudioTokens]:
+    """The shipped recording, encoded by the shipped model."""
+    session = load("nano", cache=False)
+    return session, session.encode(EXAMPLE)
+
+
+@every_scale
+@every_mode
+def test_both_phases_on_real_embeddings(mode: str, scale: str) -> None:
+    """A real recording, real weights, a real question."""
+    session, tokens = real_tokens()
+    task = PruningTask(
+        tokens, session.model.embed_text(QUESTION), session.model.first_layer(), 750, 300
+    )
+    speech, text, _ = float64(task)
+    survivors = reference.phase1(speech, text, 25, task.phase1_budget, mode=mode)
     expected = reference_phase2(task, survivors, scale, "mean")
     ours = get_pruner("speechprune", budget_mode=mode, scale=scale).select(task).kept
     assert ours.tolist() == expected.tolist()

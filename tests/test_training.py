@@ -14,7 +14,7 @@ from transformers import (
 from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
 
 from speechprune_cli.training import align
-from speechprune_cli.training.export import export
+from speechprune_cli.training.export import export, load_trainable
 from speechprune_cli.training.features import Piece, load_pieces, save_pieces
 from speechprune_cli.training.learner import Learner, run_question
 from speechprune_cli.training.tasks import QuestionAnswer, ask_words
@@ -180,6 +180,10 @@ def test_the_exported_folder_is_a_stock_model_that_says_what_the_learner_says(tm
         features = stock_features(model, mel, mask)
         said = run_question(learner, features, "Who is it?", limit=8)
     assert processor.tokenizer.decode(out, skip_special_tokens=True).strip() == said.strip()
+    for again, before in zip(
+        load_trainable(tmp_path).parameters(), learner.parameters(), strict=True
+    ):
+        torch.testing.assert_close(again, before)
 
 
 def stock_features(model, mel, mask):

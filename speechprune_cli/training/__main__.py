@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from speechprune_cli.spiral.grammar import draw_fact, fillers, questions
 from speechprune_cli.training import evaluate as held_out
 from speechprune_cli.training.align import label, train_letters
-from speechprune_cli.training.export import export
+from speechprune_cli.training.export import export, load_trainable
 from speechprune_cli.training.features import (
     Piece,
     encode,
@@ -33,7 +33,7 @@ from speechprune_cli.training.learner import Learner
 from speechprune_cli.training.natural import natural_recordings
 from speechprune_cli.training.speak import speak as speak_pool
 from speechprune_cli.training.text import load_tokenizer, normalise, train_tokenizer
-from speechprune_cli.training.train import Trainer, train
+from speechprune_cli.training.train import STAGES, Trainer, train
 from speechprune_cli.training.whisper import load_tower
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
@@ -98,16 +98,26 @@ def label_speech(work: Work) -> None:
 def train_nano(
     work: Work,
     minutes: Annotated[float, typer.Option(help="Stop after so long; call again to go on.")] = 1e9,
+    start_from: Annotated[Path | None, typer.Option(help="A model folder, such as nano.")] = None,
+    first_stage: Annotated[str, typer.Option(help="Leave out the stages before it.")] = "words",
     device: str = "cpu",
     seed: int = 0,
 ) -> None:
     """Train on WORK/pieces; checkpoints and losses go to WORK."""
+    names = [stage.name for stage in STAGES]
+    if first_stage not in names:
+        raise typer.BadParameter(f"--first-stage {first_stage}: one of {', '.join(names)}")
     torch.manual_seed(seed)
     stated, open_speech = _pieces(work, "stated"), _pieces(work, "open")
     if any(piece.labels is None for piece in stated + open_speech):
         raise typer.BadParameter(f"{work / 'pieces'} holds speech without labels: run `label`")
-    learner = Learner(load_tokenizer(work / "tokenizer.json")).to(device)
-    done = train(Trainer(learner, stated, open_speech), work, until=time.monotonic() + 60 * minutes)
+    if start_from:
+        learner = load_trainable(start_from)
+    else:
+        learner = Learner(load_tokenizer(work / "tokenizer.json"))
+    trainer = Trainer(learner.to(device), stated, open_speech)
+    stages = STAGES[names.index(first_stage) :]
+    done = train(trainer, work, stages, until=time.monotonic() + 60 * minutes)
     typer.echo("complete" if done else "stopped; call again to go on")
 
 
@@ -126,6 +136,7 @@ def evaluate_nano(
     work: Work,
     model: str = "nano",
     count: int = 200,
+    dtype: str = "float32",
     only: Annotated[str, typer.Option(help="Conditions, with commas; empty: all.")] = "",
     natural: Annotated[
         Path | None, typer.Option(help="A CSV of human utterances to test open vocabulary on.")
@@ -141,7 +152,7 @@ def evaluate_nano(
     else:
         lines = work / "held-out.jsonl"
         recordings = held_out.held_out_recordings(work / "pool" / "test", count)
-    held_out.evaluate(load(model, cache=False), recordings, lines, conditions)
+    held_out.evaluate(load(model, dtype=dtype, cache=False), recordings, lines, conditions)
     typer.echo(held_out.table(held_out.read_lines(lines)))
 
 
@@ -170,6 +181,15 @@ def everything(
     train_nano(work, device=device)
     export_nano(work, whisper, folder)
     evaluate_nano(work, str(folder))
+
+
+@app.command("enrichment")
+def enrichment_of_scores(work: Work, model: str = "nano", count: int = 200) -> None:
+    """How well several scores find the answering sentence of the held-out recordings."""
+    from speechprune_cli.pipeline import load
+
+    recordings = held_out.held_out_recordings(work / "pool" / "test", count)
+    typer.echo(held_out.enrichment(load(model, cache=False), recordings))
 
 
 def _pieces(work: Path, kind: str) -> list[Piece]:

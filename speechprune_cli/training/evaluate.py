@@ -9,15 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.functional import normalize
 
-from speechprune_cli.flow import SAMPLE_RATE, Audio, AudioTokens, Selection
+from speechprune_cli.flow import SAMPLE_RATE, Audio, AudioTokens
 from speechprune_cli.pipeline import Session
 from speechprune_cli.spiral.grammar import Fact
 from speechprune_cli.spiral.recording import Question, Recording, Sentence, compose
@@ -26,6 +29,7 @@ from speechprune_cli.training.text import normalise
 
 METHODS = ("speechprune", "phase1", "phase2", "uniform", "random", "crop")
 RATES = (0.2, 0.4, 0.6, 0.8)
+SILENCE_SECONDS = 100
 
 
 @dataclass(frozen=True)
@@ -68,14 +72,13 @@ def evaluate(
 ) -> None:
     """Ask every question under every condition not yet in `lines`."""
     done = {(row["recording"], row["condition"]) for row in read_lines(lines)}
+    silence = session.encode(_as_audio(np.zeros(SILENCE_SECONDS * SAMPLE_RATE, np.float32)))
     with lines.open("a") as out:
         for number, recording in enumerate(recordings):
             todo = [c for c in conditions if (number, c.name) not in done]
             spoken = session.encode(_as_audio(recording.samples)) if todo else None
             for condition in todo:
-                tokens = spoken
-                if condition.silence:
-                    tokens = session.encode(_as_audio(np.zeros_like(recording.samples)))
+                tokens = silence if condition.silence else spoken
                 for question in recording.questions:
                     row = _measure(session, tokens, question, condition)
                     out.write(json.dumps({"recording": number, **row}) + "\n")
@@ -97,18 +100,55 @@ def _measure(session: Session, tokens: AudioTokens, question: Question, how: Con
         "exact": normalise(said.text) == normalise(question.answer),
         "chosen": best == question.answer,
         "kept": len(selection.kept),
-        "recall": recall(selection, tokens, question),
+        "enrichment": _enriched(selection.kept, tokens, question),
         "prune_seconds": selection.seconds,
         "prefill_seconds": said.prefill_seconds,
     }
 
 
-def recall(selection: Selection, tokens: AudioTokens, question: Question) -> float:
+def _enriched(kept: Tensor, tokens: AudioTokens, question: Question) -> float:
     """Share kept of the tokens inside the answering sentence, over the share kept of all."""
     inside = (tokens.times[:, 1] > question.start) & (tokens.times[:, 0] < question.end)
-    kept = torch.zeros(len(tokens), dtype=torch.bool)
-    kept[selection.kept] = True
-    return (kept[inside.cpu()].float().mean() / kept.float().mean()).item()
+    mask = torch.zeros(len(tokens), dtype=torch.bool)
+    mask[kept] = True
+    return (mask[inside.cpu()].float().mean() / mask.float().mean()).item()
+
+
+def scores(embeds: Tensor, text: Tensor, words: Tensor) -> dict[str, Tensor]:
+    """Ways `[N]` to score audio tokens `[N, D]` by a question `[L, D]`, the paper's first.
+
+    Centring takes the recording's mean from its tokens and that of all `words` `[V, D]` from the
+    question's.
+    """
+    centred_text = normalize(text - words.mean(0), dim=-1)
+    cosine = normalize(embeds, dim=-1) @ normalize(text, dim=-1).T
+    centred = normalize(embeds - embeds.mean(0), dim=-1) @ centred_text.T
+    return {
+        "mean cosine": cosine.mean(1),
+        "mean cosine, both sides centred": centred.mean(1),
+        "maximum over question tokens": cosine.amax(1),
+        "maximum, both sides centred": centred.amax(1),
+    }
+
+
+def enrichment(
+    session: Session, recordings: Iterable[Recording], keep: Sequence[int] = (300, 750)
+) -> str:
+    """Markdown: how much likelier the answering sentence's tokens are to be among the best."""
+    gains: dict[tuple[str, int], list[float]] = defaultdict(list)
+    words = session.model.model.get_input_embeddings().weight.detach()
+    for recording in recordings:
+        tokens = session.encode(_as_audio(recording.samples))
+        for question in recording.questions:
+            text = session.model.embed_text(question.text)
+            found = scores(tokens.embeds, text, words)
+            for (name, score), k in product(found.items(), keep):
+                kept = score.topk(min(k, len(score))).indices
+                gains[name, k].append(_enriched(kept, tokens, question))
+    lines = [f"| score | {' | '.join(f'best {k}' for k in keep)} |", "|---" * (1 + len(keep)) + "|"]
+    for name in dict.fromkeys(name for name, _ in gains):
+        lines.append(f"| {name} | {' | '.join(f'{np.mean(gains[name, k]):.2f}' for k in keep)} |")
+    return "\n".join(lines)
 
 
 def read_lines(lines: Path) -> list[dict]:
@@ -134,7 +174,7 @@ def table(rows: Sequence[dict]) -> str:
     for name, group in groups.items():
         n = len(group)
         exact, chosen = (sum(row[key] for row in group) for key in ("exact", "chosen"))
-        kept, gain = (float(np.mean([row[key] for row in group])) for key in ("kept", "recall"))
+        kept, gain = (float(np.mean([row[key] for row in group])) for key in ("kept", "enrichment"))
         lines.append(
             f"| {name} | {n} | {kept:.0f} | {wilson(exact, n)} | {wilson(chosen, n)} | {gain:.2f} |"
         )

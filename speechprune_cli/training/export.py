@@ -17,7 +17,7 @@ from transformers import (
 from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
 
 from speechprune_cli.training.learner import Learner
-from speechprune_cli.training.text import SPECIALS
+from speechprune_cli.training.text import SPECIALS, load_tokenizer
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% for part in message['content'] %}"
@@ -32,6 +32,15 @@ def export(learner: Learner, tower: Qwen2AudioEncoder, tokenizer: Tokenizer, fol
     model = assemble(learner, tower)
     model.to(torch.float16).save_pretrained(folder)
     processor(tokenizer, tower.config.num_mel_bins).save_pretrained(folder)
+
+
+def load_trainable(folder: Path) -> Learner:
+    """The projector and decoder of an exported model, to train on from there."""
+    model = Qwen2AudioForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).model
+    learner = Learner(load_tokenizer(folder / "tokenizer.json"), model.config.audio_config.d_model)
+    learner.projector.load_state_dict(model.multi_modal_projector.linear.state_dict())
+    learner.lm.model.load_state_dict(model.language_model.state_dict())
+    return learner
 
 
 def assemble(learner: Learner, tower: Qwen2AudioEncoder) -> Qwen2AudioForConditionalGeneration:

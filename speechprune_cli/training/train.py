@@ -32,7 +32,7 @@ CLIP = 1.0
 TRANSCRIPTION_TOKENS = 1000
 ALIGNMENT_TOKENS = 4000
 LISTENING_TOKENS = 800
-READING_TOKENS = 500
+READING_TOKENS = 600
 CHECKPOINT_EVERY = 100
 
 
@@ -44,17 +44,19 @@ class Stage:
     steps: int
     learning_rate: float
     tasks: tuple[str, ...]
-    """Methods of `Trainer`, one batch of each a step."""
+    """Methods of `Trainer`, taken in turn, one a step."""
     pieces: tuple[int, int] = (1, 1)
     """Fewest and most sentences of a spoken recording."""
 
 
+QUESTIONS = ("read", "listen", "read", "listen", "transcribe")
 STAGES = (
-    Stage("words", 400, 2e-3, ("align", "copy")),
-    Stage("sentences", 800, 1.5e-3, ("align", "copy", "transcribe")),
-    Stage("short", 1500, 1.2e-3, ("transcribe", "read", "listen"), (1, 4)),
-    Stage("medium", 1500, 1e-3, ("transcribe", "read", "listen"), (3, 12)),
-    Stage("long", 1000, 8e-4, ("transcribe", "listen"), (8, 28)),
+    Stage("words", 600, 2e-3, ("align", "copy")),
+    Stage("sentences", 1200, 2e-3, ("copy", "transcribe")),
+    Stage("single", 600, 6e-4, QUESTIONS, (1, 2)),
+    Stage("short", 1200, 6e-4, QUESTIONS, (1, 5)),
+    Stage("medium", 1000, 6e-4, QUESTIONS, (4, 14)),
+    Stage("long", 300, 4e-4, ("listen",), (8, 28)),
 )
 
 
@@ -69,12 +71,12 @@ class Trainer:
         self.rng = Random(0)
         self.seen: dict[str, list[float]] = defaultdict(lambda: [0.0] * 5)
 
-    def step(self, stage: Stage) -> None:
-        """Accumulate the gradients of one step."""
-        for name in stage.tasks:
-            with torch.autocast(self.learner.device.type, torch.bfloat16):
-                loss = getattr(self, name)(stage)
-            loss.backward()
+    def step(self, stage: Stage, number: int) -> None:
+        """Compute the gradients of step `number`."""
+        task = getattr(self, stage.tasks[number % len(stage.tasks)])
+        with torch.autocast(self.learner.device.type, torch.bfloat16):
+            loss = task(stage)
+        loss.backward()
 
     def align(self, stage: Stage) -> Tensor:
         """Words at audio tokens, no decoder involved."""
@@ -180,7 +182,8 @@ def train(
 ) -> bool:
     """Run what is left of the stages; stop early at `until` (time.monotonic). True when complete.
 
-    `folder/checkpoint.pt` holds everything needed to go on, `folder/log.jsonl` the losses.
+    `folder/checkpoint.pt` holds everything needed to go on, `folder/log.jsonl` the losses. Random
+    draws depend on stage and step alone, but for the noise on written sentences.
     """
     learner, start, begun = trainer.learner, 0, 0
     checkpoint = folder / "checkpoint.pt"
@@ -196,7 +199,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(stage, step)
             optimizer.zero_grad()
-            trainer.step(stage)
+            trainer.step(stage, step)
             torch.nn.utils.clip_grad_norm_(learner.parameters(), CLIP)
             optimizer.step()
             late = time.monotonic() > until
