@@ -40,10 +40,10 @@ class Kokoro:
         }
         if not self.styles:
             raise UsageError(f"{voices}: holds no Kokoro voices (files such as af_heart.bin)")
-        self.voices = tuple(self.styles)
+        self.voices: tuple[str, ...] = tuple(self.styles)
         packed = voices / "voices.npz"
         if not packed.exists():
-            np.savez(packed, **self.styles)
+            np.savez(packed, allow_pickle=False, **self.styles)
         self.engine = KokoroOnnx.from_session(_session(model, threads), str(packed))
 
     def say(self, text: str, voice: str, speed: float) -> tuple[np.ndarray, int]:
@@ -61,7 +61,7 @@ class Piper:
     def __init__(self, model: Path, threads: int = 1) -> None:
         from piper import PiperVoice
 
-        self.voices = (model.stem,)
+        self.voices: tuple[str, ...] = (model.stem,)
         self.engine = PiperVoice.load(model)
         self.engine.session = _session(model, threads)
 

@@ -53,11 +53,11 @@ def speak(
     parts: int = 1,
 ) -> None:
     """Synthesize sentences of a split into WORK/pool/SPLIT."""
-    from speechprune_cli.spiral.speech import Kokoro, Piper
+    from speechprune_cli.spiral.speech import Kokoro, Piper, Synthesizer
 
     if engine == "kokoro" and voices is None:
         raise typer.BadParameter("kokoro needs --voices")
-    synthesizer = Kokoro(model, voices) if voices else Piper(model)
+    synthesizer: Synthesizer = Kokoro(model, voices) if voices else Piper(model)
     speak_pool(synthesizer, split, count, work / "pool" / split, part, parts)
 
 

@@ -76,7 +76,9 @@ def evaluate(
     with lines.open("a") as out:
         for number, recording in enumerate(recordings):
             todo = [c for c in conditions if (number, c.name) not in done]
-            spoken = session.encode(_as_audio(recording.samples)) if todo else None
+            if not todo:
+                continue
+            spoken = session.encode(_as_audio(recording.samples))
             for condition in todo:
                 tokens = silence if condition.silence else spoken
                 for question in recording.questions:
@@ -86,11 +88,9 @@ def evaluate(
 
 
 def _measure(session: Session, tokens: AudioTokens, question: Question, how: Condition) -> dict:
-    rate = {} if how.rate is None else {"rate": how.rate}
-    selection = session.prune(tokens, question.text, method=how.method, **rate)
+    selection = session.prune(tokens, question.text, method=how.method, rate=how.rate)
     said = session.answer(tokens, selection, question.text)
     chosen = session.answer(tokens, selection, question.text, choices=question.options)
-    best = max(chosen.probabilities or {}, key=(chosen.probabilities or {}).__getitem__)
     return {
         "condition": how.name,
         "kind": question.kind,
@@ -98,7 +98,7 @@ def _measure(session: Session, tokens: AudioTokens, question: Question, how: Con
         "answer": question.answer,
         "said": said.text,
         "exact": normalise(said.text) == normalise(question.answer),
-        "chosen": best == question.answer,
+        "chosen": chosen.text == question.answer,
         "kept": len(selection.kept),
         "enrichment": _enriched(selection.kept, tokens, question),
         "prune_seconds": selection.seconds,

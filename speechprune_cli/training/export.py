@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
+from torch import nn
 from transformers import (
     LlamaConfig,
     PreTrainedTokenizerFast,
@@ -30,7 +31,8 @@ CHAT_TEMPLATE = (
 def export(learner: Learner, tower: Qwen2AudioEncoder, tokenizer: Tokenizer, folder: Path) -> None:
     """Save weights in half precision, configuration, tokenizer, preprocessor and chat template."""
     model = assemble(learner, tower)
-    model.to(torch.float16).save_pretrained(folder)
+    nn.Module.half(model)
+    model.save_pretrained(folder)
     processor(tokenizer, tower.config.num_mel_bins).save_pretrained(folder)
 
 

@@ -87,7 +87,8 @@ def encode(sounds: Iterable[Sound], tower: Qwen2AudioEncoder, rng: Random) -> It
 
 
 def _pack(sounds: Iterable[Sound], rng: Random) -> Iterator[tuple[np.ndarray, list]]:
-    samples, spans = np.zeros(WINDOW, np.float32), []
+    samples = np.zeros(WINDOW, np.float32)
+    spans: list[tuple[int, int, Sound]] = []
     position = rng.randint(0, 12)
     for sound in sounds:
         length, gap = -(-len(sound.samples) // TOKEN), rng.randint(2, 15)

@@ -76,7 +76,11 @@ class Learner(nn.Module):
         A recording stands once in the row, its questions behind it; a question sees its recording
         and itself only, and its positions follow on those of the recording.
         """
-        row, targets, positions, recording, question = [], [], [], [], []
+        row: list[Tensor] = []
+        targets: list[int] = []
+        positions: list[int] = []
+        recording: list[int] = []
+        question: list[int] = []
         for number, (heard, asked) in enumerate(recordings):
             prefix = self.prefix(heard)[0]
             row.append(prefix)
@@ -154,7 +158,7 @@ def run_question(learner: Learner, features: Tensor, question: str, limit: int =
     """Greedy answer of an unfinished model, to watch it learn."""
     prefix = learner.prefix(learner.projector(features.float()))
     embeds = torch.cat([prefix, learner.embed([*learner.ids(question), IM_END])[None]], dim=1)
-    cache, out = DynamicCache(config=learner.lm.config), []
+    cache, out = DynamicCache(config=learner.lm.config), list[int]()
     while len(out) < limit:
         hidden = learner.lm.model(inputs_embeds=embeds, past_key_values=cache).last_hidden_state
         token = int(learner.lm.lm_head(hidden[0, -1]).argmax())

@@ -147,7 +147,7 @@ class Trainer:
         """Audio tokens of each piece `[N_i, D]`, and their alignment loss."""
         features = torch.cat([piece.features.float() for piece in pieces]).to(self.learner.device)
         audio = self.learner.projector(features)
-        labels = torch.cat([piece.labels for piece in pieces]).long()
+        labels = torch.cat([p.labels for p in pieces if p.labels is not None]).long()
         heard = audio.split([len(piece.features) for piece in pieces])
         return list(heard), self.learner.alignment_loss(audio, labels)
 
