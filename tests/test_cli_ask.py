@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,8 @@ class Terminal:
         self.screen, inside = pty.openpty()
         self.text = ""
         env = {k: v for k, v in os.environ.items() if k not in {"FORCE_COLOR", "NO_COLOR", "CI"}}
+        # a test run in the background ignores interrupts, and the command would inherit that
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         env |= {"COLUMNS": "70", "LINES": "40", "TERM": "xterm-256color", **environment}
         self.process = subprocess.Popen(
             [*COMMAND, *arguments], stdin=inside, stdout=inside, stderr=inside, env=env
@@ -176,6 +179,17 @@ class Terminal:
         seen, _, self.text = self.text.partition(wanted or "\0")
         return seen
 
+    def interrupt(self):
+        """Ctrl-C, and the exit code.
+
+        A signal that arrives just before readline waits for a key is seen at the next one only.
+        """
+        for _ in range(20):
+            self.process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                return self.process.wait(timeout=5)
+        raise AssertionError("the command does not end")
+
 
 def test_a_conversation_on_a_terminal(tiny_model_folder, recording):
     arguments = ("ask", recording, "--model", str(tiny_model_folder), "--max-new-tokens", "4")
@@ -192,9 +206,7 @@ def test_a_conversation_on_a_terminal(tiny_model_folder, recording):
         assert "▲" in shown
         assert "1,000 → 750 → 600 tokens" in shown
         assert all(step in shown for step in ("encode", "prune", "prefill", "decode", "TFLOPs"))
-    terminal.process.send_signal(signal.SIGINT)
-    terminal.read_until(None)
-    assert terminal.process.wait() == 130
+    assert terminal.interrupt() == 130
 
 
 def test_models(capsys):
