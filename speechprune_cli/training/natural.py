@@ -24,7 +24,7 @@ SECONDS = 85
 CUE_WORDS = 4
 
 
-def natural_recordings(index: Path, asked: int = 4) -> Iterator[Recording]:
+def natural_recordings(index: Path, asked: int = 20) -> Iterator[Recording]:
     """Recordings of about 85 s from a CSV with columns `file` and `transcript`."""
     rng = Random(0)
     with index.open(newline="") as table:
@@ -39,11 +39,13 @@ def natural_recordings(index: Path, asked: int = 4) -> Iterator[Recording]:
         questions = []
         for place in rng.choices(range(len(numbers)), k=asked):
             question, answer = _question(texts[numbers[place]], rng)
-            wrong = [_words(rng.choice(elsewhere), len(answer.split()), rng) for _ in range(3)]
-            options = rng.sample([answer, *wrong], 4)
+            options = {answer}
+            while len(options) < 4:
+                options.add(_words(rng.choice(elsewhere), len(answer.split()), rng))
+            shuffled = rng.sample(sorted(options), 4)
             questions.append(
                 Question(
-                    question, answer, tuple(options), "words", starts[place], starts[place + 1]
+                    question, answer, tuple(shuffled), "words", starts[place], starts[place + 1]
                 )
             )
         said = tuple(texts[n] for n in numbers)

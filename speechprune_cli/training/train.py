@@ -55,8 +55,9 @@ STAGES = (
     Stage("sentences", 1200, 2e-3, ("copy", "transcribe")),
     Stage("single", 600, 6e-4, QUESTIONS, (1, 2)),
     Stage("short", 1200, 6e-4, QUESTIONS, (1, 5)),
-    Stage("medium", 900, 6e-4, QUESTIONS, (4, 14)),
-    Stage("long", 250, 4e-4, ("listen",), (8, 28)),
+    Stage("medium", 1000, 6e-4, QUESTIONS, (4, 14)),
+    Stage("long", 300, 4e-4, ("listen",), (8, 28)),
+    Stage("mixed", 700, 5e-4, ("listen", "read", "listen", "transcribe"), (2, 26)),
 )
 
 
