@@ -35,7 +35,7 @@ SHAPES = {
     "nothing pruned": {"n": 140, "budget": 140, "keep": 140},
 }
 EXAMPLE = Path(speechprune_cli.__file__).parent / "examples" / "meeting.ogg"
-QUESTION = "When is the deadline for the website?"
+QUESTION = "Where did Daniel get a job?"
 Weights = tuple[np.ndarray, np.ndarray, int, int]
 every_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 every_scale = pytest.mark.parametrize("scale", ["paper", "normalised"])

@@ -20,7 +20,7 @@ from rich.text import Text
 
 COLUMNS, ROWS = 100, 40
 EXAMPLE = "speechprune_cli/examples/meeting.ogg"
-ARGUMENTS = ["ask", EXAMPLE, "When is the deadline for the website?"]
+ARGUMENTS = ["ask", EXAMPLE, "Where did Daniel get a job?"]
 
 
 def run_in_terminal(arguments: list[str]) -> str:

@@ -29,7 +29,7 @@ from speechprune_cli.device import PeakMemory  # noqa: E402
 from speechprune_cli.flow import Audio, AudioTokens, PruningTask  # noqa: E402
 from speechprune_cli.pruners import get_pruner  # noqa: E402
 
-QUESTION = "When is the deadline for the website?"
+QUESTION = "Where did Daniel get a job?"
 EXAMPLE = ROOT / "speechprune_cli" / "examples" / "meeting.ogg"
 
 
