@@ -186,7 +186,8 @@ def wilson(right: int, n: int) -> str:
     z, share = 1.96, right / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * ((share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5) / (1 + z * z / n)
-    return f"{100 * share:.1f} ({100 * (middle - half):.0f}-{100 * (middle + half):.0f})"
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return f"{100 * share:.1f} ({100 * low:.0f}-{100 * high:.0f})"
 
 
 def _as_audio(samples: np.ndarray) -> Audio:

@@ -19,6 +19,8 @@ from rich.console import Console
 from rich.text import Text
 
 COLUMNS, ROWS = 100, 40
+ERASED = "\x1b[1A\x1b[2K"
+"""One line up, and clear it: how a progress bar goes away."""
 EXAMPLE = "speechprune_cli/examples/meeting.ogg"
 ARGUMENTS = ["ask", EXAMPLE, "Where did Daniel get a job?"]
 
@@ -44,8 +46,12 @@ def main() -> None:
     """Draw it."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
     console.print(Text(f"$ speechprune {shlex.join(ARGUMENTS)}", style="bold"))
-    lines = run_in_terminal(ARGUMENTS).replace("\r\n", "\n").split("\n")
-    console.print(Text.from_ansi("\n".join(line.rsplit("\r", 1)[-1] for line in lines).strip("\n")))
+    lines: list[str] = []
+    for line in run_in_terminal(ARGUMENTS).replace("\r\n", "\n").split("\n"):
+        if ERASED in line:
+            lines.pop()
+        lines.append(line.rsplit("\r", 1)[-1])
+    console.print(Text.from_ansi("\n".join(lines).strip("\n")))
     Path(sys.argv[1]).write_text(console.export_svg(title="speechprune"))
 
 
