@@ -97,7 +97,7 @@ def literal_scores(task: PruningTask) -> object:
     weights = [w.double().numpy() for w in (layer.q_weight, layer.k_weight)]
     survivors = reference.phase1(speech, text, 25, task.phase1_budget)
     attention = reference.attention(
-        speech[survivors], *weights, layer.heads, layer.kv_heads, "paper"
+        speech[survivors], *weights, layer.heads, layer.kv_heads, scale="paper"
     )
     similarity = reference.cosines(speech, text).mean(axis=1)[survivors]
     return survivors[reference.phase2(reference.received(attention), similarity, task.keep)]
