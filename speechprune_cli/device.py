@@ -68,7 +68,7 @@ def _choose_dtype(name: str, device: torch.device) -> tuple[torch.dtype, str]:
     if name != "auto":
         raise UsageError(f"unknown dtype '{name}': auto, {', '.join(DTYPES)}")
     if device.type == "cpu":
-        return torch.float32, "dtype float32: exact, and the fastest on most CPUs"
+        return torch.float32, "dtype float32: exact on every CPU"
     if device.type == "mps":
         return torch.float16, "dtype float16: half the memory on an Apple GPU"
     if torch.cuda.is_bf16_supported(including_emulation=False):
