@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import (
+    DynamicCache,
     Qwen2AudioEncoderConfig,
     Qwen2AudioForConditionalGeneration,
     Qwen2AudioProcessor,
@@ -16,7 +17,7 @@ from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncod
 from speechprune_cli.training import align
 from speechprune_cli.training.export import export, load_trainable
 from speechprune_cli.training.features import Piece, load_pieces, save_pieces
-from speechprune_cli.training.learner import Learner, run_question
+from speechprune_cli.training.learner import END, IM_END, Learner
 from speechprune_cli.training.tasks import QuestionAnswer, ask_words
 from speechprune_cli.training.text import BLANK, SPECIALS, normalise, train_tokenizer
 from speechprune_cli.training.train import Stage, Trainer, train
@@ -184,6 +185,21 @@ def test_the_exported_folder_is_a_stock_model_that_says_what_the_learner_says(tm
         load_trainable(tmp_path).parameters(), learner.parameters(), strict=True
     ):
         torch.testing.assert_close(again, before)
+
+
+def run_question(learner: Learner, features: torch.Tensor, question: str, limit: int = 40) -> str:
+    """Greedy answer of the trainable part alone."""
+    prefix = learner.prefix(learner.projector(features.float()))
+    embeds = torch.cat([prefix, learner.embed([*learner.ids(question), IM_END])[None]], dim=1)
+    cache, out = DynamicCache(config=learner.lm.config), list[int]()
+    while len(out) < limit:
+        hidden = learner.lm.model(inputs_embeds=embeds, past_key_values=cache).last_hidden_state
+        token = int(learner.lm.lm_head(hidden[0, -1]).argmax())
+        if token == END:
+            break
+        out.append(token)
+        embeds = learner.embed([token])[None]
+    return learner.tokenizer.decode(out)
 
 
 def stock_features(model, mel, mask):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from speechprune_cli.training.tasks import QuestionAnswer
 from speechprune_cli.training.text import VOCABULARY
@@ -81,6 +81,7 @@ class Learner(nn.Module):
         positions: list[int] = []
         recording: list[int] = []
         question: list[int] = []
+        asked_before = 0
         for number, (heard, asked) in enumerate(recordings):
             prefix = self.prefix(heard)[0]
             row.append(prefix)
@@ -95,7 +96,8 @@ class Learner(nn.Module):
                 targets += [IGNORED] * (len(before) - 1) + answer
                 positions += range(len(prefix), len(prefix) + length)
                 recording += [number] * length
-                question += [max(question) + 1] * length
+                question += [asked_before] * length
+                asked_before += 1
         seen = _sees(torch.tensor(recording), torch.tensor(question)).to(self.device)
         hidden = self.lm.model(
             inputs_embeds=torch.cat(row)[None],
@@ -105,7 +107,7 @@ class Learner(nn.Module):
         ).last_hidden_state[0]
         target = torch.tensor(targets, device=self.device)
         owners = torch.tensor(question, device=self.device)
-        return self._cross_entropy(hidden, target, owners, max(question) + 1)
+        return self._cross_entropy(hidden, target, owners, asked_before)
 
     def batch_loss(self, heard: Sequence[Tensor], asked: Sequence[QuestionAnswer]) -> Loss:
         """Cross-entropy of one answer to each short recording `[N, D]`, as a right-padded batch."""
@@ -152,18 +154,3 @@ def _sees(recording: Tensor, question: Tensor) -> Tensor:
     same = recording[:, None] == recording[None]
     shared = (question == -1)[None] | (question[:, None] == question[None])
     return (same & shared).tril()
-
-
-def run_question(learner: Learner, features: Tensor, question: str, limit: int = 40) -> str:
-    """Greedy answer of an unfinished model, to watch it learn."""
-    prefix = learner.prefix(learner.projector(features.float()))
-    embeds = torch.cat([prefix, learner.embed([*learner.ids(question), IM_END])[None]], dim=1)
-    cache, out = DynamicCache(config=learner.lm.config), list[int]()
-    while len(out) < limit:
-        hidden = learner.lm.model(inputs_embeds=embeds, past_key_values=cache).last_hidden_state
-        token = int(learner.lm.lm_head(hidden[0, -1]).argmax())
-        if token == END:
-            break
-        out.append(token)
-        embeds = learner.embed([token])[None]
-    return learner.tokenizer.decode(out)
