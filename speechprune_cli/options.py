@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _model = partial(typer.Option, rich_help_panel="Model", show_envvar=False)
 _pruning = partial(typer.Option, rich_help_panel="Pruning", show_envvar=False)
 answer_option = partial(typer.Option, rich_help_panel="Answer", show_envvar=False)
+bench_option = partial(typer.Option, rich_help_panel="Benchmark", show_envvar=False)
 output_option = partial(typer.Option, rich_help_panel="Output", show_envvar=False)
 
 ENVIRONMENT = (
@@ -88,6 +89,30 @@ Rate = Annotated[
         envvar="SPEECHPRUNE_RATE",
         metavar="R",
         help="Share of the budget to drop, from 0 to below 1. Default: the preset's.",
+    ),
+]
+Methods = Annotated[
+    list[str] | None,
+    _pruning(
+        "--method",
+        metavar="NAME",
+        help=f"{', '.join(METHODS)}. Repeatable. Default: the preset's.",
+    ),
+]
+Rates = Annotated[
+    list[float] | None,
+    _pruning(
+        "--rate",
+        metavar="R",
+        help="Share of the budget to drop, from 0 to below 1. Repeatable. Default: the preset's.",
+    ),
+]
+Position = Annotated[
+    Literal["repacked", "original"] | None,
+    answer_option(
+        envvar="SPEECHPRUNE_POSITION",
+        metavar="MODE",
+        help="Positions of the retained tokens: repacked or original. Default: the preset's.",
     ),
 ]
 Keep = Annotated[

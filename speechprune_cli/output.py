@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    OnProgress = Callable[[int, int], None]
+    class OnProgress(Protocol):
+        """Told how much is done, of how much, and what else the bar should say."""
+
+        def __call__(self, done: int, total: int, note: str = "", /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -97,13 +100,22 @@ class Output:
 
     @contextmanager
     def progress(self, what: str) -> Iterator[OnProgress]:
-        """A bar on stderr that is gone when done: `on_progress(done, total)`."""
+        """A bar on stderr that is gone when done: `on_progress(done, total, note)`."""
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         visible = sys.stderr.isatty() and not self.quiet
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
         with Progress(
             *columns, console=self.stderr, transient=True, disable=not visible
         ) as progress:
-            task = progress.add_task(what, total=None)
-            yield lambda done, total: progress.update(task, completed=done, total=total)
+            task = progress.add_task(what, total=None, note="")
+
+            def on_progress(done: int, total: int, note: str = "", /) -> None:
+                progress.update(task, completed=done, total=total, note=note)
+
+            yield on_progress

@@ -136,15 +136,21 @@ class Session:
         *,
         choices: Sequence[str] = (),
         position: str | None = None,
+        list_choices: bool | None = None,
     ) -> Prompt:
-        """What the model will read. Options are shown in it where the model's preset says so."""
+        """What the model will read.
+
+        Options are shown in it where `list_choices` says so (default: as the model's preset does).
+        """
         defaults = self.model.preset.defaults
+        if list_choices is None:
+            list_choices = defaults.list_choices
         return self.model.build_prompt(
             tokens,
             selection,
             _checked(question),
             position=position or defaults.position,
-            choices=choices if defaults.list_choices else (),
+            choices=choices if list_choices else (),
         )
 
     def respond(
@@ -159,6 +165,21 @@ class Session:
         if choices:
             return self.model.choose(prompt, choices)
         return self.model.generate(prompt, max_new_tokens, on_text)
+
+    def respond_batch(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        choices: Sequence[Sequence[str]] | None = None,
+        max_new_tokens: int = 64,
+    ) -> list[Answer]:
+        """Answer prompts read side by side: freely, or each with the likeliest of its `choices`.
+
+        The shorter prompts are padded, so put those of similar length together.
+        """
+        if choices is None:
+            return self.model.generate_batch(prompts, max_new_tokens)
+        return self.model.choose_batch(prompts, choices)
 
     def answer(
         self,

@@ -12,6 +12,14 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from speechprune_cli import costs
+from speechprune_cli.backends._decoding import (
+    Reading,
+    Writer,
+    position_after,
+    read_prompts,
+    score_batch,
+    write_answers,
+)
 from speechprune_cli.checkpoint import Checkpoint
 from speechprune_cli.config import Preset
 from speechprune_cli.device import PeakMemory, Placement, Stopwatch, memory_guard
@@ -147,17 +155,10 @@ class SpeechLM(ABC):
 
     @torch.no_grad()
     def prefill(self, prompt: Prompt) -> tuple[DynamicCache, Tensor]:
-        """Read the prompt: its KV cache, and the logits `[V]` of the token that follows.
+        """Read the prompt: its KV cache, and the logits `[V]` of the token that follows."""
+        reading, logits = read_prompts(self, [prompt])
+        return reading.cache, logits[0]
 
-        No mask is passed, so attention runs causally without an n x n matrix, and the output head
-        sees the last position only. Passing the cache also keeps gaps in `position_ids` from being
-        taken for the borders of packed sequences.
-        """
-        cache = DynamicCache(config=self.text_config)
-        hidden = self._read(prompt.inputs_embeds, prompt.position_ids, cache)
-        return cache, self.model.lm_head(hidden[0, -1:])[0]
-
-    @torch.no_grad()
     def generate(
         self,
         prompt: Prompt,
@@ -169,54 +170,56 @@ class SpeechLM(ABC):
         `on_text` receives the answer piece by piece. The end token counts neither into
         `new_tokens` nor into `max_new_tokens`.
         """
-        if max_new_tokens < 1:
-            raise UsageError(f"max_new_tokens is {max_new_tokens}: it must be at least 1")
-        peak, clock, ids = PeakMemory(self.device), Stopwatch(self.device), list[int]()
-        stream = TextStream(self.tokenizer, on_text)
-        with self._guard_prompt(prompt):
-            cache, logits = self.prefill(prompt)
-            prefill_seconds = clock.lap()
-            token, position = int(logits.argmax()), _next_position(prompt)
-            while token not in self.end_tokens and len(ids) < max_new_tokens:
-                ids.append(token)
-                stream.push(ids)
-                hidden = self._read(self._embed([token])[None], position, cache)
-                token, position = int(self.model.lm_head(hidden[0, -1]).argmax()), position + 1
-        return Answer(
-            text=stream.close(ids).strip(),
-            probabilities=None,
-            new_tokens=len(ids),
-            finished=token in self.end_tokens,
-            prefill_seconds=prefill_seconds,
-            decode_seconds=clock.lap(),
-            peak_memory_bytes=peak.bytes(),
-        )
+        return self._generate([prompt], max_new_tokens, on_text)[0]
 
-    @torch.no_grad()
+    def generate_batch(self, prompts: Sequence[Prompt], max_new_tokens: int = 64) -> list[Answer]:
+        """`generate` for prompts read side by side.
+
+        Answers are those of one prompt at a time in float32; in 16 bits, padding may tip a tie.
+        Each answer's seconds are its share of the batch's, its peak of memory is the batch's.
+        """
+        return self._generate(prompts, max_new_tokens)
+
     def choose(self, prompt: Prompt, choices: Sequence[str]) -> Answer:
         """Answer with the likeliest of `choices`; the prompt is read once for all of them.
 
         `probabilities` is the softmax of `score_options`. Raises `UsageError` for fewer than two
         choices, for an empty one and for two that are the same.
         """
-        options = [self._text_ids(choice) for choice in choices]
-        if len(options) < 2 or not all(options) or len(set(choices)) < len(options):
-            raise UsageError("choices: give at least two, none of them empty, all different")
+        return self.choose_batch([prompt], [choices])[0]
+
+    @torch.no_grad()
+    def choose_batch(
+        self, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]
+    ) -> list[Answer]:
+        """`choose` for prompts read side by side, each with choices of its own.
+
+        What `generate_batch` says of answers, seconds and memory goes for these too.
+        """
+        if len(prompts) != len(choices):
+            raise UsageError(f"{len(prompts)} prompts, but choices for {len(choices)}")
+        options = [self._option_ids(of_prompt) for of_prompt in choices]
+        if not prompts:
+            return []
         peak, clock = PeakMemory(self.device), Stopwatch(self.device)
-        with self._guard_prompt(prompt, copies=1 + len(options)):
-            cache, logits = self.prefill(prompt)
-            prefill_seconds = clock.lap()
-            scores = self.score_options(prompt, cache, logits, options)
-            probabilities = scores.softmax(0).tolist()
-        return Answer(
-            text=choices[int(scores.argmax())],
-            probabilities=dict(zip(choices, probabilities, strict=True)),
-            new_tokens=0,
-            finished=True,
-            prefill_seconds=prefill_seconds,
-            decode_seconds=clock.lap(),
-            peak_memory_bytes=peak.bytes(),
-        )
+        with self._guard_prompts(prompts, options):
+            reading, logits = read_prompts(self, prompts)
+            prefill_seconds = clock.lap() / len(prompts)
+            scores = score_batch(reading, logits, options)
+            probabilities = [of_prompt.softmax(0).tolist() for of_prompt in scores]
+        decode_seconds = clock.lap() / len(prompts)
+        return [
+            Answer(
+                text=texts[int(of_prompt.argmax())],
+                probabilities=dict(zip(texts, shares, strict=True)),
+                new_tokens=0,
+                finished=True,
+                prefill_seconds=prefill_seconds,
+                decode_seconds=decode_seconds,
+                peak_memory_bytes=peak.bytes(),
+            )
+            for texts, of_prompt, shares in zip(choices, scores, probabilities, strict=True)
+        ]
 
     @torch.no_grad()
     def score_options(
@@ -224,29 +227,48 @@ class SpeechLM(ABC):
     ) -> Tensor:
         """Mean log-likelihood per token `[options]` of each option as the start of the answer.
 
-        `cache` and `logits` are what `prefill` gave; the cache is used up. Options are padded on
-        the right, where the causal mask keeps the padding from being seen.
+        `cache` and `logits` are what `prefill` gave; the cache is used up.
         """
-        count, longest = len(options), max(map(len, options))
-        ids = torch.zeros(count, longest, dtype=torch.long, device=self.device)
-        valid = torch.zeros(count, longest, device=self.device)
-        for row, option in enumerate(options):
-            ids[row, : len(option)] = torch.tensor(option, device=self.device)
-            valid[row, : len(option)] = 1
-        following = logits.expand(count, 1, -1)
-        if longest > 1:
-            cache.batch_repeat_interleave(count)
-            positions = _next_position(prompt) + torch.arange(longest - 1, device=self.device)
-            embeds = self.model.get_input_embeddings()(ids[:, :-1])
-            hidden = self._read(embeds, positions.expand(count, -1), cache)
-            following = torch.cat([following, self.model.lm_head(hidden)], dim=1)
-        log_likelihood = following.float().log_softmax(-1).gather(-1, ids[..., None])[..., 0]
-        return (log_likelihood * valid).sum(1) / valid.sum(1)
+        reading = Reading(self, cache, position_after(prompt.position_ids))
+        return score_batch(reading, logits[None], [options])[0]
 
-    def _read(self, embeds: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
-        return self.language_model(
-            inputs_embeds=embeds, position_ids=positions, past_key_values=cache, use_cache=True
-        ).last_hidden_state
+    @torch.no_grad()
+    def _generate(
+        self,
+        prompts: Sequence[Prompt],
+        max_new_tokens: int,
+        on_text: Callable[[str], None] | None = None,
+    ) -> list[Answer]:
+        if max_new_tokens < 1:
+            raise UsageError(f"max_new_tokens is {max_new_tokens}: it must be at least 1")
+        if not prompts:
+            return []
+        peak, clock = PeakMemory(self.device), Stopwatch(self.device)
+        writers = [Writer(self, max_new_tokens, on_text) for _ in prompts]
+        with self._guard_prompts(prompts):
+            reading, logits = read_prompts(self, prompts)
+            prefill_seconds = clock.lap() / len(prompts)
+            write_answers(reading, logits, writers)
+        texts = [writer.close() for writer in writers]
+        decode_seconds = clock.lap() / len(prompts)
+        return [
+            Answer(
+                text=text,
+                probabilities=None,
+                new_tokens=len(writer.ids),
+                finished=writer.finished,
+                prefill_seconds=prefill_seconds,
+                decode_seconds=decode_seconds,
+                peak_memory_bytes=peak.bytes(),
+            )
+            for text, writer in zip(texts, writers, strict=True)
+        ]
+
+    def _option_ids(self, choices: Sequence[str]) -> list[list[int]]:
+        options = [self._text_ids(choice) for choice in choices]
+        if len(options) < 2 or not all(options) or len(set(choices)) < len(options):
+            raise UsageError("choices: give at least two, none of them empty, all different")
+        return options
 
     def _text_ids(self, text: str) -> list[int]:
         return self.tokenizer(text.strip(), add_special_tokens=False).input_ids
@@ -266,44 +288,27 @@ class SpeechLM(ABC):
             raise UsageError(f"unknown position '{mode}': repacked or original")
         return positions.unsqueeze(0).to(self.device)
 
-    def _guard_prompt(self, prompt: Prompt, copies: int = 1) -> AbstractContextManager[None]:
-        n, size = prompt.inputs_embeds.shape[1], self.dtype.itemsize
-        needed = costs.prefill_bytes(self.text_config, n, size)
-        needed += (copies - 1) * costs.kv_cache_bytes(self.text_config, n, size)
-        hint = "a higher --rate, or a lower --keep or --budget"
+    def _guard_prompts(
+        self, prompts: Sequence[Prompt], options: Sequence[list[list[int]]] = ()
+    ) -> AbstractContextManager[None]:
+        lengths = [prompt.inputs_embeds.shape[1] for prompt in prompts]
+        rows, n, size = len(prompts), max(lengths), self.dtype.itemsize
+        needed = rows * costs.prefill_bytes(self.text_config, n, size)
+        if min(lengths) < n:
+            needed += rows * n**2 * (1 + size)  # the mask in bool and in the model's dtype
+        if flat := [ids for of_prompt in options for ids in of_prompt]:
+            logits = len(flat) * max(map(len, flat)) * self.text_config.vocab_size
+            needed += len(flat) * costs.kv_cache_bytes(self.text_config, n, size)
+            needed += logits * (2 * size + 8)  # twice as computed, twice in float32
+        task, hint = f"reading {n:,} tokens", "a higher --rate, or a lower --keep or --budget"
+        if rows > 1:
+            task, hint = (
+                f"reading {rows:,} prompts of {n:,} tokens",
+                f"a lower --batch-size, {hint}",
+            )
         if self.device.type == "cuda" and self.quantize == "none":
             hint += ", or --quantize nf4"
-        return memory_guard(f"reading {n:,} tokens", needed, self.device, hint)
-
-
-class TextStream:
-    """Turns growing token ids into text, handing on only what can no longer change."""
-
-    def __init__(self, tokenizer: Any, on_text: Callable[[str], None] | None) -> None:
-        self.tokenizer = tokenizer
-        self.on_text = on_text
-        self.sent = ""
-
-    def push(self, ids: list[int]) -> None:
-        """Send what is new, unless it ends within a character of several bytes."""
-        if self.on_text is not None and not (text := self._decode(ids)).endswith("\ufffd"):
-            self._send(text)
-
-    def close(self, ids: list[int]) -> str:
-        """Send what is left and return the whole text."""
-        text = self._decode(ids)
-        self._send(text)
-        return text
-
-    def _send(self, text: str) -> None:
-        new, self.sent = text[len(self.sent) :], text
-        if new and self.on_text is not None:
-            self.on_text(new)
-
-    def _decode(self, ids: list[int]) -> str:
-        return self.tokenizer.decode(
-            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        return memory_guard(task, needed, self.device, hint)
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -313,7 +318,3 @@ def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     if ends is None:
         raise ModelError("neither generation_config.json nor the tokenizer names an end token")
     return frozenset(ends if isinstance(ends, list) else [ends])
-
-
-def _next_position(prompt: Prompt) -> Tensor:
-    return prompt.position_ids[:, -1:] + 1

@@ -42,14 +42,6 @@ Choices = Annotated[
         "--choice", metavar="TEXT", help="An option to choose from, by likelihood. Repeatable."
     ),
 ]
-Position = Annotated[
-    Literal["repacked", "original"] | None,
-    options.answer_option(
-        envvar="SPEECHPRUNE_POSITION",
-        metavar="MODE",
-        help="Positions of the retained tokens: repacked or original. Default: the preset's.",
-    ),
-]
 MaxNewTokens = Annotated[
     int,
     options.answer_option(
@@ -76,7 +68,7 @@ def ask(
     setting: options.Settings = None,
     seed: options.Seed = None,
     choice: Choices = None,
-    position: Position = None,
+    position: options.Position = None,
     max_new_tokens: MaxNewTokens = 64,
     json: options.Json = False,
     quiet: options.Quiet = False,

@@ -31,6 +31,7 @@ DAYS = {
     "December": 31,
 }
 MONTHS = tuple(DAYS)
+OPENER_SHARE = 0.25
 CURRENCIES = ("dollars", "dollars", "dollars", "euros", "pounds")
 
 
@@ -55,6 +56,8 @@ def draw_fact(rng: Random, *, held_out: bool = False, kind: str | None = None) -
     while distractor == value:
         distractor = draw_word(rng, rule["v"])
     wording = rng.choice(rule["say_held_out" if held_out else "say"])
+    if not held_out and rng.random() < OPENER_SHARE:
+        wording = f"{draw_word(rng, 'opener')} {_within(wording)}"
     statement = _sentence(wording.format(s=subject, v=value, d=distractor))
     return Fact(kind, subject, value, statement, distractor)
 
@@ -104,6 +107,11 @@ def _words() -> dict[str, list[str]]:
 def _sentence(text: str) -> str:
     text = re.sub(r"\b([Aa]) (?=[aeiouAEIOU])", r"\1n ", text)
     return text[0].upper() + text[1:]
+
+
+def _within(wording: str) -> str:
+    """A wording as it goes on after an opener."""
+    return wording if wording.startswith(("I ", "I'")) else wording[0].lower() + wording[1:]
 
 
 def _spell(number: int, **how) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Annotated, Literal
@@ -17,8 +18,9 @@ import typer
 from tokenizers import Tokenizer
 
 from speechprune_cli.spiral.grammar import draw_fact, fillers, questions
-from speechprune_cli.training import evaluate as held_out
+from speechprune_cli.spiral.publish import publish
 from speechprune_cli.training.align import label, train_letters
+from speechprune_cli.training.enrichment import enrichment
 from speechprune_cli.training.export import export, load_trainable
 from speechprune_cli.training.features import (
     Piece,
@@ -29,6 +31,7 @@ from speechprune_cli.training.features import (
     transcribed,
     vary,
 )
+from speechprune_cli.training.held_out import held_out_recordings
 from speechprune_cli.training.learner import Learner
 from speechprune_cli.training.natural import natural_recordings
 from speechprune_cli.training.speak import speak as speak_pool
@@ -131,29 +134,36 @@ def export_nano(work: Work, whisper: Whisper, folder: Path) -> None:
     export(learner, load_tower(whisper), tokenizer, folder)
 
 
-@app.command("evaluate")
-def evaluate_nano(
-    work: Work,
+@app.command("benchmark")
+def make_benchmark(
+    kind: Annotated[
+        Literal["held-out", "spiral-nano", "natural"], typer.Argument(help="Which to make.")
+    ],
+    source: Annotated[Path, typer.Argument(help="Folder of a test split; natural: a CSV.")],
+    folder: Annotated[Path, typer.Argument(help="Where it goes: index.jsonl and sound files.")],
+    count: Annotated[int, typer.Option(help="Recordings.")] = 200,
+) -> None:
+    """Make a benchmark for `speechprune eval jsonl --data FOLDER/index.jsonl`."""
+    if kind == "natural":
+        recordings = islice(natural_recordings(source), count)
+    else:
+        asked = 2 if kind == "spiral-nano" else 1
+        recordings = held_out_recordings(kind, source, count, asked)
+    typer.echo(f"{publish(recordings, folder, opus=kind == 'spiral-nano')} questions")
+
+
+@app.command("enrichment")
+def enrichment_of_scores(
+    index: Annotated[Path, typer.Argument(help="A benchmark's index.jsonl.")],
     model: str = "nano",
     count: int = 200,
-    dtype: str = "float32",
-    only: Annotated[str, typer.Option(help="Conditions, with commas; empty: all.")] = "",
-    natural: Annotated[
-        Path | None, typer.Option(help="A CSV of human utterances to test open vocabulary on.")
-    ] = None,
 ) -> None:
-    """Measure MODEL on held-out recordings: lines in WORK, a table on stdout."""
+    """How well several scores find the answering sentence of a benchmark's recordings."""
+    from speechprune_cli.bench.tasks import load_task
     from speechprune_cli.pipeline import load
 
-    names = {name.strip() for name in only.split(",") if name.strip()}
-    conditions = [c for c in held_out.CONDITIONS if not names or c.name in names]
-    if natural:
-        lines, recordings = work / "natural.jsonl", natural_recordings(natural)
-    else:
-        lines = work / "held-out.jsonl"
-        recordings = held_out.held_out_recordings(work / "pool" / "test", count)
-    held_out.evaluate(load(model, dtype=dtype, cache=False), recordings, lines, conditions)
-    typer.echo(held_out.table(held_out.read_lines(lines)))
+    samples = load_task("jsonl", index, offline=True).samples[:count]
+    typer.echo(enrichment(load(model), samples, (300, 750)))
 
 
 @app.command("all")
@@ -180,16 +190,7 @@ def everything(
     label_speech(work)
     train_nano(work, device=device)
     export_nano(work, whisper, folder)
-    evaluate_nano(work, str(folder))
-
-
-@app.command("enrichment")
-def enrichment_of_scores(work: Work, model: str = "nano", count: int = 200) -> None:
-    """How well several scores find the answering sentence of the held-out recordings."""
-    from speechprune_cli.pipeline import load
-
-    recordings = held_out.held_out_recordings(work / "pool" / "test", count)
-    typer.echo(held_out.enrichment(load(model, cache=False), recordings))
+    make_benchmark("held-out", work / "pool" / "test", work / "held-out")
 
 
 def _pieces(work: Path, kind: str) -> list[Piece]:

@@ -77,7 +77,7 @@ def encode(sounds: Iterable[Sound], tower: Qwen2AudioEncoder, rng: Random) -> It
     """Encode each sound once."""
     extractor = WhisperFeatureExtractor()
     windows: list[tuple[np.ndarray, list[tuple[int, int, Sound]]]] = []
-    for window in _pack(sounds, rng):
+    for window in pack(sounds, rng):
         windows.append(window)
         if len(windows) == BATCH:
             yield from _encode_windows(windows, tower, extractor)
@@ -86,7 +86,7 @@ def encode(sounds: Iterable[Sound], tower: Qwen2AudioEncoder, rng: Random) -> It
         yield from _encode_windows(windows, tower, extractor)
 
 
-def _pack(sounds: Iterable[Sound], rng: Random) -> Iterator[tuple[np.ndarray, list]]:
+def pack(sounds: Iterable[Sound], rng: Random) -> Iterator[tuple[np.ndarray, list]]:
     samples = np.zeros(WINDOW, np.float32)
     spans: list[tuple[int, int, Sound]] = []
     position = rng.randint(0, 12)

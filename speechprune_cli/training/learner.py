@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from speechprune_cli.training.tasks import QuestionAnswer
 from speechprune_cli.training.text import VOCABULARY
 
-END, IM_END, AUDIO_BOS, AUDIO_EOS = 0, 2, 3, 5
+END, IM_END, AUDIO_BOS, AUDIO, AUDIO_EOS = 0, 2, 3, 4, 5
 """Ids of the special tokens, in the order of `text.SPECIALS`."""
 IGNORED = -100
 
@@ -76,31 +76,35 @@ class Learner(nn.Module):
         A recording stands once in the row, its questions behind it; a question sees its recording
         and itself only, and its positions follow on those of the recording.
         """
-        row: list[Tensor] = []
+        sounds: list[Tensor] = []
+        ids: list[int] = []
         targets: list[int] = []
         positions: list[int] = []
         recording: list[int] = []
         question: list[int] = []
         asked_before = 0
         for number, (heard, asked) in enumerate(recordings):
-            prefix = self.prefix(heard)[0]
-            row.append(prefix)
-            targets += [IGNORED] * len(prefix)
-            positions += range(len(prefix))
-            recording += [number] * len(prefix)
-            question += [-1] * len(prefix)
+            length = len(heard) + 2
+            sounds.append(heard)
+            ids += [AUDIO_BOS, *[AUDIO] * len(heard), AUDIO_EOS]
+            targets += [IGNORED] * length
+            positions += range(length)
+            recording += [number] * length
+            question += [-1] * length
             for qa in asked:
                 before, answer = [*self.ids(qa.question), IM_END], [*self.ids(qa.answer), END]
-                length = len(before) + len(answer) - 1
-                row.append(self.embed(before + answer[:-1]))
+                added = len(before) + len(answer) - 1
+                ids += before + answer[:-1]
                 targets += [IGNORED] * (len(before) - 1) + answer
-                positions += range(len(prefix), len(prefix) + length)
-                recording += [number] * length
-                question += [asked_before] * length
+                positions += range(length, length + added)
+                recording += [number] * added
+                question += [asked_before] * added
                 asked_before += 1
+        row = self.embed(ids)
+        row[torch.tensor(ids) == AUDIO] = torch.cat(sounds).to(row.dtype)
         seen = _sees(torch.tensor(recording), torch.tensor(question)).to(self.device)
         hidden = self.lm.model(
-            inputs_embeds=torch.cat(row)[None],
+            inputs_embeds=row[None],
             attention_mask=seen[None, None],
             position_ids=torch.tensor([positions], device=self.device),
             use_cache=False,

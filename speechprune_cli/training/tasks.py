@@ -6,7 +6,7 @@ Every example is a whole recording (nothing pruned) with several questions that 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from speechprune_cli.spiral.grammar import Fact, bare_questions, draw_fact, questions
@@ -39,6 +39,17 @@ MENTIONED = (
     "What is it about?",
 )
 
+INVENTED_SHARE = 0.2
+QUOTE_ANSWER = ("Quote the sentence: {question}", "In which words? {question}")
+QUOTE_SENTENCE = (
+    "Quote the sentence with {cue}",
+    "Which sentence has {cue} in it?",
+    "Repeat what is said with {cue}",
+)
+QUOTED_SHARE = 0.25
+LONGEST_QUOTE = 24
+"""Words."""
+
 
 @dataclass(frozen=True)
 class QuestionAnswer:
@@ -59,6 +70,26 @@ def ask_fact(fact: Fact, kinds: Sequence[str], rng: Random) -> QuestionAnswer:
     if kinds.count(fact.kind) == 1 and rng.random() < 0.15:
         wordings = bare_questions(fact)
     return QuestionAnswer(rng.choice(wordings), normalise(fact.value))
+
+
+def quote_fact(fact: Fact, kinds: Sequence[str], rng: Random) -> QuestionAnswer:
+    """Ask for the sentence that answers, word for word.
+
+    Short answers teach little each; a whole sentence says at every word which one to find.
+    """
+    question = ask_fact(fact, kinds, rng).question
+    wording = rng.choice(QUOTE_ANSWER).format(question=question)
+    return QuestionAnswer(wording, normalise(fact.statement))
+
+
+def quote_sentence(text: str, rng: Random) -> QuestionAnswer | None:
+    """Ask for a sentence by a few of its words; None if it is too short or too long."""
+    words = text.split()
+    if not 6 <= len(words) <= LONGEST_QUOTE:
+        return None
+    start = rng.randint(0, len(words) - 3)
+    cue = " ".join(words[start : start + 3])
+    return QuestionAnswer(rng.choice(QUOTE_SENTENCE).format(cue=cue), text)
 
 
 def ask_words(text: str, rng: Random) -> QuestionAnswer | None:
@@ -86,11 +117,16 @@ def ask_about(
 ) -> list[QuestionAnswer]:
     """Questions on a recording: every fact in two wordings, some words, all words."""
     kinds = [fact.kind for fact in facts]
-    asked = [ask_fact(fact, kinds, rng) for fact in facts for _ in range(2)]
+    asked = [
+        (quote_fact if rng.random() < QUOTED_SHARE else ask_fact)(fact, kinds, rng)
+        for fact in facts
+        for _ in range(2)
+    ]
     rng.shuffle(asked)
     asked = asked[: most * 3 // 4]
-    quoted = rng.choices(texts, k=1 + len(asked) // 5) if rng.random() < 0.6 else []
-    asked += [question for question in (ask_words(text, rng) for text in quoted) if question]
+    about = rng.choices(texts, k=1 + len(asked) // 5) if rng.random() < 0.6 else []
+    found = [rng.choice((ask_words, quote_sentence))(text, rng) for text in about]
+    asked += [question for question in found if question]
     if not asked or (len(texts) <= 2 and rng.random() < 0.5):
         asked.append(transcription(" ".join(texts), rng))
     return asked
@@ -111,6 +147,15 @@ def draw_recording(
     return pieces
 
 
+def invent(fact: Fact, sentences: Sequence[str], rng: Random) -> Fact:
+    """The same fact with any few words as its value, so that values are copied, not known."""
+    words = rng.choice(sentences).split()
+    start, length = rng.randrange(len(words)), rng.choice((1, 1, 2, 2, 3))
+    value = " ".join(words[start : start + length])
+    statement = f" {normalise(fact.statement)} ".replace(f" {normalise(fact.value)} ", f" {value} ")
+    return replace(fact, value=value, statement=statement.strip())
+
+
 def written_recording(
     count: int, sentences: Sequence[str], rng: Random
 ) -> tuple[list[str], list[QuestionAnswer]]:
@@ -122,6 +167,8 @@ def written_recording(
             texts.append(rng.choice(sentences))
             continue
         fact = draw_fact(rng)
+        if rng.random() < INVENTED_SHARE:
+            fact = invent(fact, sentences, rng)
         if facts.setdefault((fact.kind, fact.subject), fact) is fact:
             texts.append(normalise(fact.statement))
     return texts, ask_about(list(facts.values()), texts, rng)

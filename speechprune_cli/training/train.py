@@ -32,7 +32,7 @@ CLIP = 1.0
 TRANSCRIPTION_TOKENS = 1000
 ALIGNMENT_TOKENS = 4000
 LISTENING_TOKENS = 800
-READING_TOKENS = 600
+READING_TOKENS = 400
 CHECKPOINT_EVERY = 100
 
 
@@ -46,7 +46,9 @@ class Stage:
     tasks: tuple[str, ...]
     """Methods of `Trainer`, taken in turn, one a step."""
     pieces: tuple[int, int] = (1, 1)
-    """Fewest and most sentences of a spoken recording."""
+    """Fewest and most sentences of a recording."""
+    rows: int = 1
+    """Rows of `LISTENING_TOKENS` or `READING_TOKENS` in a step."""
 
 
 QUESTIONS = ("read", "listen", "read", "listen", "transcribe")
@@ -75,9 +77,10 @@ class Trainer:
     def step(self, stage: Stage, number: int) -> None:
         """Compute the gradients of step `number`."""
         task = getattr(self, stage.tasks[number % len(stage.tasks)])
-        with torch.autocast(self.learner.device.type, torch.bfloat16):
-            loss = task(stage)
-        loss.backward()
+        for _ in range(stage.rows):
+            with torch.autocast(self.learner.device.type, torch.bfloat16):
+                loss = task(stage) / stage.rows
+            loss.backward()
 
     def align(self, stage: Stage) -> Tensor:
         """Words at audio tokens, no decoder involved."""

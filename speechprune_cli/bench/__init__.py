@@ -1,0 +1,1 @@
+"""Benchmarks: what they ask, how runs are made, kept and summed up."""

@@ -1,0 +1,33 @@
+"""What a run's numbers depend on beside its plan."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+from speechprune_cli.pipeline import Session
+from speechprune_cli.report.facts import describe_model, versions
+
+QUESTION, CHOICES = "When is it?", ("on Monday", "on Friday")
+
+
+def describe_environment(session: Session) -> dict[str, Any]:
+    """Machine, versions, model and the prompt as this model is given it."""
+    import torch
+
+    model = session.model
+    return {
+        "model": describe_model(session),
+        "quantize": model.quantize,
+        "attention": model.model.config._attn_implementation,
+        "decisions": list(model.decisions),
+        "prompt": model.render(QUESTION),
+        "prompt_with_options": model.render(QUESTION, CHOICES),
+        "lists_options": model.preset.defaults.list_choices,
+        "defaults": model.preset.defaults.model_dump(),
+        "machine": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "gpu": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else None,
+        "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version(), **versions()},
+    }

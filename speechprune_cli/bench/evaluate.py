@@ -1,0 +1,71 @@
+"""Makes the lines of a run that are not there yet, here or on several workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+from speechprune_cli.audio import load_audio
+from speechprune_cli.bench.plan import Plan
+from speechprune_cli.bench.runner import Recording
+from speechprune_cli.bench.sample import Sample
+from speechprune_cli.bench.store import Run
+from speechprune_cli.errors import AudioError
+from speechprune_cli.flow import Audio
+
+Job = tuple[Recording, ...]
+Line = dict[str, Any]
+
+
+class Workers(Protocol):
+    """Whoever answers jobs."""
+
+    def answer(self, jobs: Iterable[Job]) -> Iterator[Line]:
+        """Lines of all jobs, in any order, as they are made."""
+
+
+def evaluate(
+    run: Run,
+    plan: Plan,
+    samples: Sequence[Sample],
+    workers: Workers,
+    on_line: Callable[[Line], None],
+) -> None:
+    """Ask what has no good line yet and append every answer as it comes; errors are tried again.
+
+    Raises SpeechPruneError where a line cannot be written, ModelError where the model is gone.
+    """
+    done = {
+        (line["sample"], line["condition"]) for line in run.lines() if line["status"] == "ok"
+    }
+    with run.appending() as file:
+        for line in workers.answer(jobs(samples, plan, done)):
+            file.write(line)
+            on_line(line)
+
+
+def jobs(
+    samples: Sequence[Sample], plan: Plan, done: set[tuple[str, str]]
+) -> Iterator[tuple[Recording, ...]]:
+    """What is left to do, `batch_size` recordings at a time, decoded when their turn comes."""
+    by_recording: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_recording.setdefault(str(sample.audio), []).append(sample)
+    job: list[Recording] = []
+    for group in by_recording.values():
+        pairs = ((sample.id, c.name) for sample in group for c in plan.conditions)
+        todo = frozenset(pair for pair in pairs if pair not in done)
+        if todo:
+            job.append(Recording(_decode(group[0]), tuple(group), todo))
+        if len(job) == plan.batch_size:
+            yield tuple(job)
+            job = []
+    if job:
+        yield tuple(job)
+
+
+def _decode(sample: Sample) -> Audio | str:
+    try:
+        return load_audio(sample.audio)
+    except AudioError as error:
+        return str(error)

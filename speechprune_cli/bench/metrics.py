@@ -1,0 +1,145 @@
+"""What the lines of a run come to, condition by condition.
+
+Fields of a line, one per sample and condition:
+
+    sample, condition, method, rate, status (ok or error); of an error only these and error
+    correct                share of the rotations of the options answered right; open: 0 or 1
+    right                  one verdict over all rotations, for paired tests
+    f1                     of open answers
+    unparsed               rotations whose free answer named no option
+    answers                per rotation: order (of the options as shown), text, chosen,
+                           probabilities (both by the options' own numbers)
+    total, budget, kept    numbers of audio tokens; share = kept / total
+    recall                 share kept of the key sentence's tokens, or null
+    prompt_tokens, tflops  of the prefill
+    prune_seconds, prefill_seconds, decode_seconds, audio_seconds
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Any
+
+from speechprune_cli.bench.statistics import mcnemar, wilson
+
+Line = Mapping[str, Any]
+"""What a condition made of a sample, as it stands in the file of lines."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One condition; None where there is nothing to tell, as when no sample was answered."""
+
+    condition: str
+    method: str
+    rate: float | None
+    n: int
+    """Samples answered."""
+    accuracy: float | None
+    """Share of them answered right, 0..1."""
+    low: float | None
+    high: float | None
+    """Ends of its 95% Wilson interval."""
+    f1: float | None
+    """Mean over the open questions."""
+    errors: int
+    """Samples that failed; they count neither as right nor as wrong."""
+    unparsed: int
+    """Free answers that named no option; they count as wrong."""
+    p_full: float | None
+    """Exact McNemar test against the whole recording, on the samples that both answered."""
+    p_original: float | None
+    """The same against the model's own cut."""
+    recall: float | None
+    """Mean share kept of the key sentence's tokens."""
+    share: float | None
+    """Mean share kept of all tokens."""
+    kept: float | None
+    """Mean number of audio tokens kept."""
+    prompt_tokens: float | None
+    """Mean length of the prompt, in audio and text tokens."""
+    prune_seconds: float | None
+    """Median."""
+    prefill_seconds: float | None
+    """Median."""
+    tflops: float | None
+    """Mean, of the prefill."""
+
+
+def summarise(lines: Sequence[Line], samples: Iterable[str] | None = None) -> list[Row]:
+    """A row per condition, in the order of their first lines, over all `samples` or only some.
+
+    Of several lines of one sample and condition the last counts.
+    """
+    chosen = None if samples is None else frozenset(samples)
+    groups: dict[str, dict[str, Line]] = {}
+    for line in lines:
+        if chosen is None or line["sample"] in chosen:
+            groups.setdefault(line["condition"], {})[line["sample"]] = line
+    full, original = groups.get("full", {}), groups.get("original", {})
+    asked = {line["sample"] for line in lines}
+    if chosen is not None and chosen < asked and chosen <= frozenset(hard_ids(lines)):
+        original = {}  # chosen for its failures, it has no fair chance
+    return [_row(name, group, full, original) for name, group in groups.items()]
+
+
+def hard_ids(lines: Iterable[Line]) -> list[str]:
+    """Samples that the model's own cut got wrong, in the order in which they were first asked."""
+    latest = {line["sample"]: line for line in lines if line["condition"] == "original"}
+    return [name for name, line in latest.items() if line["status"] == "ok" and not line["right"]]
+
+
+def _row(
+    name: str, group: Mapping[str, Line], full: Mapping[str, Line], original: Mapping[str, Line]
+) -> Row:
+    answered = [line for line in group.values() if line["status"] == "ok"]
+    n, first = len(answered), next(iter(group.values()))
+    right = sum(line["correct"] for line in answered)
+    low, high = wilson(right, n) if n else (None, None)
+    return Row(
+        condition=name,
+        method=first["method"],
+        rate=first["rate"],
+        n=n,
+        accuracy=right / n if n else None,
+        low=low,
+        high=high,
+        f1=_mean(answered, "f1"),
+        errors=len(group) - n,
+        unparsed=sum(line["unparsed"] for line in answered),
+        p_full=None if name == "full" else _p_value(group, full),
+        p_original=None if name == "original" else _p_value(group, original),
+        recall=_mean(answered, "recall"),
+        share=_mean(answered, "share"),
+        kept=_mean(answered, "kept"),
+        prompt_tokens=_mean(answered, "prompt_tokens"),
+        prune_seconds=_median(answered, "prune_seconds"),
+        prefill_seconds=_median(answered, "prefill_seconds"),
+        tflops=_mean(answered, "tflops"),
+    )
+
+
+def _p_value(group: Mapping[str, Line], reference: Mapping[str, Line]) -> float | None:
+    """None where no sample was answered by both."""
+    verdicts = [
+        (line["right"], reference[sample]["right"])
+        for sample, line in group.items()
+        if line["status"] == "ok" and reference.get(sample, {}).get("status") == "ok"
+    ]
+    if not verdicts:
+        return None
+    gained = sum(ours and not theirs for ours, theirs in verdicts)
+    lost = sum(theirs and not ours for ours, theirs in verdicts)
+    return mcnemar(gained, lost)
+
+
+def _mean(lines: Iterable[Line], key: str) -> float | None:
+    """Over the lines that have a value."""
+    values = [line[key] for line in lines if line.get(key) is not None]
+    return fmean(values) if values else None
+
+
+def _median(lines: Sequence[Line], key: str) -> float | None:
+    return median(line[key] for line in lines) if lines else None

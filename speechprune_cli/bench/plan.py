@@ -1,0 +1,104 @@
+"""What a run does, down to the last setting: saved beside its lines, and read back to resume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from random import Random
+from typing import Any, Literal
+
+from speechprune_cli.bench.grid import Condition, conditions
+from speechprune_cli.bench.sample import Sample
+from speechprune_cli.errors import UsageError
+from speechprune_cli.pruners import get_pruner, pruner_class
+
+Scoring = Literal["likelihood", "letter", "generate", "open"]
+"""How answers to questions with options are had; `open` takes the options away."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The resolved configuration of a run."""
+
+    benchmark: str
+    data: str | None
+    model: str
+    revision: str | None
+    device: str
+    dtype: str
+    quantize: str
+    offline: bool
+    methods: tuple[str, ...]
+    rates: tuple[float, ...]
+    budget: int | Literal["all"] | None
+    settings: dict[str, Any]
+    """Settings of pruning methods; each goes to the methods that know it."""
+    position: str | None
+    scoring: Scoring
+    permute_options: bool
+    max_new_tokens: int
+    min_seconds: float | None
+    limit: int | None
+    seed: int
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        for rate in self.rates:
+            if not 0 <= rate < 1:
+                raise UsageError(f"--rate {rate:g} is outside [0, 1): 0.2 drops a fifth")
+        known = {name for method in self.methods for name in setting_names(method)}
+        if unknown := sorted(set(self.settings) - known):
+            raise UsageError(f"--set {unknown[0]}: no method of this run has such a setting")
+        for method in self.methods:
+            get_pruner(method, **self.settings_of(method))
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """All that every sample is asked under."""
+        return conditions(self.methods, self.rates)
+
+    def settings_of(self, method: str) -> dict[str, Any]:
+        """The settings that `method` knows."""
+        names = setting_names(method)
+        return {key: value for key, value in self.settings.items() if key in names}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data that `from_json` reads back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> Plan:
+        """The plan of a saved run. Raises UsageError where it was saved by another version."""
+        names = {field.name for field in fields(cls)}
+        if set(saved) != names:
+            odd = ", ".join(sorted(set(saved) ^ names))
+            raise UsageError(f"this run was made by another version (settings differ: {odd})")
+        return cls(**{**saved, "methods": tuple(saved["methods"]), "rates": tuple(saved["rates"])})
+
+
+def setting_names(method: str) -> set[str]:
+    """What `--set` may name for a method. Raises UsageError for an unknown one."""
+    return {field.name for field in fields(pruner_class(method))}
+
+
+def choose_samples(
+    samples: Sequence[Sample], min_seconds: float, limit: int | None, seed: int
+) -> list[Sample]:
+    """Samples longer than `min_seconds`; `limit` of them drawn by `seed`, in the given order."""
+    kept = [s for s in samples if not min_seconds or _seconds(s.audio) > min_seconds]
+    if not kept:
+        raise UsageError(f"no recording is longer than {min_seconds:g} s: lower --min-seconds")
+    if limit is None or limit >= len(kept):
+        return kept
+    return [kept[i] for i in sorted(Random(seed).sample(range(len(kept)), limit))]
+
+
+def _seconds(path: Path) -> float:
+    """Length by the header; infinite where there is none to read, so that it is tried."""
+    import soundfile
+
+    try:
+        return soundfile.info(path).duration
+    except soundfile.LibsndfileError:
+        return float("inf")

@@ -1,0 +1,306 @@
+"""Answers the samples of a benchmark under every condition; each recording is encoded once.
+
+Samples come in jobs of a few recordings. For one condition, the prompts of a job have nearly the
+same length, so they are read as one batch with hardly any padding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from speechprune_cli import costs
+from speechprune_cli.bench.grid import Condition
+from speechprune_cli.bench.plan import Plan, setting_names
+from speechprune_cli.bench.sample import Sample
+from speechprune_cli.bench.scoring import exact_match, parse_letter, rotations, token_f1
+from speechprune_cli.errors import ModelError, OutOfMemoryError, SpeechPruneError
+from speechprune_cli.flow import SAMPLE_RATE, Answer, Audio, AudioTokens, Prompt, Selection
+from speechprune_cli.pipeline import Session
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LETTER_ONLY = "Answer with the letter of the right option alone."
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A decoded recording, or why there is none, and what is still to be asked about it."""
+
+    audio: Audio | str
+    samples: tuple[Sample, ...]
+    todo: frozenset[tuple[str, str]]
+    """Sample and condition."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One sample under one condition, ready to be answered."""
+
+    sample: Sample
+    condition: Condition
+    tokens: AudioTokens
+    selection: Selection
+    orders: tuple[tuple[int, ...], ...]
+    """Rotations in which the options are shown."""
+    prompts: tuple[Prompt, ...]
+    """One for each order."""
+
+
+class Runner:
+    """A loaded model and the plan of a run."""
+
+    def __init__(self, session: Session, plan: Plan) -> None:
+        self.session, self.plan = session, plan
+        self._silence: AudioTokens | None = None
+
+    def answer(self, jobs: Iterable[Sequence[Recording]]) -> Iterator[dict[str, Any]]:
+        """Lines of all jobs, as they are made."""
+        for job in jobs:
+            yield from self.answer_job(job)
+
+    def answer_job(self, recordings: Sequence[Recording]) -> Iterator[dict[str, Any]]:
+        """A line for every sample and condition to do (fields: `bench/metrics.py`)."""
+        encoded: list[tuple[Recording, AudioTokens]] = []
+        for recording in recordings:
+            try:
+                encoded.append((recording, self._encode(recording)))
+            except ModelError:
+                raise
+            except SpeechPruneError as error:
+                yield from self._failures(recording, str(error))
+        for condition in self.plan.conditions:
+            asked: list[Asked] = []
+            for recording, tokens in encoded:
+                for sample in recording.samples:
+                    if (sample.id, condition.name) in recording.todo:
+                        try:
+                            asked.append(self._prepare(sample, condition, tokens))
+                        except SpeechPruneError as error:
+                            yield failed(sample, condition, str(error))
+            yield from self._respond(asked)
+
+    def _encode(self, recording: Recording) -> AudioTokens:
+        if isinstance(recording.audio, str):
+            raise SpeechPruneError(recording.audio)
+        return self.session.encode(recording.audio)
+
+    def _failures(self, recording: Recording, reason: str) -> Iterator[dict[str, Any]]:
+        for sample in recording.samples:
+            for condition in self.plan.conditions:
+                if (sample.id, condition.name) in recording.todo:
+                    yield failed(sample, condition, reason)
+
+    def _prepare(self, sample: Sample, condition: Condition, tokens: AudioTokens) -> Asked:
+        plan, session = self.plan, self.session
+        if condition.silence:
+            tokens = self._silent(tokens)
+        settings = plan.settings_of(condition.method)
+        if "seed" in setting_names(condition.method):
+            settings["seed"] = seed_of(plan.seed, sample.id)
+        selection = session.prune(
+            tokens,
+            sample.question,
+            method=condition.method,
+            rate=condition.rate,
+            budget=plan.budget,
+            **settings,
+        )
+        orders = self._orders(sample)
+        prompts = tuple(self._prompt(sample, tokens, selection, order) for order in orders)
+        return Asked(sample, condition, tokens, selection, orders, prompts)
+
+    def _orders(self, sample: Sample) -> tuple[tuple[int, ...], ...]:
+        """Where the prompt does not show the options, their order cannot matter."""
+        turned = rotations(len(sample.options)) if sample.options else [()]
+        shown = self.plan.scoring != "likelihood" or self.session.model.preset.defaults.list_choices
+        return tuple(turned) if self.plan.permute_options and shown else (turned[0],)
+
+    def _prompt(
+        self, sample: Sample, tokens: AudioTokens, selection: Selection, order: Sequence[int]
+    ) -> Prompt:
+        by_letter = self.plan.scoring != "likelihood" and bool(sample.options)
+        question = f"{sample.question}\n{LETTER_ONLY}" if by_letter else sample.question
+        return self.session.build_prompt(
+            tokens,
+            selection,
+            question,
+            choices=[sample.options[index] for index in order],
+            position=self.plan.position,
+            list_choices=True if by_letter else None,
+        )
+
+    def _respond(self, asked: Sequence[Asked]) -> Iterator[dict[str, Any]]:
+        """Answer what shares a condition in batches; what is too much for one goes one by one."""
+        answers: dict[str, list[Answer | SpeechPruneError]] = {one.sample.id: [] for one in asked}
+        for batch in self._batches(asked):
+            try:
+                found: Sequence[Answer | SpeechPruneError] = self._batch(batch)
+            except OutOfMemoryError:
+                found = [self._alone(pair) for pair in batch]
+            for (one, _), answer in zip(batch, found, strict=True):
+                answers[one.sample.id].append(answer)
+        for one in asked:
+            rows = answers[one.sample.id]
+            errors = [row for row in rows if isinstance(row, SpeechPruneError)]
+            if errors:
+                yield failed(one.sample, one.condition, str(errors[0]))
+            else:
+                yield self._line(one, [row for row in rows if isinstance(row, Answer)])
+
+    def _batches(self, asked: Sequence[Asked]) -> Iterator[list[tuple[Asked, int]]]:
+        """Every order of every sample; questions with and without options go apart."""
+        for with_options in (True, False):
+            flat = [
+                (one, number)
+                for one in asked
+                if bool(one.sample.options) == with_options
+                for number in range(len(one.orders))
+            ]
+            for start in range(0, len(flat), self.plan.batch_size):
+                yield flat[start : start + self.plan.batch_size]
+
+    def _batch(self, batch: Sequence[tuple[Asked, int]]) -> list[Answer]:
+        prompts = [one.prompts[number] for one, number in batch]
+        choices = [self._choices(one.sample, one.orders[number]) for one, number in batch]
+        return self.session.respond_batch(
+            prompts,
+            choices=choices if any(choices) else None,
+            max_new_tokens=self.plan.max_new_tokens,
+        )
+
+    def _alone(self, pair: tuple[Asked, int]) -> Answer | SpeechPruneError:
+        try:
+            return self._batch([pair])[0]
+        except OutOfMemoryError as error:
+            return error
+
+    def _choices(self, sample: Sample, order: Sequence[int]) -> list[str]:
+        """What is scored by likelihood: the options' texts or letters; nothing: answer freely."""
+        if self.plan.scoring == "generate":
+            return []
+        if self.plan.scoring == "letter":
+            return list(LETTERS[: len(order)])
+        return [sample.options[index] for index in order]
+
+    def _line(self, asked: Asked, answers: Sequence[Answer]) -> dict[str, Any]:
+        sample, condition, prompt = asked.sample, asked.condition, asked.prompts[0]
+        read = [
+            self._read(sample, order, answer)
+            for order, answer in zip(asked.orders, answers, strict=True)
+        ]
+        length = prompt.audio_tokens + prompt.text_tokens
+        return {
+            "sample": sample.id,
+            "condition": condition.name,
+            "method": condition.method,
+            "rate": condition.rate,
+            "status": "ok",
+            **(judge(sample, read) if sample.options else judge_open(sample, answers[0].text)),
+            "answers": read,
+            "total": len(asked.tokens),
+            "kept": len(asked.selection.kept),
+            "budget": asked.selection.phase1_budget,
+            "recall": recall(sample.key_span, asked.tokens.times, asked.selection.kept),
+            "share": len(asked.selection.kept) / len(asked.tokens),
+            "prompt_tokens": length,
+            "tflops": costs.prefill_tflops(self.session.model.text_config, length),
+            "prune_seconds": asked.selection.seconds,
+            "prefill_seconds": sum(a.prefill_seconds for a in answers) / len(answers),
+            "decode_seconds": sum(a.decode_seconds for a in answers) / len(answers),
+            "audio_seconds": asked.tokens.seconds,
+        }
+
+    def _read(self, sample: Sample, order: Sequence[int], answer: Answer) -> dict[str, Any]:
+        """One answer, options numbered as the sample has them."""
+        probabilities = None
+        chosen: int | None = None
+        if answer.probabilities is not None:
+            shown = list(answer.probabilities.values())
+            probabilities = [shown[order.index(index)] for index in range(len(order))]
+            chosen = probabilities.index(max(probabilities))
+        elif sample.options:
+            letter = parse_letter(answer.text, [sample.options[index] for index in order])
+            chosen = None if letter is None else order[letter]
+        return {
+            "order": list(order),
+            "text": answer.text,
+            "chosen": chosen,
+            "probabilities": probabilities,
+        }
+
+    def _silent(self, tokens: AudioTokens) -> AudioTokens:
+        """As many tokens of silence."""
+        if self._silence is None or len(self._silence) < len(tokens):
+            windows = -(-len(tokens) // self.session.model.window_tokens)
+            length = int(windows * self.session.model.window_seconds * SAMPLE_RATE)
+            self._silence = self.session.model.encode(silence(length))
+        return replace(tokens, embeds=self._silence.embeds[: len(tokens)])
+
+
+def judge(sample: Sample, read: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Share of rotations answered right, and one verdict over all of them for paired tests."""
+    truth = sample.options.index(sample.answer)
+    chosen = [row["chosen"] for row in read]
+    if read[0]["probabilities"] is not None:
+        votes = [sum(column) for column in zip(*(row["probabilities"] for row in read))]
+    else:
+        votes = [chosen.count(index) for index in range(len(sample.options))]
+    best = max(votes)
+    return {
+        "correct": chosen.count(truth) / len(chosen),
+        "right": best > 0 and votes[truth] == best and votes.count(best) == 1,
+        "unparsed": chosen.count(None),
+    }
+
+
+def judge_open(sample: Sample, text: str) -> dict[str, Any]:
+    """Exact match after normalising, and the share of words in common."""
+    exact = exact_match(text, sample.answer)
+    return {
+        "correct": float(exact),
+        "right": exact,
+        "f1": token_f1(text, sample.answer),
+        "unparsed": 0,
+    }
+
+
+def failed(sample: Sample, condition: Condition, reason: str) -> dict[str, Any]:
+    """The line of an answer that could not be had: an error, never a wrong answer."""
+    return {
+        "sample": sample.id,
+        "condition": condition.name,
+        "method": condition.method,
+        "rate": condition.rate,
+        "status": "error",
+        "error": " ".join(reason.split()),
+    }
+
+
+def recall(span: tuple[float, float] | None, times: Tensor, kept: Tensor) -> float | None:
+    """Share of the tokens within `span` seconds that are kept (`times` `[N, 2]`)."""
+    if span is None:
+        return None
+    start, end = span
+    inside = (times[:, 1] > start) & (times[:, 0] < end)
+    total = int(inside.sum())
+    return int(inside[kept].sum()) / total if total else None
+
+
+def seed_of(seed: int, sample: str) -> int:
+    """A seed of each sample's own, so that equal lengths are not pruned alike."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{sample}".encode()).digest()[:7])
+
+
+def silence(length: int) -> Audio:
+    """`length` samples of nothing."""
+    seconds = length / SAMPLE_RATE
+    samples = np.zeros(length, np.float32)
+    digest = hashlib.sha256(samples.tobytes()).hexdigest()
+    return Audio(samples, "silence", digest, SAMPLE_RATE, 1, seconds)

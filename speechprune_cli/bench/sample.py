@@ -1,0 +1,40 @@
+"""What a benchmark is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question about one recording."""
+
+    id: str
+    audio: Path
+    question: str
+    options: tuple[str, ...]
+    """Their texts, without letters; none where the question is open."""
+    answer: str
+    """The text of the right option, or the open answer."""
+    key_span: tuple[float, float] | None = None
+    """Start and end of the sentence that answers, in seconds."""
+    transcript: str | None = None
+    group: str | None = None
+    """A kind of recording, such as `lecture`."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A loaded benchmark."""
+
+    name: str
+    samples: tuple[Sample, ...]
+    source: str
+    """Where it came from: a path, or a Hub id with its commit."""
+    fingerprint: str
+    """SHA-256 of its index, so that a run can be told from one on other data."""
+    min_seconds: float = 0.0
+    """Recordings must be longer than this unless `--min-seconds` says otherwise."""
+    published: dict[str, float] = field(default_factory=dict)
+    """Accuracy in percent that the paper reports for Qwen2-Audio, by condition."""

@@ -1,0 +1,75 @@
+"""JSON lines, each checked against its format; every complaint names the file and the line."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+from pathlib import Path, PurePath
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from speechprune_cli.errors import UsageError
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+class Record(BaseModel):
+    """A format of lines. Nothing is converted: a number is no text, and `true` no number."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+R = TypeVar("R", bound=Record)
+
+
+def read_lines(path: Path, kind: type[R]) -> tuple[list[tuple[str, R]], str]:
+    """The records of a file, each with its place, such as `data.jsonl:17`, and the file's SHA-256.
+
+    Blank lines and a byte order mark are skipped. Raises UsageError for the first bad line.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+    lines = content.removeprefix(codecs.BOM_UTF8).split(b"\n")
+    records = [
+        (place := f"{path}:{number}", _parse(line, kind, place))
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    ]
+    return records, hashlib.sha256(content).hexdigest()
+
+
+def inside(folder: Path, name: str, place: str) -> Path:
+    """The file `name` of `folder`. Raises UsageError for any path that leads out of it."""
+    root = folder.resolve()
+    outside = PurePath(name).is_absolute() or ".." in PurePath(name).parts
+    try:
+        path = (root / name).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a zero byte
+        raise UsageError(f"{place}: the path {name!r} cannot be followed") from error
+    if outside or not path.is_relative_to(root):
+        raise UsageError(f"{place}: the path {name!r} leads out of {folder}")
+    return path
+
+
+def _parse(line: bytes, kind: type[R], place: str) -> R:
+    try:
+        return kind.model_validate_json(line)
+    except ValidationError as error:
+        raise UsageError(f"{place}: {_explain(error, kind)}") from error
+
+
+def _explain(error: ValidationError, kind: type[Record]) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    match first["type"]:
+        case "json_invalid":
+            return f"not JSON ({first['ctx']['error']})"
+        case "missing":
+            return f"the key '{key}' is missing"
+        case "extra_forbidden":
+            return f"unknown key '{key}': the known ones are {', '.join(kind.model_fields)}"
+        case _:
+            return f"{key or 'the line'}: {first['msg'].lower()}"

@@ -1,0 +1,327 @@
+"""`speechprune eval`: how much a model still knows after pruning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from speechprune_cli import options
+from speechprune_cli.bench import tasks
+from speechprune_cli.bench.plan import Plan, choose_samples
+from speechprune_cli.bench.store import Run
+from speechprune_cli.commands.steps import open_session
+from speechprune_cli.errors import SpeechPruneError, UsageError
+from speechprune_cli.options import bench_option, output_option
+from speechprune_cli.output import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from speechprune_cli.bench.evaluate import Workers
+    from speechprune_cli.bench.sample import Benchmark
+    from speechprune_cli.config import Preset
+
+PLANLESS = {
+    "benchmark", "resume", "output", "derive_hard", "workers", "ray", "gpus", "json", "quiet",
+    "verbose", "no_cache",
+}  # fmt: skip
+"""Parameters that a resumed run may be given anew: they change no answer."""
+
+BenchmarkName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="BENCHMARK", help=f"One of {', '.join(tasks.TASKS)}.", show_default=False
+    ),
+]
+Data = Annotated[
+    Path | None,
+    bench_option(metavar="PATH", help="Where the benchmark's files are, if they are not shipped."),
+]
+MinSeconds = Annotated[
+    float | None,
+    bench_option(metavar="S", help="Only recordings longer than this. Default: the benchmark's."),
+]
+Limit = Annotated[
+    int | None,
+    bench_option(metavar="N", min=1, help="A random N of the samples; the run is marked."),
+]
+Scoring = Annotated[
+    Literal["likelihood", "letter", "generate", "open"],
+    bench_option(
+        metavar="HOW",
+        help="likelihood of the options' texts, likelihood of their letter, generate: the letter "
+        "named in a free answer, or open: a free answer that never saw the options.",
+    ),
+]
+Permute = Annotated[
+    bool,
+    bench_option("--permute-options", metavar="", help="Ask every rotation of the options."),
+]
+DeriveHard = Annotated[
+    bool,
+    bench_option(
+        "--derive-hard",
+        metavar="",
+        help="List the samples that original fails, and a table on them.",
+    ),
+]
+BatchSize = Annotated[
+    int,
+    bench_option(
+        envvar="SPEECHPRUNE_BATCH_SIZE", metavar="N", min=1, help="Prompts read together."
+    ),
+]
+MaxNewTokens = Annotated[
+    int, bench_option(metavar="N", min=1, help="Longest answer to an open question.")
+]
+WorkerCount = Annotated[
+    int, bench_option(metavar="N", min=1, help="Processes that hold a model each, by Ray.")
+]
+RayAddress = Annotated[
+    str | None, bench_option("--ray", metavar="ADDRESS", help="A Ray cluster to run on, or auto.")
+]
+Gpus = Annotated[
+    float | None,
+    bench_option(metavar="G", min=0, help="GPUs for each worker; fractions share one."),
+]
+Folder = Annotated[
+    Path | None,
+    output_option("--output", "-o", metavar="FOLDER", help="Where the run goes. Default: runs/..."),
+]
+Resume = Annotated[
+    Path | None,
+    output_option(metavar="FOLDER", help="Go on with a run, by its saved configuration."),
+]
+
+
+def evaluate(
+    context: typer.Context,
+    benchmark: BenchmarkName = None,
+    *,
+    data: Data = None,
+    min_seconds: MinSeconds = None,
+    limit: Limit = None,
+    scoring: Scoring = "likelihood",
+    permute_options: Permute = False,
+    derive_hard: DeriveHard = False,
+    batch_size: BatchSize = 1,
+    max_new_tokens: MaxNewTokens = 32,
+    workers: WorkerCount = 1,
+    ray: RayAddress = None,
+    gpus: Gpus = None,
+    model: options.Model = "nano",
+    revision: options.Revision = None,
+    device: options.Device = "auto",
+    dtype: options.DType = "auto",
+    quantize: options.Quantize = "none",
+    offline: options.Offline = False,
+    no_cache: options.NoCache = False,
+    method: options.Methods = None,
+    rate: options.Rates = None,
+    budget: options.Budget = None,
+    position: options.Position = None,
+    setting: options.Settings = None,
+    seed: options.Seed = None,
+    output: Folder = None,
+    resume: Resume = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Measure a model on a benchmark, pruned and unpruned, with intervals, tests and controls.
+
+    Every run also has full, original (the first 30 s) and silence in place of the recording. It
+    can be interrupted at any point and resumed.
+    """
+    from speechprune_cli.config import resolve_model
+
+    out = Output(json=json, quiet=quiet, verbose=verbose)
+    if resume is not None:
+        check_unchanged(context, benchmark, resume)
+        job = resumed(Run(resume), benchmark)
+    else:
+        if benchmark is None:
+            raise UsageError(f"name a benchmark: {', '.join(tasks.TASKS)}")
+        preset = resolve_model(model)
+        plan = Plan(
+            benchmark=benchmark,
+            data=None if data is None else str(data),
+            model=model,
+            revision=revision,
+            device=device,
+            dtype=dtype,
+            quantize=quantize,
+            offline=offline,
+            methods=tuple(method or [preset.defaults.method]),
+            rates=tuple(rate or [preset.defaults.rate]),
+            budget=options.parse_budget(budget),
+            settings=options.parse_settings(setting or []),
+            position=position,
+            scoring=scoring,
+            permute_options=permute_options,
+            max_new_tokens=max_new_tokens,
+            min_seconds=min_seconds,
+            limit=limit,
+            seed=seed or 0,
+            batch_size=batch_size,
+        )
+        job = begun(Run(output or default_folder(benchmark)), plan)
+    job.go(out, Crew(workers, ray, gpus, cache=not no_cache), derive_hard)
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who answers: this process, or workers on this machine or on a cluster."""
+
+    workers: int
+    ray: str | None
+    gpus: float | None
+    cache: bool
+
+    @contextmanager
+    def at_work(self, out: Output, plan: Plan) -> Iterator[tuple[Workers, dict[str, Any]]]:
+        """The workers, and a description of what they run on."""
+        arguments = {
+            "revision": plan.revision,
+            "device": plan.device,
+            "dtype": plan.dtype,
+            "quantize": plan.quantize,
+            "offline": plan.offline,
+            "cache": self.cache,
+        }
+        if self.workers == 1 and self.ray is None:
+            from speechprune_cli.bench.environment import describe_environment
+            from speechprune_cli.bench.runner import Runner
+
+            session = open_session(out, plan.model, **arguments)
+            yield Runner(session, plan), describe_environment(session)
+        else:
+            from speechprune_cli.bench.ray_workers import ray_workers
+
+            with ray_workers(plan, arguments, self.workers, self.ray, self.gpus) as workers:
+                yield workers, workers.environment()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A run, begun or resumed."""
+
+    run: Run
+    plan: Plan
+    benchmark: Benchmark
+    samples: tuple[Any, ...]
+    limited: bool
+
+    def go(self, out: Output, crew: Crew, derive_hard: bool) -> None:
+        """Answer what is missing, then sum up. Raises SpeechPruneError where answers failed."""
+        from speechprune_cli.bench.evaluate import evaluate as answer
+
+        out.note(f"run folder: {self.run.folder}")
+        with self.run.locked():
+            with (
+                crew.at_work(out, self.plan) as (workers, environment),
+                self.progress(out) as on_line,
+            ):
+                self.run.write_json("environment.json", environment)
+                answer(self.run, self.plan, self.samples, workers, on_line)
+            errors = self.sum_up(out, derive_hard)
+        if errors:
+            asked = len(self.samples) * len(self.plan.conditions)
+            raise SpeechPruneError(
+                f"{errors} of {asked} answers failed: {self.run.lines_path} says why; "
+                f"--resume {self.run.folder} tries them again"
+            )
+
+    @contextmanager
+    def progress(self, out: Output) -> Iterator[Callable[[dict[str, Any]], None]]:
+        """A bar with the running accuracy of the first pruned condition."""
+        total = len(self.samples) * len(self.plan.conditions)
+        lines = self.run.lines()
+        right: list[float] = [line["correct"] for line in lines if line["status"] == "ok"]
+        with out.progress(self.benchmark.name) as on_progress:
+
+            def on_line(line: dict[str, Any]) -> None:
+                if line["status"] == "ok":
+                    right.append(line["correct"])
+                accuracy = 100 * sum(right) / max(1, len(right))
+                on_progress(len(right), total, f"{accuracy:.1f}% right")
+
+            yield on_line
+
+    def sum_up(self, out: Output, derive_hard: bool) -> int:
+        """Write and show the tables; the number of answers that failed."""
+        from speechprune_cli.bench.metrics import hard_ids
+        from speechprune_cli.bench.results import sum_up
+        from speechprune_cli.report import tables
+
+        lines = self.run.lines()
+        results = [sum_up(self.plan, self.benchmark, self.samples, lines, limited=self.limited)]
+        if derive_hard:
+            ids = hard_ids(lines)
+            self.run.write_text("hard.txt", "".join(f"{id}\n" for id in ids))
+            hard = [sample for sample in self.samples if sample.id in set(ids)]
+            name = f"{self.benchmark.name}, what original fails"
+            if hard:
+                results.append(
+                    sum_up(self.plan, self.benchmark, hard, lines, limited=self.limited, name=name)
+                )
+                self.run.write_text("hard.csv", tables.csv(results[1]))
+        self.run.write_text("results.md", "\n\n".join(map(tables.markdown, results)))
+        self.run.write_text("results.csv", tables.csv(results[0]))
+        self.run.write_json("results.json", [tables.as_json(result) for result in results])
+        for result in results:
+            out.record({"folder": str(self.run.folder), **tables.as_json(result)})
+            out.show(tables.table(result))
+            if not out.rich:
+                out.text(tables.plain(result) + "\n")
+        return sum(row.errors for row in results[0].rows)
+
+
+def begun(run: Run, plan: Plan) -> Evaluation:
+    """A new run: the benchmark is read and checked before anything is loaded."""
+    benchmark, samples = chosen(plan)
+    run.create(plan, benchmark, [sample.id for sample in samples])
+    return Evaluation(run, plan, benchmark, samples, len(samples) < len(benchmark.samples))
+
+
+def resumed(run: Run, benchmark: str | None) -> Evaluation:
+    """A run to go on with. Raises UsageError where it or its data is another one by now."""
+    saved = run.read()
+    plan = Plan.from_json(saved["plan"])
+    if benchmark not in (None, plan.benchmark):
+        raise UsageError(f"{run.folder} is a run of {plan.benchmark}, not of {benchmark}")
+    loaded, samples = chosen(plan)
+    if loaded.fingerprint != saved["benchmark"]["fingerprint"]:
+        raise UsageError(f"{loaded.source} has changed since {run.folder} was begun")
+    return Evaluation(run, plan, loaded, samples, len(samples) < len(loaded.samples))
+
+
+def chosen(plan: Plan) -> tuple[Benchmark, tuple[Any, ...]]:
+    """The benchmark, and the samples of it that are asked."""
+    data = None if plan.data is None else Path(plan.data)
+    benchmark = tasks.load_task(plan.benchmark, data, offline=plan.offline)
+    shortest = benchmark.min_seconds if plan.min_seconds is None else plan.min_seconds
+    samples = choose_samples(benchmark.samples, shortest, plan.limit, plan.seed)
+    if plan.scoring == "open":
+        samples = [replace(sample, options=()) for sample in samples]
+    return benchmark, tuple(samples)
+
+
+def check_unchanged(context: typer.Context, benchmark: str | None, folder: Path) -> None:
+    """Raise UsageError for an option that would change a resumed run."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in PLANLESS and source is not None and source.name == "COMMANDLINE":
+            option = "--" + {"setting": "set"}.get(name, name).replace("_", "-")
+            raise UsageError(f"--resume {folder} goes on as it was begun: leave {option} out")
+
+
+def default_folder(benchmark: str) -> Path:
+    """A new folder for every run, named by benchmark and time."""
+    return Path("runs") / f"{benchmark}-{datetime.now():%Y%m%d-%H%M%S}"

@@ -1,0 +1,87 @@
+"""`speechprune report`: finished runs side by side, as tables and curves."""
+
+from __future__ import annotations
+
+import json as json_format
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from speechprune_cli import options
+from speechprune_cli.errors import UsageError
+from speechprune_cli.options import output_option
+from speechprune_cli.output import Output
+from speechprune_cli.report import figures
+from speechprune_cli.report.files import check_destination
+
+if TYPE_CHECKING:
+    from speechprune_cli.report.tables import Results
+
+Folders = Annotated[
+    list[Path],
+    typer.Argument(metavar="FOLDER", help="Folders of finished runs.", show_default=False),
+]
+Plot = Annotated[
+    Path | None,
+    output_option(
+        metavar="FILE", help="Accuracy and key recall over the rate, as .png, .svg or .pdf"
+    ),
+]
+Markdown = Annotated[
+    bool, output_option("--markdown", metavar="", help="Tables for a page instead of a terminal.")
+]
+
+
+def report(
+    folders: Folders,
+    *,
+    plot: Plot = None,
+    markdown: Markdown = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Show finished runs: one in full, several side by side."""
+    out = Output(json=json, quiet=quiet, verbose=verbose)
+    if plot is not None:
+        check_destination(plot, "--plot", figures.FORMATS)
+        figures.check_drawable("--plot", "matplotlib")
+    found = [results for folder in folders for results in read(folder)]
+    show(out, found, markdown)
+    if plot is not None:
+        from speechprune_cli.report.curves import curves
+
+        curves(found, plot)
+        out.note(f"wrote {plot}")
+
+
+def read(folder: Path) -> list[Results]:
+    """All tables of a run. Raises UsageError where it is not finished or not a run."""
+    from speechprune_cli.report.tables import from_json
+
+    path = folder / "results.json"
+    try:
+        return [from_json(table) for table in json_format.loads(path.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        unfinished = (folder / "run.json").exists()
+        cure = f"finish it with speechprune eval --resume {folder}" if unfinished else "no run"
+        raise UsageError(f"{folder} holds no results: {cure}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path}: not what a run writes: {error}") from error
+
+
+def show(out: Output, found: Sequence[Results], markdown: bool) -> None:
+    """One table in full, or all of them in the columns of one."""
+    from speechprune_cli.report import compare, tables
+
+    for results in found:
+        out.record(tables.as_json(results))
+    single = found[0] if len(found) == 1 else None
+    if markdown:
+        out.text(compare.markdown(found) if single is None else tables.markdown(single))
+    elif out.rich:
+        out.show(compare.table(found) if single is None else tables.table(single))
+    else:
+        out.text(compare.plain(found) if single is None else tables.plain(single))

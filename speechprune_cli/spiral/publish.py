@@ -1,0 +1,59 @@
+"""Writes recordings as a benchmark in the format of `jsonl`: sound files and an index beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import av
+import numpy as np
+
+from speechprune_cli.atomic import atomic
+from speechprune_cli.audio import write_audio
+from speechprune_cli.flow import SAMPLE_RATE
+from speechprune_cli.spiral.recording import Recording
+
+OPUS_BITS = 16_000
+"""Per second: speech stays clear, 90 s take 180 kB."""
+
+
+def publish(recordings: Iterable[Recording], folder: Path, *, opus: bool = False) -> int:
+    """Write `folder/<number>.flac` (or .opus) and `folder/index.jsonl`; the number of questions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number, recording in enumerate(recordings):
+        name = f"{number:03d}.{'opus' if opus else 'flac'}"
+        if opus:
+            write_opus(folder / name, recording.samples)
+        else:
+            write_audio(folder / name, recording.samples, SAMPLE_RATE)
+        rows += [
+            {
+                "id": f"{number:03d}-{place}",
+                "audio": name,
+                "question": question.text,
+                "options": list(question.options),
+                "answer": question.answer,
+                "key": [round(question.start, 2), round(question.end, 2)],
+                "transcript": " ".join(recording.texts),
+                "group": recording.scenario,
+            }
+            for place, question in enumerate(recording.questions)
+        ]
+    with atomic(folder / "index.jsonl") as path:
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return len(rows)
+
+
+def write_opus(path: Path, samples: np.ndarray) -> None:
+    """Ogg Opus at `OPUS_BITS`, mono: libsndfile writes Opus too, but at no chosen rate."""
+    with atomic(path) as target, av.open(target, "w", format="ogg") as container:
+        stream = container.add_stream("libopus", rate=SAMPLE_RATE, layout="mono")
+        stream.bit_rate = OPUS_BITS
+        stream.options = {"application": "voip"}
+        pcm = (np.clip(samples, -1, 1) * 32767).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(pcm[None], format="s16", layout="mono")
+        frame.sample_rate = SAMPLE_RATE
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(packet)

@@ -1,0 +1,119 @@
+"""Rows from lines whose every number is known."""
+
+from __future__ import annotations
+
+import pytest
+
+from speechprune_cli.bench.metrics import hard_ids, summarise
+from speechprune_cli.bench.statistics import mcnemar, wilson
+
+
+def answered(sample: str, condition: str, right: bool, **fields) -> dict:
+    method, _, rate = condition.partition(" ")
+    return {
+        "sample": sample,
+        "condition": condition,
+        "method": method,
+        "rate": float(rate) if rate else None,
+        "status": "ok",
+        "correct": float(right),
+        "right": right,
+        "f1": None,
+        "unparsed": 0,
+        "recall": None,
+        "kept": 600,
+        "share": 0.25,
+        "prompt_tokens": 620,
+        "prune_seconds": 0.01,
+        "prefill_seconds": 0.1,
+        "tflops": 2.0,
+        **fields,
+    }
+
+
+def failed(sample: str, condition: str) -> dict:
+    method, _, rate = condition.partition(" ")
+    return {
+        "sample": sample,
+        "condition": condition,
+        "method": method,
+        "rate": float(rate) if rate else None,
+        "status": "error",
+        "error": "out of memory",
+    }
+
+
+LINES = [
+    answered("a", "full", True),
+    answered("a", "original", False),
+    answered("a", "speechprune 0.4", True, recall=0.9, prefill_seconds=0.1, unparsed=1),
+    answered("b", "full", True),
+    answered("b", "original", False),
+    answered("b", "speechprune 0.4", False, recall=0.5, prefill_seconds=0.2, correct=0.25),
+    answered("c", "full", False),
+    answered("c", "original", True),
+    answered("c", "speechprune 0.4", True, prefill_seconds=9.0, kept=300),
+    answered("d", "full", True),
+    failed("d", "original"),
+    failed("d", "speechprune 0.4"),
+]
+
+
+def test_a_row_per_condition_in_order():
+    full, original, pruned = summarise(LINES)
+    assert [full.condition, original.condition] == ["full", "original"]
+    assert (pruned.condition, pruned.method, pruned.rate) == ("speechprune 0.4", "speechprune", 0.4)
+    assert (pruned.n, pruned.errors, pruned.unparsed) == (3, 1, 1)
+    assert pruned.accuracy == pytest.approx(2.25 / 3)
+    assert (pruned.low, pruned.high) == wilson(2.25, 3)
+    assert pruned.recall == pytest.approx(0.7), "over the samples whose key sentence is known"
+    assert (pruned.kept, pruned.share, pruned.prompt_tokens) == (500, 0.25, 620)
+    assert (pruned.prefill_seconds, pruned.prune_seconds, pruned.tflops) == (0.2, 0.01, 2)
+    assert pruned.f1 is None
+
+
+def test_paired_tests_take_the_samples_that_both_answered():
+    full, original, pruned = summarise(LINES)
+    assert full.p_full is None
+    assert original.p_original is None
+    assert full.p_original == original.p_full == mcnemar(2, 1)
+    assert pruned.p_full == mcnemar(1, 1)
+    assert pruned.p_original == mcnemar(1, 0)
+
+
+def test_the_last_line_of_a_sample_counts():
+    again = [*LINES, answered("d", "speechprune 0.4", True), answered("a", "full", False)]
+    full, _, pruned = summarise(again)
+    assert (pruned.n, pruned.errors) == (4, 0)
+    assert full.accuracy == 0.5
+    assert [row.condition for row in summarise(again)] == [
+        row.condition for row in summarise(LINES)
+    ]
+
+
+def test_a_condition_without_answers_has_no_accuracy():
+    [full, pruned] = summarise([answered("a", "full", True), failed("a", "crop 0.2")])
+    assert (pruned.n, pruned.errors) == (0, 1)
+    assert pruned.accuracy is pruned.low is pruned.prefill_seconds is pruned.p_full is None
+    assert full.p_original is None, "original was not run"
+    assert summarise([]) == []
+
+
+def test_the_hard_list_is_what_original_got_wrong():
+    assert hard_ids(LINES) == ["a", "b"], "an error is no wrong answer"
+    assert hard_ids([*LINES, answered("a", "original", True)]) == ["b"]
+
+
+def test_on_its_own_failures_original_is_no_rival():
+    full, original, pruned = summarise(LINES, samples=hard_ids(LINES))
+    assert (original.n, original.accuracy) == (2, 0)
+    assert full.p_original is pruned.p_original is None
+    assert pruned.p_full == mcnemar(0, 1)
+    assert summarise(LINES, samples=["a", "c"])[2].p_original == mcnemar(1, 0)
+    everything = summarise(LINES[:6], samples=["a", "b"])
+    assert everything[0].p_original == mcnemar(2, 0), "nothing was chosen"
+
+
+def test_f1_is_of_open_questions():
+    lines = [answered("a", "full", False, f1=0.5), answered("b", "full", True, f1=1.0)]
+    assert summarise([*lines, answered("c", "full", True)])[0].f1 == 0.75
