@@ -191,27 +191,27 @@ def test_what_a_batch_refuses(llama):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="free memory is known on Linux only")
 def test_a_batch_that_cannot_fit_is_refused_before_it_is_read(llama):
-    prompt = make_prompts(llama)[0]
+    start, n = make_prompts(llama)[0], 2**36
 
-    def gib(*lengths):
-        start = prompt.inputs_embeds[:, :1]
-        prompts = [replace(prompt, inputs_embeds=start.expand(1, n, -1)) for n in lengths]
-        with pytest.raises(OutOfMemoryError) as error:
-            llama.generate_batch(prompts)
-        with pytest.raises(OutOfMemoryError, match="GiB") as choosing:
-            llama.choose_batch(prompts, [["a", "b"]] * len(prompts))
-        message = str(error.value)
-        assert ("try a lower --batch-size, or a higher --rate" in message) == (len(lengths) > 1)
-        assert ("reading 3 prompts of 68,719,476,736 tokens" in message) == (len(lengths) == 3)
-        sizes = [
-            float(re.search(r"about ([\d.]+) GiB", str(e.value))[1]) for e in (error, choosing)
+    def refused(*lengths, choices=None):
+        prompts = [
+            replace(start, inputs_embeds=start.inputs_embeds[:, :1].expand(1, length, -1))
+            for length in lengths
         ]
-        assert sizes[1] > sizes[0]
-        return sizes[0]
+        with pytest.raises(OutOfMemoryError) as error:
+            Session(llama).respond_batch(prompts, choices=choices)
+        return str(error.value)
 
-    n = 2**36
-    assert gib(n, n, n) == pytest.approx(3 * gib(n))
-    assert gib(n, n - 1) > 2 * gib(n)
+    def gib(message):
+        return float(re.search(r"needs about ([\d.]+) GiB", message)[1])
+
+    one, three = refused(n), refused(n, n, n)
+    assert "--batch-size" not in one
+    assert "reading 3 prompts of up to 68,719,476,736 tokens" in three
+    assert "try a lower --batch-size, a higher --rate" in three
+    assert gib(three) == pytest.approx(3 * gib(one))
+    assert gib(refused(n, n - 1)) > 2 * gib(one), "a mask costs memory of its own"
+    assert gib(refused(n, n, n, choices=CHOICES[:3])) > gib(three)
 
 
 # Through the session

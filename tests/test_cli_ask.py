@@ -235,7 +235,7 @@ def test_help_is_light_and_names_the_commands():
         "print(sorted({'torch', 'transformers', 'numpy', 'av', 'matplotlib'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert all(command in done.stdout for command in ("ask", "prune", "models"))
+    assert all(command in done.stdout for command in ("ask", "prune", "eval", "models"))
     assert done.stdout.splitlines()[-1] == "[]"
     assert done.stderr == ""
 

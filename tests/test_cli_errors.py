@@ -72,7 +72,7 @@ def test_usage(fails, arguments, complaint):
 
 
 def test_unknown_commands(fails):
-    assert fails("eval") == (USAGE, "No such command 'eval'.")
+    assert fails("train") == (USAGE, "No such command 'train'.")
 
 
 def test_argument_errors_come_before_heavy_imports():

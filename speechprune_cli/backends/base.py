@@ -302,10 +302,8 @@ class SpeechLM(ABC):
             needed += logits * (2 * size + 8)  # twice as computed, twice in float32
         task, hint = f"reading {n:,} tokens", "a higher --rate, or a lower --keep or --budget"
         if rows > 1:
-            task, hint = (
-                f"reading {rows:,} prompts of {n:,} tokens",
-                f"a lower --batch-size, {hint}",
-            )
+            task = f"reading {rows:,} prompts of up to {n:,} tokens"
+            hint = f"a lower --batch-size, {hint}"
         if self.device.type == "cuda" and self.quantize == "none":
             hint += ", or --quantize nf4"
         return memory_guard(task, needed, self.device, hint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from typing import Any
 
+from speechprune_cli.bench.runner import LETTER_ONLY
 from speechprune_cli.pipeline import Session
 from speechprune_cli.report.facts import describe_model, versions
 
@@ -23,6 +24,7 @@ def describe_environment(session: Session) -> dict[str, Any]:
         "decisions": list(model.decisions),
         "prompt": model.render(QUESTION),
         "prompt_with_options": model.render(QUESTION, CHOICES),
+        "prompt_by_letter": model.render(f"{QUESTION}\n{LETTER_ONLY}", CHOICES),
         "lists_options": model.preset.defaults.list_choices,
         "defaults": model.preset.defaults.model_dump(),
         "machine": platform.platform(),

@@ -35,9 +35,7 @@ def evaluate(
 
     Raises SpeechPruneError where a line cannot be written, ModelError where the model is gone.
     """
-    done = {
-        (line["sample"], line["condition"]) for line in run.lines() if line["status"] == "ok"
-    }
+    done = {(line["sample"], line["condition"]) for line in run.lines() if line["status"] == "ok"}
     with run.appending() as file:
         for line in workers.answer(jobs(samples, plan, done)):
             file.write(line)

@@ -37,4 +37,4 @@ def conditions(methods: Iterable[str], rates: Iterable[float]) -> tuple[Conditio
         for method in methods
         for rate in rates
     ]
-    return tuple(dict.fromkeys((*REFERENCES, *grid)))
+    return tuple({condition.name: condition for condition in (*REFERENCES, *grid)}.values())

@@ -82,16 +82,19 @@ def setting_names(method: str) -> set[str]:
     return {field.name for field in fields(pruner_class(method))}
 
 
-def choose_samples(
-    samples: Sequence[Sample], min_seconds: float, limit: int | None, seed: int
-) -> list[Sample]:
-    """Samples longer than `min_seconds`; `limit` of them drawn by `seed`, in the given order."""
+def long_enough(samples: Sequence[Sample], min_seconds: float) -> list[Sample]:
+    """Samples longer than `min_seconds`. Raises UsageError where there is none."""
     kept = [s for s in samples if not min_seconds or _seconds(s.audio) > min_seconds]
     if not kept:
         raise UsageError(f"no recording is longer than {min_seconds:g} s: lower --min-seconds")
-    if limit is None or limit >= len(kept):
-        return kept
-    return [kept[i] for i in sorted(Random(seed).sample(range(len(kept)), limit))]
+    return kept
+
+
+def draw(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Sample]:
+    """`limit` of the samples, drawn by `seed`, in their order; all of them where it is None."""
+    if limit is None or limit >= len(samples):
+        return list(samples)
+    return [samples[i] for i in sorted(Random(seed).sample(range(len(samples)), limit))]
 
 
 def _seconds(path: Path) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from speechprune_cli.bench.grid import Condition
 from speechprune_cli.bench.plan import Plan, setting_names
 from speechprune_cli.bench.sample import Sample
 from speechprune_cli.bench.scoring import exact_match, parse_letter, rotations, token_f1
-from speechprune_cli.errors import ModelError, OutOfMemoryError, SpeechPruneError
+from speechprune_cli.errors import ModelError, SpeechPruneError
 from speechprune_cli.flow import SAMPLE_RATE, Answer, Audio, AudioTokens, Prompt, Selection
 from speechprune_cli.pipeline import Session
 
@@ -82,6 +83,8 @@ class Runner:
                     if (sample.id, condition.name) in recording.todo:
                         try:
                             asked.append(self._prepare(sample, condition, tokens))
+                        except ModelError:
+                            raise
                         except SpeechPruneError as error:
                             yield failed(sample, condition, str(error))
             yield from self._respond(asked)
@@ -103,7 +106,7 @@ class Runner:
             tokens = self._silent(tokens)
         settings = plan.settings_of(condition.method)
         if "seed" in setting_names(condition.method):
-            settings["seed"] = seed_of(plan.seed, sample.id)
+            settings["seed"] = seed_of(settings.get("seed", plan.seed), sample.id)
         selection = session.prune(
             tokens,
             sample.question,
@@ -137,20 +140,16 @@ class Runner:
         )
 
     def _respond(self, asked: Sequence[Asked]) -> Iterator[dict[str, Any]]:
-        """Answer what shares a condition in batches; what is too much for one goes one by one."""
-        answers: dict[str, list[Answer | SpeechPruneError]] = {one.sample.id: [] for one in asked}
+        """Answer what shares a condition in batches."""
+        answers: dict[str, list[Answer | str]] = {one.sample.id: [] for one in asked}
         for batch in self._batches(asked):
-            try:
-                found: Sequence[Answer | SpeechPruneError] = self._batch(batch)
-            except OutOfMemoryError:
-                found = [self._alone(pair) for pair in batch]
-            for (one, _), answer in zip(batch, found, strict=True):
+            for (one, _), answer in zip(batch, self._answers(batch), strict=True):
                 answers[one.sample.id].append(answer)
         for one in asked:
             rows = answers[one.sample.id]
-            errors = [row for row in rows if isinstance(row, SpeechPruneError)]
+            errors = [row for row in rows if isinstance(row, str)]
             if errors:
-                yield failed(one.sample, one.condition, str(errors[0]))
+                yield failed(one.sample, one.condition, errors[0])
             else:
                 yield self._line(one, [row for row in rows if isinstance(row, Answer)])
 
@@ -166,6 +165,22 @@ class Runner:
             for start in range(0, len(flat), self.plan.batch_size):
                 yield flat[start : start + self.plan.batch_size]
 
+    def _answers(self, batch: Sequence[tuple[Asked, int]]) -> list[Answer | str]:
+        """Answers, or why there are none; a batch that is too much is halved.
+
+        Errors are kept as text, for they hold on to the memory of what failed.
+        """
+        try:
+            return [checked(answer) for answer in self._batch(batch)]
+        except ModelError:
+            raise
+        except SpeechPruneError as error:
+            reason = str(error)
+        if len(batch) == 1:
+            return [reason]
+        half = len(batch) // 2
+        return [*self._answers(batch[:half]), *self._answers(batch[half:])]
+
     def _batch(self, batch: Sequence[tuple[Asked, int]]) -> list[Answer]:
         prompts = [one.prompts[number] for one, number in batch]
         choices = [self._choices(one.sample, one.orders[number]) for one, number in batch]
@@ -174,12 +189,6 @@ class Runner:
             choices=choices if any(choices) else None,
             max_new_tokens=self.plan.max_new_tokens,
         )
-
-    def _alone(self, pair: tuple[Asked, int]) -> Answer | SpeechPruneError:
-        try:
-            return self._batch([pair])[0]
-        except OutOfMemoryError as error:
-            return error
 
     def _choices(self, sample: Sample, order: Sequence[int]) -> list[str]:
         """What is scored by likelihood: the options' texts or letters; nothing: answer freely."""
@@ -244,12 +253,20 @@ class Runner:
         return replace(tokens, embeds=self._silence.embeds[: len(tokens)])
 
 
+def checked(answer: Answer) -> Answer | str:
+    """The answer, or what is wrong with it: numbers of a model may overflow in 16 bits."""
+    if all(isfinite(share) for share in (answer.probabilities or {}).values()):
+        return answer
+    return "the options' likelihoods are not numbers: try another --dtype in a new run"
+
+
 def judge(sample: Sample, read: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Share of rotations answered right, and one verdict over all of them for paired tests."""
     truth = sample.options.index(sample.answer)
     chosen = [row["chosen"] for row in read]
     if read[0]["probabilities"] is not None:
-        votes = [sum(column) for column in zip(*(row["probabilities"] for row in read))]
+        shares = [row["probabilities"] for row in read]
+        votes = [sum(column) for column in zip(*shares, strict=True)]
     else:
         votes = [chosen.count(index) for index in range(len(sample.options))]
     best = max(votes)

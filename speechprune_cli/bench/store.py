@@ -38,25 +38,29 @@ class Run:
         """Where the answers are."""
         return self.folder / "lines.jsonl"
 
-    def create(self, plan: Plan, benchmark: Benchmark, samples: Sequence[str]) -> None:
+    def create(
+        self, plan: Plan, benchmark: Benchmark, samples: Sequence[str], *, limited: bool
+    ) -> None:
         """Begin a run. Raises UsageError where the folder holds something already."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"--output {self.folder}: {error.strerror}") from error
-        if (self.folder / "run.json").exists():
-            raise UsageError(f"{self.folder} holds a run: go on with --resume {self.folder}")
-        if any(path.name != ".lock" for path in self.folder.iterdir()):
-            raise UsageError(f"--output {self.folder}: the folder is not empty")
-        self.write_json(
-            "run.json",
-            {
-                "version": __version__,
-                "plan": plan.to_json(),
-                "benchmark": {"source": benchmark.source, "fingerprint": benchmark.fingerprint},
-                "samples": list(samples),
-            },
-        )
+        with self.locked():
+            if (self.folder / "run.json").exists():
+                raise UsageError(f"{self.folder} holds a run: go on with --resume {self.folder}")
+            if any(path.name != ".lock" for path in self.folder.iterdir()):
+                raise UsageError(f"--output {self.folder}: the folder is not empty")
+            self.write_json(
+                "run.json",
+                {
+                    "version": __version__,
+                    "plan": plan.to_json(),
+                    "benchmark": {"source": benchmark.source, "fingerprint": benchmark.fingerprint},
+                    "samples": list(samples),
+                    "limited": limited,
+                },
+            )
 
     def read(self) -> dict[str, Any]:
         """What `create` wrote. Raises UsageError where there is none, or another version's."""
@@ -67,6 +71,8 @@ class Run:
             raise UsageError(f"{self.folder} holds no run: there is no run.json in it") from None
         except (OSError, ValueError) as error:
             raise UsageError(f"{path}: cannot be read: {error}") from error
+        if not isinstance(saved, dict):
+            raise UsageError(f"{path}: not what a run writes")
         if saved.get("version") != __version__:
             raise UsageError(
                 f"{self.folder} was made by speechprune {saved.get('version')}, this is "
@@ -78,11 +84,27 @@ class Run:
         """Answers so far."""
         if not self.lines_path.exists():
             return []
-        parts = self.lines_path.read_text(encoding="utf-8").split("\n")[:-1]
+        parts = self.lines_path.read_bytes().split(b"\n")[:-1]
         try:
             return [json.loads(part) for part in parts]
         except ValueError as error:
             raise UsageError(f"{self.lines_path}: not what a run writes: {error}") from error
+
+    def write_environment(self, environment: dict[str, Any]) -> None:
+        """Say what the run is made on. Raises UsageError where it was begun with another model."""
+        path = self.folder / "environment.json"
+        if path.exists():
+            begun = json.loads(path.read_text(encoding="utf-8"))
+            for what, before, now in (
+                ("the model's files", begun["model"]["revision"], environment["model"]["revision"]),
+                ("--dtype", begun["model"]["dtype"], environment["model"]["dtype"]),
+                ("--quantize", begun["quantize"], environment["quantize"]),
+            ):
+                if before != now:
+                    raise UsageError(
+                        f"{self.folder} was begun with another model, {what}: {before}, not {now}"
+                    )
+        self.write_json("environment.json", environment)
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a file of the run, whole or not at all."""
@@ -98,16 +120,25 @@ class Run:
         """Hold the folder; the system lets go of it when the process ends, however it ends."""
         from filelock import FileLock, Timeout
 
+        lock = FileLock(self.folder / ".lock", timeout=0)
         try:
-            with FileLock(self.folder / ".lock", timeout=0):
-                yield
+            lock.acquire()
         except Timeout:
             raise UsageError(f"{self.folder} is in use by another run") from None
+        except OSError as error:
+            raise SpeechPruneError(f"cannot write {lock.lock_file}: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     @contextmanager
     def appending(self) -> Iterator[Appender]:
         """Where lines go; half a line that a kill left is cut off first."""
-        file = os.open(self.lines_path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            file = os.open(self.lines_path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise SpeechPruneError(f"cannot write {self.lines_path}: {error.strerror}") from error
         try:
             appender = Appender(self.lines_path, file)
             appender.cut()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,7 +13,8 @@ import typer
 
 from speechprune_cli import options
 from speechprune_cli.bench import tasks
-from speechprune_cli.bench.plan import Plan, choose_samples
+from speechprune_cli.bench.grid import REFERENCES
+from speechprune_cli.bench.plan import Plan, draw, long_enough
 from speechprune_cli.bench.store import Run
 from speechprune_cli.commands.steps import open_session
 from speechprune_cli.errors import SpeechPruneError, UsageError
@@ -24,12 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from speechprune_cli.bench.evaluate import Workers
-    from speechprune_cli.bench.sample import Benchmark
-    from speechprune_cli.config import Preset
+    from speechprune_cli.bench.sample import Benchmark, Sample
 
 PLANLESS = {
-    "benchmark", "resume", "output", "derive_hard", "workers", "ray", "gpus", "json", "quiet",
-    "verbose", "no_cache",
+    "benchmark", "resume", "derive_hard", "workers", "ray", "gpus", "json", "quiet", "verbose",
+    "no_cache",
 }  # fmt: skip
 """Parameters that a resumed run may be given anew: they change no answer."""
 
@@ -151,7 +151,7 @@ def evaluate(
         preset = resolve_model(model)
         plan = Plan(
             benchmark=benchmark,
-            data=None if data is None else str(data),
+            data=None if data is None else str(data.absolute()),
             model=model,
             revision=revision,
             device=device,
@@ -215,7 +215,7 @@ class Evaluation:
     run: Run
     plan: Plan
     benchmark: Benchmark
-    samples: tuple[Any, ...]
+    samples: tuple[Sample, ...]
     limited: bool
 
     def go(self, out: Output, crew: Crew, derive_hard: bool) -> None:
@@ -228,7 +228,7 @@ class Evaluation:
                 crew.at_work(out, self.plan) as (workers, environment),
                 self.progress(out) as on_line,
             ):
-                self.run.write_json("environment.json", environment)
+                self.run.write_environment(environment)
                 answer(self.run, self.plan, self.samples, workers, on_line)
             errors = self.sum_up(out, derive_hard)
         if errors:
@@ -240,18 +240,23 @@ class Evaluation:
 
     @contextmanager
     def progress(self, out: Output) -> Iterator[Callable[[dict[str, Any]], None]]:
-        """A bar with the running accuracy of the first pruned condition."""
+        """A bar with the running accuracy of the first condition that is no reference."""
         total = len(self.samples) * len(self.plan.conditions)
-        lines = self.run.lines()
-        right: list[float] = [line["correct"] for line in lines if line["status"] == "ok"]
+        watched = next(iter(self.plan.conditions[len(REFERENCES) :]), REFERENCES[0]).name
+        done, right = 0, []
         with out.progress(self.benchmark.name) as on_progress:
 
             def on_line(line: dict[str, Any]) -> None:
-                if line["status"] == "ok":
+                nonlocal done
+                done += 1
+                if line["condition"] == watched and line["status"] == "ok":
                     right.append(line["correct"])
-                accuracy = 100 * sum(right) / max(1, len(right))
-                on_progress(len(right), total, f"{accuracy:.1f}% right")
+                note = f"{watched}: {100 * sum(right) / len(right):.1f}% right" if right else ""
+                on_progress(done, total, note)
 
+            for line in self.run.lines():
+                if line["status"] == "ok":
+                    on_line(line)
             yield on_line
 
     def sum_up(self, out: Output, derive_hard: bool) -> int:
@@ -264,10 +269,12 @@ class Evaluation:
         results = [sum_up(self.plan, self.benchmark, self.samples, lines, limited=self.limited)]
         if derive_hard:
             ids = hard_ids(lines)
-            self.run.write_text("hard.txt", "".join(f"{id}\n" for id in ids))
+            self.run.write_text("hard.txt", "\n".join([*ids, ""]))
             hard = [sample for sample in self.samples if sample.id in set(ids)]
             name = f"{self.benchmark.name}, what original fails"
-            if hard:
+            if not hard:
+                out.note("original fails no sample: there is no table of what it fails")
+            else:
                 results.append(
                     sum_up(self.plan, self.benchmark, hard, lines, limited=self.limited, name=name)
                 )
@@ -285,9 +292,13 @@ class Evaluation:
 
 def begun(run: Run, plan: Plan) -> Evaluation:
     """A new run: the benchmark is read and checked before anything is loaded."""
-    benchmark, samples = chosen(plan)
-    run.create(plan, benchmark, [sample.id for sample in samples])
-    return Evaluation(run, plan, benchmark, samples, len(samples) < len(benchmark.samples))
+    benchmark = loaded(plan)
+    shortest = benchmark.min_seconds if plan.min_seconds is None else plan.min_seconds
+    long = long_enough(benchmark.samples, shortest)
+    samples = draw(long, plan.limit, plan.seed)
+    limited = len(samples) < len(long)
+    run.create(plan, benchmark, [sample.id for sample in samples], limited=limited)
+    return Evaluation(run, plan, benchmark, as_asked(samples, plan), limited)
 
 
 def resumed(run: Run, benchmark: str | None) -> Evaluation:
@@ -296,21 +307,25 @@ def resumed(run: Run, benchmark: str | None) -> Evaluation:
     plan = Plan.from_json(saved["plan"])
     if benchmark not in (None, plan.benchmark):
         raise UsageError(f"{run.folder} is a run of {plan.benchmark}, not of {benchmark}")
-    loaded, samples = chosen(plan)
-    if loaded.fingerprint != saved["benchmark"]["fingerprint"]:
-        raise UsageError(f"{loaded.source} has changed since {run.folder} was begun")
-    return Evaluation(run, plan, loaded, samples, len(samples) < len(loaded.samples))
+    found = loaded(plan)
+    if found.fingerprint != saved["benchmark"]["fingerprint"]:
+        raise UsageError(f"{found.source} has changed since {run.folder} was begun")
+    asked = frozenset(saved["samples"])
+    samples = [sample for sample in found.samples if sample.id in asked]
+    return Evaluation(run, plan, found, as_asked(samples, plan), saved["limited"])
 
 
-def chosen(plan: Plan) -> tuple[Benchmark, tuple[Any, ...]]:
-    """The benchmark, and the samples of it that are asked."""
+def loaded(plan: Plan) -> Benchmark:
+    """The benchmark, its index read and checked."""
     data = None if plan.data is None else Path(plan.data)
-    benchmark = tasks.load_task(plan.benchmark, data, offline=plan.offline)
-    shortest = benchmark.min_seconds if plan.min_seconds is None else plan.min_seconds
-    samples = choose_samples(benchmark.samples, shortest, plan.limit, plan.seed)
+    return tasks.load_task(plan.benchmark, data, offline=plan.offline)
+
+
+def as_asked(samples: Sequence[Sample], plan: Plan) -> tuple[Sample, ...]:
+    """The samples, without their options where the plan takes those away."""
     if plan.scoring == "open":
-        samples = [replace(sample, options=()) for sample in samples]
-    return benchmark, tuple(samples)
+        return tuple(replace(sample, options=()) for sample in samples)
+    return tuple(samples)
 
 
 def check_unchanged(context: typer.Context, benchmark: str | None, folder: Path) -> None:

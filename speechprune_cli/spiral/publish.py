@@ -1,4 +1,4 @@
-"""Writes recordings as a benchmark in the format of `jsonl`: sound files and an index beside them."""
+"""Writes recordings as a benchmark in the format of `jsonl`: an index beside sound files."""
 
 from __future__ import annotations
 

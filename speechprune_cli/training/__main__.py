@@ -7,6 +7,7 @@ again. The model card says where the inputs come from.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -15,15 +16,21 @@ from typing import Annotated, Literal
 
 import torch
 import typer
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
+from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
 
+from speechprune_cli.atomic import atomic
 from speechprune_cli.spiral.grammar import draw_fact, fillers, questions
 from speechprune_cli.spiral.publish import publish
 from speechprune_cli.training.align import label, train_letters
+from speechprune_cli.training.encoder import STEPS as ENCODER_STEPS
+from speechprune_cli.training.encoder import finetune, load_windows, save_windows, windows
 from speechprune_cli.training.enrichment import enrichment
 from speechprune_cli.training.export import export, load_trainable
 from speechprune_cli.training.features import (
     Piece,
+    Sound,
     encode,
     load_pieces,
     save_pieces,
@@ -64,33 +71,57 @@ def speak(
     speak_pool(synthesizer, split, count, work / "pool" / split, part, parts)
 
 
+@app.command("encoder")
+def teach_encoder(
+    sources: Annotated[
+        list[Path], typer.Argument(help="Splits' folders and CSVs of transcripts, a CSV first.")
+    ],
+    work: Work,
+    whisper: Whisper,
+    steps: int = ENCODER_STEPS,
+) -> None:
+    """Teach the encoder's last layers to name words: WORK/encoder.safetensors."""
+    target, tower = work / "encoder.safetensors", load_tower(whisper)
+    if target.exists():
+        return
+    rng = Random("encoder")
+    aligned = encode(list(_sounds(sources[0])), tower, rng)
+    letters = train_letters([piece for piece in aligned if len(piece.text.split()) > 1])
+    tokenizer = _tokenizer(work, sources)
+    made = []
+    for source in sources:
+        path = work / "windows" / f"{_name(source)}.safetensors"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_windows(path, list(windows(_varied(source, rng), tower, letters, tokenizer, rng)))
+        made += load_windows(path)
+    finetune(tower, made, work, steps)
+    with atomic(target) as partial:
+        save_file(tower.state_dict(), partial)
+
+
 @app.command("encode")
 def encode_speech(
     source: Annotated[Path, typer.Argument(help="A split's folder, or a CSV of transcripts.")],
     work: Work,
     whisper: Whisper,
-    voice: Annotated[bool, typer.Option("--voice", help="Also vary pitch and tempo.")] = False,
     seed: int = 0,
 ) -> None:
     """Encode speech with variations of loudness, noise and room into WORK/pieces."""
-    name = source.parent.name if source.suffix == ".csv" else source.name
     kind = "open" if source.suffix == ".csv" else "stated"
-    target = work / "pieces" / f"{kind}-{name}-{seed}.safetensors"
+    target = work / "pieces" / f"{kind}-{_name(source)}-{seed}.safetensors"
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    rng = Random(f"{name}/{seed}")
-    sounds = list(transcribed(source) if source.suffix == ".csv" else spoken_pool(source))
-    rng.shuffle(sounds)
-    varied = (replace(s, samples=vary(s.samples, rng, voice=voice)) for s in sounds)
-    save_pieces(target, encode(varied, load_tower(whisper), rng))
+    rng = Random(f"{_name(source)}/{seed}")
+    save_pieces(target, encode(_varied(source, rng), _tower(work, whisper), rng))
 
 
 @app.command("label")
 def label_speech(work: Work) -> None:
-    """Align every encoded sentence with its words, and train the tokenizer."""
+    """Align every encoded sentence with its words."""
     open_speech = _pieces(work, "open")
-    tokenizer = _tokenizer(work, open_speech)
+    tokenizer = load_tokenizer(work / "tokenizer.json")
     letters = train_letters(open_speech)
     for file in sorted((work / "pieces").glob("*.safetensors")):
         pieces = [piece for piece in load_pieces(file) if len(piece.text.split()) > 1]
@@ -131,7 +162,7 @@ def export_nano(work: Work, whisper: Whisper, folder: Path) -> None:
     learner = Learner(tokenizer)
     state = torch.load(work / "checkpoint.pt", weights_only=True, map_location="cpu")
     learner.load_state_dict(state["learner"])
-    export(learner, load_tower(whisper), tokenizer, folder)
+    export(learner, _tower(work, whisper), tokenizer, folder)
 
 
 @app.command("benchmark")
@@ -177,16 +208,19 @@ def everything(
         list[Path], typer.Option(help="CSVs of transcribed speech; repeatable.")
     ],
     folder: Annotated[Path, typer.Option(help="Where the model goes.")],
-    sentences: int = 3564,
-    test_sentences: int = 360,
+    piper_sentences: int = 3564,
+    kokoro_sentences: int = 510,
+    test_sentences: int = 376,
     device: str = "cpu",
 ) -> None:
     """All steps in order; what is finished is not done again."""
-    speak("train-piper", "piper", piper, work, count=sentences)
+    speak("train-piper", "piper", piper, work, count=piper_sentences)
+    speak("train-kokoro", "kokoro", kokoro, work, voices, count=kokoro_sentences)
     speak("test", "kokoro", kokoro, work, voices, count=test_sentences)
-    encode_speech(work / "pool" / "train-piper", work, whisper, voice=True)
-    for index in transcripts:
-        encode_speech(index, work, whisper)
+    spoken = [work / "pool" / split for split in ("train-piper", "train-kokoro")]
+    teach_encoder([*transcripts, *spoken], work, whisper)
+    for source in (*transcripts, *spoken):
+        encode_speech(source, work, whisper)
     label_speech(work)
     train_nano(work, device=device)
     export_nano(work, whisper, folder)
@@ -200,13 +234,38 @@ def _pieces(work: Path, kind: str) -> list[Piece]:
     return [piece for file in files for piece in load_pieces(file) if len(piece.text.split()) > 1]
 
 
-def _tokenizer(work: Path, open_speech: list[Piece]) -> Tokenizer:
+def _name(source: Path) -> str:
+    return source.parent.name if source.suffix == ".csv" else source.name
+
+
+def _sounds(source: Path) -> Iterator[Sound]:
+    return transcribed(source) if source.suffix == ".csv" else spoken_pool(source)
+
+
+def _varied(source: Path, rng: Random) -> Iterator[Sound]:
+    """In random order, loudness, noise and room varied; of a single voice also pitch and tempo."""
+    sounds = list(_sounds(source))
+    rng.shuffle(sounds)
+    alone = len({sound.voice for sound in sounds}) == 1
+    return (replace(s, samples=vary(s.samples, rng, voice=alone)) for s in sounds)
+
+
+def _tower(work: Path, whisper: Path) -> Qwen2AudioEncoder:
+    tower = load_tower(whisper)
+    if not (work / "encoder.safetensors").exists():
+        raise typer.BadParameter(f"{work / 'encoder.safetensors'} is missing: run `encoder`")
+    tower.load_state_dict(load_file(work / "encoder.safetensors"))
+    return tower
+
+
+def _tokenizer(work: Path, sources: Sequence[Path]) -> Tokenizer:
     path = work / "tokenizer.json"
     if not path.exists():
         rng = Random(0)
         facts = [draw_fact(rng) for _ in range(15000)]
         texts = [normalise(f.statement) for f in facts] + [rng.choice(questions(f)) for f in facts]
-        texts += [piece.text for piece in open_speech] * 8 + fillers()
+        spoken = [s for source in sources if source.suffix == ".csv" for s in transcribed(source)]
+        texts += [normalise(sound.text) for sound in spoken] * 8 + fillers()
         train_tokenizer(texts).save(str(path))
     return load_tokenizer(path)
 

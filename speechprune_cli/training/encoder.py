@@ -30,7 +30,7 @@ FROZEN = 4
 """Layers that stay as Whisper's; the two above them are trained."""
 BATCH = 2
 LEARNING_RATE = 2e-4
-STEPS = 1200
+STEPS = 900
 WARMUP = 50
 MASKS, MASKED = 4, 25
 """So many stretches of up to so many hidden states (20 ms each) are blanked in every window."""
@@ -70,7 +70,7 @@ def windows(
 
 
 def lower(tower: Qwen2AudioEncoder, mel: Tensor) -> Tensor:
-    """Hidden states `[B, 1500, width]` of mel features `[B, mels, 3000]` after the frozen layers."""
+    """Mel features `[B, mels, 3000]` to hidden states `[B, 1500, width]`, frozen layers done."""
     hidden = F.gelu(tower.conv2(F.gelu(tower.conv1(mel)))).transpose(1, 2)
     hidden = hidden + tower.embed_positions.weight
     return _through(tower.layers[:FROZEN], hidden)
@@ -92,8 +92,8 @@ def _through(layers: nn.ModuleList, hidden: Tensor) -> Tensor:
 def save_windows(path: Path, made: Sequence[Window]) -> None:
     """One safetensors file of all windows."""
     partial = path.with_suffix(".part")
-    hidden, labels = (torch.stack(part) for part in zip(*((w.hidden, w.labels) for w in made)))
-    save_file({"hidden": hidden, "labels": labels}, partial)
+    hidden = torch.stack([window.hidden for window in made])
+    save_file({"hidden": hidden, "labels": torch.stack([w.labels for w in made])}, partial)
     partial.replace(path)
 
 

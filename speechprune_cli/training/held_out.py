@@ -22,6 +22,4 @@ def held_out_recordings(name: str, pool: Path, count: int, asked: int = 1) -> It
     ]
     for number in range(count):
         rng = Random(f"{name}/{number}")
-        yield compose(
-            sentences, rng.uniform(SHORTEST, LONGEST), rng, asked=asked, held_out=True
-        )
+        yield compose(sentences, rng.uniform(SHORTEST, LONGEST), rng, asked=asked, held_out=True)

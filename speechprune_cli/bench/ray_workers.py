@@ -1,0 +1,222 @@
+"""Answers a run's jobs on workers of Ray, a loaded model each, on this machine or on a cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import floor
+from typing import TYPE_CHECKING, Any
+
+from speechprune_cli.bench.evaluate import Job, Line
+from speechprune_cli.bench.plan import Plan
+from speechprune_cli.bench.runner import Runner, failed
+from speechprune_cli.errors import ModelError, SpeechPruneError, UsageError
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
+    from ray.actor import ActorHandle
+
+IN_FLIGHT = 2
+"""Jobs that a worker holds: it never waits for the next, and few recordings are decoded early."""
+DEATHS = 3
+"""How many workers one job may kill."""
+CONNECT_SECONDS = 10
+RAY_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # otherwise a worker's death is reported on stdout
+    "RAY_worker_niceness": "0",  # otherwise workers give way to all else on the machine
+}
+"""Ray reads these when it is imported and when it is started."""
+PASSED_ON = ("HF_HUB_OFFLINE", "SPEECHPRUNE_CACHE_DIR", "TRANSFORMERS_VERBOSITY")
+"""Environment variables that workers are given as they are here."""
+
+
+class Worker:
+    """What runs in each of Ray's processes."""
+
+    def start(self, plan: Plan, arguments: dict[str, Any], threads: int) -> dict[str, Any]:
+        """Load the model, and describe what it runs on. Raises SpeechPruneError."""
+        import torch
+
+        from speechprune_cli.bench.environment import describe_environment
+        from speechprune_cli.pipeline import load
+
+        torch.set_num_threads(threads)
+        self.runner = Runner(load(**arguments), plan)
+        return describe_environment(self.runner.session)
+
+    def answer(self, job: Job) -> list[Line]:
+        """Lines of a whole job. Raises ModelError."""
+        return list(self.runner.answer_job(job))
+
+
+@dataclass
+class Task:
+    """A job, and how many workers died of it."""
+
+    job: Job
+    deaths: int = 0
+
+
+@dataclass
+class Hand:
+    """A worker as the driver sees it, and what it has to do, in that order (None: to start)."""
+
+    actor: ActorHandle
+    pending: deque[tuple[ObjectRef, Task | None]]
+
+    @property
+    def free(self) -> bool:
+        """Whether it may be given a task: never before it has started."""
+        return len(self.pending) < IN_FLIGHT and all(task for _, task in self.pending)
+
+
+class RayWorkers:
+    """Hands jobs to workers; what a dead one had to do is done by the next that is free."""
+
+    def __init__(self, plan: Plan, hire: Callable[[], Hand], count: int) -> None:
+        self.plan, self._hire = plan, hire
+        self._hands = [hire() for _ in range(count)]
+        self._again: deque[Task] = deque()
+        self._described: dict[str, Any] = {}
+        self._stillborn = 0
+
+    def environment(self) -> dict[str, Any]:
+        """What the first worker to start runs on. Raises SpeechPruneError where none can."""
+        while not self._described:
+            list(self._collect())
+        return self._described
+
+    def answer(self, jobs: Iterable[Job]) -> Iterator[Line]:
+        """Lines of all jobs, as workers finish them. Raises SpeechPruneError."""
+        fresh = map(Task, jobs)
+        while True:
+            free = [hand for hand in self._hands if hand.free]
+            task = (self._again.popleft() if self._again else next(fresh, None)) if free else None
+            if task:
+                hand = min(free, key=lambda hand: len(hand.pending))
+                hand.pending.append((hand.actor.answer.remote(task.job), task))
+            elif free and not any(task for hand in self._hands for _, task in hand.pending):
+                return
+            else:
+                yield from self._collect()
+
+    def _collect(self) -> Iterator[Line]:
+        """Wait until any worker has something done, or is dead."""
+        import ray
+        from ray.exceptions import RayError, RayTaskError
+
+        first = {hand.pending[0][0]: hand for hand in self._hands if hand.pending}
+        (done, *_), _ = ray.wait(list(first))
+        try:
+            result = ray.get(done)
+        except RayTaskError as error:
+            if isinstance(error.cause, SpeechPruneError):
+                raise error.cause from None
+            raise
+        except RayError as error:
+            yield from self._replace(first[done], str(error).splitlines()[0])
+            return
+        _, task = first[done].pending.popleft()
+        if task:
+            yield from result
+        else:
+            self._described, self._stillborn = self._described or result, 0
+
+    def _replace(self, hand: Hand, reason: str) -> Iterator[Line]:
+        """Blame what a dead worker was at, and nothing else that it had to do."""
+        import ray
+
+        ray.kill(hand.actor)
+        self._hands[self._hands.index(hand)] = self._hire()
+        blamed, *others = [task for _, task in hand.pending]
+        self._again.extendleft(task for task in others if task)
+        if not blamed:
+            self._stillborn += 1
+            if self._stillborn == DEATHS:
+                raise ModelError(f"workers die as they load {self.plan.model}: {reason}")
+            return
+        blamed.deaths += 1
+        if blamed.deaths < DEATHS:
+            self._again.append(blamed)
+            return
+        for recording in blamed.job:
+            for sample in recording.samples:
+                for condition in self.plan.conditions:
+                    if (sample.id, condition.name) in recording.todo:
+                        yield failed(sample, condition, f"{DEATHS} workers died of it: {reason}")
+
+
+@contextmanager
+def ray_workers(
+    plan: Plan, arguments: dict[str, Any], workers: int, address: str | None, gpus: float | None
+) -> Iterator[RayWorkers]:
+    """Workers that hold the plan's model each, loaded with `arguments`, on `gpus` GPUs each.
+
+    Without an `address`, a Ray of our own is started on this machine. Raises UsageError.
+    """
+    from speechprune_cli.config import resolve_model
+
+    os.environ.update({name: os.environ.get(name, value) for name, value in RAY_SETTINGS.items()})
+    try:
+        import ray
+    except ImportError:
+        raise UsageError("--workers and --ray need ray: pip install 'speechprune[ray]'") from None
+    preset = resolve_model(plan.model)
+    model = preset.source if os.path.isabs(preset.source) else plan.model  # noqa: PTH117
+    connect(address)
+    try:
+        options, threads = share(workers, gpus, plan.device)
+        remote = ray.remote(**options)(Worker)
+
+        def hire() -> Hand:
+            actor = remote.remote()
+            started = actor.start.remote(plan, {"model": model, **arguments}, threads)
+            return Hand(actor, deque([(started, None)]))
+
+        yield RayWorkers(plan, hire, workers)
+    finally:
+        ray.shutdown()
+
+
+def connect(address: str | None) -> None:
+    """Join the cluster at `address`, or start one here. Raises UsageError."""
+    import ray
+
+    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    try:
+        host, _, port = (address or "").rpartition(":")
+        if port.isdecimal() and "/" not in host:  # Ray itself would try for minutes
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+        ray.init(
+            address or "local",
+            include_dashboard=None if address else False,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            runtime_env={"env_vars": passed_on},
+        )
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
+        what = f"--ray {address}: cannot join" if address else "--workers: Ray does not start"
+        raise UsageError(f"{what}: {error}") from error
+
+
+def share(workers: int, gpus: float | None, device: str) -> tuple[dict[str, float], int]:
+    """What Ray is to reserve for each worker, and its threads. Raises UsageError."""
+    import ray
+
+    have = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus, total = ([node.get(kind, 0) for node in have] for kind in ("CPU", "GPU"))
+    each = min(max(cpus), sum(cpus) / workers)
+    if gpus is None:
+        gpus = 1 if sum(total) and device != "cpu" else 0
+    if workers * gpus > sum(total) or (gpus > 1 and gpus % 1):
+        raise UsageError(
+            f"{workers} workers on {gpus:g} GPUs each do not fit on {sum(total):g}: "
+            "lower --workers or --gpus (a whole number, or less than 1)"
+        )
+    return {"num_cpus": min(1, floor(1000 * each) / 1000), "num_gpus": gpus}, max(1, int(each))

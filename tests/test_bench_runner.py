@@ -1,0 +1,283 @@
+"""How a run asks: who is encoded, drawn, rotated, halved; and what it keeps on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+from bench_data import answers, read_lines, write_benchmark
+from test_backend import load
+
+from speechprune_cli.bench.evaluate import evaluate, jobs
+from speechprune_cli.bench.grid import conditions
+from speechprune_cli.bench.plan import Plan, draw, long_enough
+from speechprune_cli.bench.runner import LETTER_ONLY, Runner, judge
+from speechprune_cli.bench.store import Run
+from speechprune_cli.bench.tasks import jsonl
+from speechprune_cli.errors import ModelError, OutOfMemoryError, UsageError
+from speechprune_cli.flow import Answer
+from speechprune_cli.pipeline import Session
+
+
+def make_plan(**changes) -> Plan:
+    chosen = {
+        **{"benchmark": "jsonl", "data": None, "model": "tiny", "revision": None},
+        **{"device": "cpu", "dtype": "float32", "quantize": "none", "offline": False},
+        **{"methods": ("speechprune",), "rates": (0.4,), "budget": None, "settings": {}},
+        **{"position": None, "scoring": "likelihood", "permute_options": False},
+        **{"max_new_tokens": 3, "min_seconds": None, "limit": None, "seed": 0, "batch_size": 1},
+        **changes,
+    }
+    return Plan(**chosen)
+
+
+class Watched(Session):
+    """A session that remembers what it encoded and what it pruned to."""
+
+    def __init__(self, model):
+        super().__init__(model)
+        self.encoded, self.selected = [], []
+
+    def encode(self, audio, on_progress=None):
+        self.encoded.append(audio.source)
+        return super().encode(audio, on_progress)
+
+    def prune(self, tokens, question, **pruning):
+        selection = super().prune(tokens, question, **pruning)
+        self.selected.append((pruning["method"], pruning["rate"], selection.kept.tolist()))
+        return selection
+
+    def kept_by(self, method):
+        return [set(kept) for name, _, kept in self.selected if name == method]
+
+
+@pytest.fixture(scope="module")
+def lm(tiny_model_folder):
+    return load(tiny_model_folder)
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    return jsonl.load(write_benchmark(tmp_path_factory.mktemp("runner")), offline=True).samples
+
+
+@pytest.fixture(scope="module")
+def by_id(samples):
+    return {sample.id: sample for sample in samples}
+
+
+def lines_of(session, plan, samples):
+    return list(Runner(session, plan).answer(jobs(samples, plan, set())))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_each_recording_is_encoded_once_for_all_questions_and_conditions(
+    lm, samples, batch_size, tmp_path
+):
+    plan = make_plan(methods=("speechprune", "crop"), rates=(0.2, 0.4, 0.8), batch_size=batch_size)
+    session, run, seen = Watched(lm), Run(tmp_path), []
+    evaluate(run, plan, samples, Runner(session, plan), seen.append)
+    assert len(session.encoded) == len({sample.audio for sample in samples}) == 3
+    assert len(set(session.encoded)) == 3
+    assert seen == read_lines(tmp_path)
+    assert len(answers(seen)) == len(samples) * 9
+    evaluate(run, plan, samples, Runner(session, plan), seen.append)
+    assert len(session.encoded) == 3, "all is answered"
+    assert len(read_lines(tmp_path)) == len(seen) == len(samples) * 9
+
+
+def test_what_is_drawn_is_drawn_for_each_sample(lm, by_id):
+    pair = [by_id["long"], by_id["as long"]]
+
+    def kept(**changes):
+        session = Watched(lm)
+        lines_of(session, make_plan(methods=("random", "crop"), rates=(0.4, 0.8), **changes), pair)
+        return {method: session.kept_by(method) for method in ("random", "crop")}
+
+    drawn = kept()
+    for sets in drawn.values():
+        assert sets[0] != sets[2], "recordings of one length are pruned in their own ways"
+    gentle, hard = drawn["random"][0::2], drawn["random"][1::2]
+    assert all(few < many for few, many in zip(hard, gentle, strict=True))
+    assert kept() == drawn != kept(seed=1)
+    assert kept(settings={"seed": 1}) == kept(seed=1)
+
+
+def test_rotations_are_asked_and_read_back_as_the_sample_has_them(lm, by_id):
+    sample, session = by_id["long"], Watched(lm)
+    tokens = session.encode(load_audio(sample))
+    for scoring in ("likelihood", "letter"):
+        plan = make_plan(methods=("full",), scoring=scoring, permute_options=True)
+        lines = {line["condition"]: line for line in lines_of(session, plan, [sample])}
+        read = lines["full"]["answers"]
+        assert [row["order"] for row in read] == [
+            [0, 1, 2, 3],
+            [1, 2, 3, 0],
+            [2, 3, 0, 1],
+            [3, 0, 1, 2],
+        ]
+        selection = session.prune(tokens, sample.question, method="full", rate=None)
+        for row in read:
+            shown = [sample.options[index] for index in row["order"]]
+            question = sample.question + (f"\n{LETTER_ONLY}" if scoring == "letter" else "")
+            prompt = session.build_prompt(tokens, selection, question, choices=shown)
+            choices = list("ABCD") if scoring == "letter" else shown
+            answer = session.respond(prompt, choices=choices)
+            named = dict(zip(shown, (answer.probabilities[c] for c in choices), strict=True))
+            assert row["text"] == answer.text
+            assert row["probabilities"] == pytest.approx([named[o] for o in sample.options])
+            assert sample.options[row["chosen"]] == shown[choices.index(answer.text)]
+        chosen = [row["chosen"] for row in read]
+        assert lines["full"]["correct"] == chosen.count(2) / 4
+        mean = [sum(row["probabilities"][index] for row in read) for index in range(4)]
+        assert lines["full"]["right"] == (mean.index(max(mean)) == 2)
+
+
+def load_audio(sample):
+    from speechprune_cli.audio import load_audio
+
+    return load_audio(sample.audio)
+
+
+def test_letters_of_free_answers_mean_what_was_shown(lm, by_id):
+    runner = Runner(Session(lm), make_plan(scoring="generate", permute_options=True))
+    sample = by_id["long"]
+
+    def read(order, text):
+        return runner._read(sample, order, Answer(text, None, 1, True, 0.0, 0.0, None))["chosen"]
+
+    assert read((0, 1, 2, 3), "B") == 1
+    assert read((2, 3, 0, 1), "B.") == 3
+    assert read((3, 0, 1, 2), "The answer is A.") == 3
+    assert read((3, 0, 1, 2), "on Friday") == 0
+    assert read((0, 1, 2, 3), "Who knows?") is None
+
+
+def test_a_verdict_over_rotations(by_id):
+    sample = by_id["two"]
+
+    def verdict(*chosen, probabilities=None):
+        shares = probabilities or [None] * len(chosen)
+        rows = [{"chosen": c, "probabilities": p} for c, p in zip(chosen, shares, strict=True)]
+        return judge(sample, rows)
+
+    assert verdict(1, 1) == {"correct": 1.0, "right": True, "unparsed": 0}
+    assert verdict(1, None) == {"correct": 0.5, "right": True, "unparsed": 1}
+    assert verdict(1, 0) == {"correct": 0.5, "right": False, "unparsed": 0}
+    assert verdict(None, None) == {"correct": 0.0, "right": False, "unparsed": 2}
+    unsure = [[0.4, 0.6], [0.9, 0.1]]
+    assert verdict(1, 0, probabilities=unsure)["right"] is False
+    assert verdict(1, 0, probabilities=[[0.1, 0.9], [0.6, 0.4]])["right"] is True
+
+
+def test_options_that_are_not_shown_are_asked_once(lm, by_id, monkeypatch):
+    defaults = lm.preset.defaults.model_copy(update={"list_choices": False})
+    monkeypatch.setattr(lm, "preset", lm.preset.model_copy(update={"defaults": defaults}))
+    plan = make_plan(permute_options=True)
+    lines = lines_of(Session(lm), plan, [by_id["two"]])
+    assert all([row["order"] for row in line["answers"]] == [[0, 1]] for line in lines)
+    lines = lines_of(Session(lm), replace(plan, scoring="letter"), [by_id["two"]])
+    assert all(len(line["answers"]) == 2 for line in lines)
+
+
+class Small(Session):
+    """A device with room for two prompts, and for none about houses."""
+
+    def respond_batch(self, prompts, **arguments):
+        if len(prompts) > 2 or any("house?" in prompt.text for prompt in prompts):
+            raise OutOfMemoryError("too much: try a lower --batch-size")
+        return super().respond_batch(prompts, **arguments)
+
+
+def test_a_batch_that_is_too_much_is_halved_and_a_sample_that_is_too_much_is_an_error(lm, samples):
+    plan = make_plan(batch_size=4)
+    usual = answers(lines_of(Session(lm), make_plan(), samples))
+    changed = [replace(s, question="Whose house?") if s.id == "as long" else s for s in samples]
+    small = answers(lines_of(Small(lm), plan, changed))
+    assert small.keys() == usual.keys()
+    for key, line in small.items():
+        if key[0] == "as long":
+            assert (line["status"], line["error"]) == (
+                "error",
+                "too much: try a lower --batch-size",
+            )
+        else:
+            assert (line["status"], line["right"]) == ("ok", usual[key]["right"])
+
+
+def test_a_question_that_cannot_be_asked_is_an_error_line_of_its_own(lm, by_id):
+    bad = replace(by_id["two"], id="bad", question="What is <|AUDIO|>?")
+    lines = lines_of(Session(lm), make_plan(), [bad, by_id["two"]])
+    assert {line["sample"] for line in lines if line["status"] == "error"} == {"bad"}
+    assert len(lines) == 8
+
+
+class Gone(Session):
+    """A model that is not there any more."""
+
+    def respond_batch(self, prompts, **arguments):
+        raise ModelError("the model is gone")
+
+
+def test_a_model_that_is_gone_ends_the_run(lm, by_id, tmp_path):
+    plan = make_plan()
+    with pytest.raises(ModelError):
+        evaluate(Run(tmp_path), plan, [by_id["two"]], Runner(Gone(lm), plan), print)
+    assert (tmp_path / "lines.jsonl").read_bytes() == b""
+
+
+def test_likelihoods_that_are_not_numbers_are_errors(tiny_model_folder, by_id):
+    broken = load(tiny_model_folder)
+    broken.model.lm_head.weight.data.fill_(float("nan"))
+    lines = lines_of(Session(broken), make_plan(), [by_id["two"]])
+    assert {line["status"] for line in lines} == {"error"}
+    assert all("--dtype" in line["error"] for line in lines)
+
+
+def test_conditions_of_one_name_are_one():
+    names = [condition.name for condition in conditions(["random", "full"], [0.4, 0.4, 0.40000001])]
+    assert names == ["full", "original", "silence", "random 0.4"]
+
+
+def test_the_seed_decides_who_is_drawn(samples):
+    draws = {tuple(s.id for s in draw(samples, 2, seed)) for seed in range(20)}
+    assert len(draws) > 3
+    assert draw(samples, 2, 5) == draw(samples, 2, 5)
+    assert all(list(samples).index(a) < list(samples).index(b) for a, b in [draw(samples, 2, 5)])
+    assert draw(samples, 9, 5) == draw(samples, None, 5) == list(samples)
+    assert [s.id for s in long_enough(samples, 30)] == ["long", "as long"]
+
+
+def test_a_plan_survives_its_file_and_another_versions_does_not():
+    plan = make_plan(settings={"temperature": 0.5}, methods=("phase1", "full"), budget="all")
+    saved = json.loads(json.dumps(plan.to_json()))
+    assert Plan.from_json(saved) == plan
+    with pytest.raises(UsageError, match=r"another version .*: colour"):
+        Plan.from_json({**saved, "colour": "red"})
+
+
+def test_settings_go_to_the_methods_that_know_them():
+    plan = make_plan(methods=("phase1", "random"), settings={"temperature": 0.5, "seed": 3})
+    assert plan.settings_of("phase1") == {"temperature": 0.5}
+    assert plan.settings_of("random") == {"seed": 3}
+    assert plan.settings_of("full") == {}
+
+
+def test_half_a_line_is_cut_wherever_it_ends(tmp_path):
+    run = Run(tmp_path)
+    lines = [{"sample": "a", "text": "x\u2028y\x85z\r\n"}, {"sample": "ö\u2028", "text": "日"}]
+    with run.appending() as file:
+        for line in lines:
+            file.write(line)
+    whole = run.lines_path.read_bytes()
+    assert run.lines() == lines
+    first = whole.index(b"\n") + 1
+    for end in range(first, len(whole)):
+        os.truncate(run.lines_path, end)
+        assert run.lines() == lines[:1]
+        with run.appending() as file:
+            assert run.lines_path.read_bytes() == whole[:first]
+            file.write(lines[1])
+        assert run.lines_path.read_bytes() == whole

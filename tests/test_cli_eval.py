@@ -1,0 +1,476 @@
+"""`speechprune eval`, through the real command line and a tiny real model."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+
+import pytest
+from bench_data import RECORDS, REFERENCES, answers, read_lines, write_benchmark
+from test_cli_ask import Terminal
+
+from speechprune_cli.bench.plan import draw
+from speechprune_cli.bench.tasks import jsonl
+from speechprune_cli.main import main
+
+GRID = [
+    *("--method", "speechprune", "--method", "random", "--method", "full"),
+    *("--rate", "0.4", "--rate", "0.8", "--max-new-tokens", "6"),
+]
+PRUNED = ["speechprune 0.4", "speechprune 0.8", "random 0.4", "random 0.8"]
+IDS = [record["id"] for record in RECORDS]
+FAILED, USAGE, BAD_MODEL = 1, 2, 4
+
+
+def run(*arguments):
+    """Exit code, stdout and stderr of `speechprune eval ...` in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main(["eval", *map(str, arguments)])
+    return code, out.getvalue(), err.getvalue()
+
+
+def fails(*arguments):
+    """Exit code and the one line on stderr."""
+    code, _, err = run(*arguments)
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return code, err
+
+
+def begin(index, model, folder, *arguments):
+    """A new run in `folder`; its stdout once it has succeeded."""
+    code, out, err = run(
+        "jsonl", "--data", index, "-m", model, "-o", folder, "--no-cache", *arguments
+    )
+    assert (code, err) == (0, "")
+    return out
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    return write_benchmark(tmp_path_factory.mktemp("benchmark"))
+
+
+@pytest.fixture(scope="module")
+def grid(index, tiny_model_folder, tmp_path_factory):
+    """The folder of a whole run, and what it printed."""
+    folder = tmp_path_factory.mktemp("runs") / "grid"
+    return folder, begin(index, tiny_model_folder, folder, *GRID, "--derive-hard")
+
+
+@pytest.fixture
+def one(tiny_model_folder, tmp_path):
+    """The folder of a run on a single short recording, with a benchmark of its own."""
+    index = write_benchmark(tmp_path, "two")
+    begin(index, tiny_model_folder, tmp_path / "run", "--rate", "0.4")
+    return tmp_path / "run"
+
+
+def test_a_grid_is_a_line_per_sample_and_condition_with_the_references(grid):
+    lines = read_lines(grid[0])
+    assert set(answers(lines)) == {(id_, name) for id_ in IDS for name in REFERENCES + PRUNED}
+    assert {line["status"] for line in lines} == {"ok"}
+    fields = {
+        *("sample", "condition", "method", "rate", "status", "correct", "right", "unparsed"),
+        *("answers", "total", "kept", "budget", "recall", "share", "prompt_tokens", "tflops"),
+        *("prune_seconds", "prefill_seconds", "decode_seconds", "audio_seconds"),
+    }
+    for line in lines:
+        assert set(line) - {"f1"} == fields
+        assert ("f1" in line) == (line["sample"] == "öffen")
+        (answer,) = line["answers"]
+        assert set(answer) == {"order", "text", "chosen", "probabilities"}
+    found = answers(lines)
+    kept = {name: found["long", name]["kept"] for name in REFERENCES + PRUNED}
+    assert kept == dict(zip(REFERENCES + PRUNED, [850, 750, 850, 450, 150, 450, 150], strict=True))
+    assert found["long", "full"]["recall"] == 1
+    assert found["long", "original"]["recall"] == 0, "it is spoken after 30 s"
+    assert found["as long", "original"]["recall"] == 1
+    assert found["short", "full"]["recall"] is None
+
+
+def test_the_answer_is_the_likeliest_option(grid):
+    records = {record["id"]: record for record in RECORDS}
+    for line in read_lines(grid[0]):
+        record, (answer,) = records[line["sample"]], line["answers"]
+        if line["sample"] == "öffen":
+            assert (answer["chosen"], answer["probabilities"]) == (None, None)
+            continue
+        assert answer["order"] == list(range(len(record["options"])))
+        assert answer["probabilities"][answer["chosen"]] == max(answer["probabilities"])
+        assert sum(answer["probabilities"]) == pytest.approx(1)
+        assert answer["text"] == record["options"][answer["chosen"]]
+        truth = 1 if record["answer"] == "B" else record["options"].index(record["answer"])
+        assert (line["correct"], line["right"]) == (answer["chosen"] == truth,) * 2
+
+
+def test_silence_is_as_long_and_sounds_alike_everywhere(grid):
+    found = answers(read_lines(grid[0]))
+    for sample in IDS:
+        silent, full = found[sample, "silence"], found[sample, "full"]
+        assert (silent["total"], silent["kept"]) == (full["total"], full["kept"])
+    assert found["long", "silence"]["answers"] == found["as long", "silence"]["answers"]
+    assert found["long", "full"]["answers"] != found["as long", "full"]["answers"]
+    assert found["long", "full"]["answers"] != found["long", "silence"]["answers"]
+
+
+def test_a_run_folder_tells_what_was_run_and_on_what(grid, tiny_model_folder, index):
+    folder, printed = grid
+    saved = json.loads((folder / "run.json").read_text())
+    assert saved["plan"]["model"] == str(tiny_model_folder)
+    assert saved["plan"]["data"] == str(index)
+    assert saved["plan"]["rates"] == [0.4, 0.8]
+    assert saved["samples"] == IDS
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["model"]["dtype"] == "float32"
+    assert environment["attention"] == "sdpa"
+    assert "<|AUDIO|>" in environment["prompt"]
+    assert {"python", "torch", "transformers", "speechprune"} <= set(environment["versions"])
+    assert printed.startswith("jsonl\ncondition\tn\taccuracy (95%)")
+    assert "LIMITED" not in printed
+    assert all(f"\n{name}\t5\t" in printed for name in REFERENCES + PRUNED)
+    assert all(f"\n{name}\t4\t" in printed for name in ("longest option", "always C"))
+    assert (folder / "results.md").read_text().count("### jsonl") == 2
+    rows = list(csv.DictReader((folder / "results.csv").open()))
+    assert [row["condition"] for row in rows if row["kind"] == "condition"] == REFERENCES + PRUNED
+
+
+def test_what_original_fails_is_listed_and_has_a_table(grid):
+    folder, printed = grid
+    lines = read_lines(folder)
+    hard = [
+        line["sample"] for line in lines if line["condition"] == "original" and not line["right"]
+    ]
+    assert hard
+    assert (folder / "hard.txt").read_text().splitlines() == hard
+    whole, part = json.loads((folder / "results.json").read_text())
+    assert (whole["samples"], part["samples"]) == (len(IDS), len(hard))
+    rows = {row["condition"]: row for row in part["rows"]}
+    assert rows["original"]["accuracy"] == 0
+    assert all(row["p_original"] is None for row in rows.values())
+    assert rows["random 0.4"]["p_full"] is not None
+    assert "what original fails" in printed
+    assert "what original fails" in (folder / "hard.csv").read_text()
+
+
+def test_a_finished_run_is_summed_up_again_and_nothing_is_asked(grid, tmp_path, capfd):
+    folder = shutil.copytree(grid[0], tmp_path / "copy")
+    before = (folder / "lines.jsonl").read_bytes()
+    assert main(["eval", "--resume", str(folder), "--json", "--derive-hard"]) == 0
+    captured = capfd.readouterr()
+    tables = [json.loads(line) for line in captured.out.splitlines()]
+    assert captured.err == ""
+    assert [table.pop("folder") for table in tables] == [str(folder)] * 2
+    assert tables == json.loads((folder / "results.json").read_text())
+    assert (folder / "lines.jsonl").read_bytes() == before
+    assert main(["eval", "jsonl", "--resume", str(folder)]) == 0
+    captured = capfd.readouterr()
+    assert captured.err == ""
+    assert "\x1b" not in captured.out
+    assert captured.out.strip() == grid[1].partition("\njsonl, what original fails")[0].strip()
+
+
+def test_batches_are_answered_as_one_by_one(grid, index, tiny_model_folder, tmp_path):
+    begin(index, tiny_model_folder, tmp_path / "run", *GRID, "--batch-size", 4)
+    batch, alone = answers(read_lines(tmp_path / "run")), answers(read_lines(grid[0]))
+    assert batch.keys() == alone.keys()
+    for key, line in batch.items():
+        for ours, expected in zip(line["answers"], alone[key]["answers"], strict=True):
+            assert ours.pop("probabilities") == pytest.approx(expected["probabilities"], abs=1e-5)
+            assert ours == {name: expected[name] for name in ours}
+        assert {**line, "answers": None} == {**alone[key], "answers": None}
+
+
+def test_on_a_terminal_there_are_a_bar_and_tables(one):
+    terminal = Terminal("eval", "--resume", str(one), NO_COLOR="1", COLUMNS="120")
+    screen = terminal.read_until(None)
+    assert terminal.process.wait() == 0
+    assert f"run folder: {one}" in screen
+    assert "accuracy" in screen
+    assert "speechprune 0.4" in screen
+    assert "Wilson" in screen
+
+
+KILL = """
+import os, signal, sys
+from speechprune_cli.bench.store import Appender
+from speechprune_cli.main import main
+
+write, left = Appender.write, [int(sys.argv.pop(1))]
+
+def write_then_die(self, line):
+    if not left[0]:
+        os.write(self.file, '{"sample": "ö'.encode()[:-1])
+        os.kill(os.getpid(), signal.SIGKILL)
+    left[0] -= 1
+    write(self, line)
+
+Appender.write = write_then_die
+main(sys.argv[1:])
+"""
+
+
+def kill_after(lines, *arguments):
+    """Begin or resume a run in a process of its own that is killed in the middle of a line."""
+    command = [sys.executable, "-c", KILL, str(lines), "eval", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def test_killed_runs_go_on_where_they_were(grid, index, tiny_model_folder, tmp_path):
+    folder = tmp_path / "run"
+    new = ("jsonl", "--data", index, "-m", tiny_model_folder, "-o", folder, "--no-cache", *GRID)
+    kill_after(3, *new)
+    kill_after(14, "--resume", folder, "--no-cache")
+    *whole, half = (folder / "lines.jsonl").read_bytes().split(b"\n")
+    assert (len(whole), half) == (17, b'{"sample": "\xc3')
+    assert not (folder / "results.json").exists()
+    assert run("--resume", folder)[0] == 0
+    content = (folder / "lines.jsonl").read_bytes()
+    assert content.startswith(b"\n".join(whole) + b"\n"), "what was measured stays as it was"
+    assert answers(read_lines(folder)) == answers(read_lines(grid[0]))
+    assert "\u2028" in content.decode()
+
+
+def test_a_full_disk_loses_nothing(grid, index, tiny_model_folder, tmp_path):
+    """A limit on the size of files fails like a full disk, half-way through a line."""
+    folder = tmp_path / "run"
+    limit = (grid[0] / "lines.jsonl").stat().st_size // 2
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        code, line = fails(
+            *("jsonl", "--data", index, "-m", tiny_model_folder, "-o", folder, "--no-cache", *GRID)
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert code == FAILED
+    assert f"cannot write {folder / 'lines.jsonl'}" in line
+    assert f"--resume {folder}" in line
+    measured = read_lines(folder)
+    assert len(measured) > 5
+    assert run("--resume", folder)[0] == 0
+    assert read_lines(folder)[: len(measured)] == measured
+    assert answers(read_lines(folder)) == answers(read_lines(grid[0]))
+
+
+def test_a_missing_recording_is_an_error_until_it_is_there(tiny_model_folder, tmp_path):
+    index, folder = write_benchmark(tmp_path, "short", "long"), tmp_path / "run"
+    (tmp_path / "long.wav").rename(tmp_path / "away.wav")
+    new = ("jsonl", "--data", index, "-m", tiny_model_folder, "-o", folder, "--rate", "0.4")
+    code, out, err = run(*new)
+    assert code == FAILED
+    assert err.count("\n") == 1
+    assert "4 of 8 answers failed" in err
+    assert f"--resume {folder}" in err
+    lines = read_lines(folder)
+    failed = [line for line in lines if line["status"] == "error"]
+    assert {line["sample"] for line in failed} == {"long"}
+    assert all("no such file" in line["error"] for line in failed)
+    assert len(lines) == 8
+    (table,) = json.loads((folder / "results.json").read_text())
+    assert [(row["n"], row["errors"]) for row in table["rows"]] == [(1, 1)] * 4
+    assert "\nfull\t1\t" in out
+    assert run("--resume", folder)[0] == FAILED
+    (tmp_path / "away.wav").rename(tmp_path / "long.wav")
+    assert run("--resume", folder)[0] == 0
+    (table,) = json.loads((folder / "results.json").read_text())
+    assert [(row["n"], row["errors"]) for row in table["rows"]] == [(2, 0)] * 4
+    assert read_lines(folder)[:8] == lines
+    answered = [line for line in read_lines(folder) if line["status"] == "ok"]
+    assert len(answers(answered)) == 8
+
+
+def test_resume_refuses_what_is_not_the_same_run(one):
+    index = one.parent / "index.jsonl"
+    before = (one / "lines.jsonl").read_bytes()
+    for arguments, complaint in [
+        (["--rate", 0.2], "leave --rate out"),
+        (["--set", "temperature=0.5"], "leave --set out"),
+        (["--permute-options"], "leave --permute-options out"),
+        (["--dtype", "bfloat16"], "leave --dtype out"),
+        (["--data", index], "leave --data out"),
+        (["-o", one.parent / "other"], "leave --output out"),
+        (["spiral"], "is a run of jsonl, not of spiral"),
+    ]:
+        code, line = fails(*arguments, "--resume", one)
+        assert code == USAGE
+        assert complaint in line
+        assert str(one) in line
+    index.write_text(index.read_text().replace("Who?", "Why?"))
+    code, line = fails("--resume", one)
+    assert (code, "has changed" in line) == (USAGE, True)
+    saved = json.loads((one / "run.json").read_text())
+    (one / "run.json").write_text(json.dumps({**saved, "version": "0.0.1"}))
+    code, line = fails("--resume", one)
+    assert (code, "0.0.1" in line) == (USAGE, True)
+    for broken in ("{", "[]"):
+        (one / "run.json").write_text(broken)
+        code, line = fails("--resume", one)
+        assert (code, "run.json" in line) == (USAGE, True)
+    for folder in (one.parent, one.parent / "nowhere"):
+        code, line = fails("--resume", folder)
+        assert (code, "holds no run" in line) == (USAGE, True)
+    assert not (one.parent / "nowhere").exists()
+    assert (one / "lines.jsonl").read_bytes() == before
+
+
+def test_resume_refuses_another_model_in_the_same_place(
+    tiny_model_folder, tiny_qwen2_folder, tmp_path
+):
+    index, model = write_benchmark(tmp_path, "two"), tmp_path / "model"
+    shutil.copytree(tiny_model_folder, model)
+    begin(index, model, tmp_path / "run", "--rate", "0.4")
+    before = (tmp_path / "run" / "lines.jsonl").read_bytes()
+    shutil.rmtree(model)
+    shutil.copytree(tiny_qwen2_folder, model)
+    code, line = fails("--resume", tmp_path / "run")
+    assert (code, "begun with another model" in line) == (USAGE, True)
+    shutil.rmtree(model)
+    assert fails("--resume", tmp_path / "run")[0] == BAD_MODEL
+    assert (tmp_path / "run" / "lines.jsonl").read_bytes() == before
+
+
+def test_lines_that_no_run_wrote(one):
+    (one / "lines.jsonl").write_text("no JSON\n")
+    code, line = fails("--resume", one)
+    assert (code, "lines.jsonl" in line) == (USAGE, True)
+
+
+def test_a_new_run_wants_a_folder_of_its_own(one, tiny_model_folder):
+    new = ("jsonl", "--data", one.parent / "index.jsonl", "-m", tiny_model_folder, "-o")
+    code, line = fails(*new, one)
+    assert (code, f"--resume {one}" in line) == (USAGE, True)
+    code, line = fails(*new, one.parent)
+    assert (code, "not empty" in line) == (USAGE, True)
+    code, line = fails(*new, one / "run.json" / "deeper")
+    assert (code, "--output" in line) == (USAGE, True)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from speechprune_cli.bench.store import Run
+with Run(Path(sys.argv[1])).locked():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_folder_in_use_is_refused_until_its_holder_is_gone(one):
+    command = [sys.executable, "-c", HOLD, str(one)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        code, line = fails("--resume", one)
+        holder.kill()
+    assert (code, "in use" in line) == (USAGE, True)
+    assert run("--resume", one)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "name a benchmark: cn-college-listen, dream-tts, jsonl"),
+        (["squad"], "unknown benchmark 'squad': choose from"),
+        (["jsonl"], "needs --data FILE.jsonl"),
+        (["jsonl", "--data", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
+        (["jsonl", "--method", "best"], "choose from crop, full"),
+        (["jsonl", "--rate", "1"], "--rate 1 is outside [0, 1)"),
+        (["jsonl", "--rate", "0.2", "--rate", "nan"], "--rate nan is outside [0, 1)"),
+        (["jsonl", "--set", "heat=2"], "--set heat"),
+        (["jsonl", "--set", "temperature"], "write key=value"),
+        (["jsonl", "--set", "temperature=0"], "temperature is 0"),
+        (["jsonl", "--method", "random", "--set", "seed=no"], "seed is 'no'"),
+        (["jsonl", "--scoring", "guess"], "'guess' is not one of"),
+        (["jsonl", "--budget", "0"], "--budget 0"),
+        (["jsonl", "--limit", "0"], "--limit"),
+        (["jsonl", "--batch-size", "0"], "--batch-size"),
+        (["jsonl", "--model", "gpt"], "nano, qwen2-audio"),
+    ],
+)
+def test_usage(arguments, complaint, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, line = fails(*arguments)
+    assert code == USAGE
+    assert complaint in line
+    assert not list(tmp_path.iterdir()), "nothing is begun"
+
+
+def test_no_recording_is_long_enough(index, tiny_model_folder, tmp_path):
+    new = ("jsonl", "--data", index, "-m", tiny_model_folder, "-o", tmp_path / "run")
+    code, line = fails(*new, "--min-seconds", 60)
+    assert (code, "--min-seconds" in line) == (USAGE, True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_limited_run_says_so_everywhere_and_one_of_long_recordings_is_whole(
+    index, tiny_model_folder, tmp_path
+):
+    folder = tmp_path / "limited"
+    printed = begin(index, tiny_model_folder, folder, "--limit", 1, "--seed", 7, "--method", "full")
+    drawn = [sample.id for sample in draw(jsonl.load(index, offline=True).samples, 1, 7)]
+    assert json.loads((folder / "run.json").read_text())["samples"] == drawn
+    assert {line["sample"] for line in read_lines(folder)} == set(drawn)
+    mark = "LIMITED to 1 samples"
+    assert printed.startswith(f"jsonl · {mark}\n")
+    assert all(mark in (folder / f"results.{kind}").read_text() for kind in ("md", "csv", "json"))
+    resumed = json.loads(run("--resume", folder, "--json")[1])
+    assert (resumed["limited"], resumed["samples"]) == (True, 1)
+    printed = begin(
+        *(index, tiny_model_folder, tmp_path / "long", "--min-seconds", 30, "--method", "full")
+    )
+    assert "LIMITED" not in printed
+    assert "\nfull\t2\t" in printed
+
+
+def test_letters_of_free_answers_are_counted(index, tiny_model_folder, tmp_path):
+    scoring = ("--scoring", "generate", "--permute-options", "--max-new-tokens", "3")
+    printed = begin(index, tiny_model_folder, tmp_path / "run", *scoring, "--method", "full")
+    for line in read_lines(tmp_path / "run"):
+        chosen = [answer["chosen"] for answer in line["answers"]]
+        if line["sample"] != "öffen":
+            assert line["unparsed"] == chosen.count(None)
+            assert len(chosen) == (2 if line["sample"] == "two" else 4)
+            assert all(answer["probabilities"] is None for answer in line["answers"])
+    assert "unparsed" in printed
+
+
+def test_open_takes_the_options_away(index, tiny_model_folder, tmp_path):
+    begin(
+        *(index, tiny_model_folder, tmp_path / "run", "--scoring", "open", "--method", "full"),
+        *("--max-new-tokens", 3),
+    )
+    for line in read_lines(tmp_path / "run"):
+        (answer,) = line["answers"]
+        assert (answer["order"], answer["chosen"], answer["probabilities"]) == ([], None, None)
+        assert line["f1"] is not None
+    (table,) = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert table["controls"] == []
+    assert run("--resume", tmp_path / "run")[0] == 0
+
+
+def test_help_and_mistakes_need_nothing_heavy():
+    program = (
+        "import sys; from speechprune_cli.main import main;"
+        "codes = [main(['eval', '--help']), main(['eval', 'squad']),"
+        " main(['eval', 'jsonl', '--method', 'best'])];"
+        "heavy = {'torch', 'transformers', 'scipy', 'ray', 'pyarrow', 'numpy', 'av', 'matplotlib'};"
+        "print(codes, sorted(heavy & set(sys.modules)))"
+    )
+    environment = {**os.environ, "COLUMNS": "120"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment
+    )
+    assert done.stdout.splitlines()[-1] == "[0, 2, 2] []"
+    assert all(
+        option in done.stdout for option in ("--permute-options", "--derive-hard", "--resume")
+    )
