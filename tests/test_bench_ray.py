@@ -54,6 +54,7 @@ def plan(tiny_model_folder, tmp_path_factory) -> Plan:
         rates=(0.4,),
         budget=None,
         settings={},
+        query="question",
         position=None,
         scoring="likelihood",
         permute_options=True,
@@ -157,12 +158,10 @@ def test_a_job_that_kills_three_workers_becomes_errors(workers, work, alone):
     assert comparable(others) == [line for line in alone if '"sample": "s1"' not in line]
 
 
-def test_a_model_error_of_a_worker_arrives_as_itself(workers, plan, monkeypatch):
-    hand = workers._hire()
+def test_a_model_error_of_a_worker_arrives_as_itself(workers, plan):
+    hand = workers._hands[0]
     gone = {"model": f"{plan.model}/gone", **ARGUMENTS}
-    hand.pending[0] = (hand.actor.start.remote(plan, gone, 1), None)
-    monkeypatch.setattr(workers, "_hands", [hand])
-    monkeypatch.setattr(workers, "_described", {})
+    hand.pending.append((hand.actor.start.remote(plan, gone, 1), None))
     with pytest.raises(ModelError, match="no model folder") as error:
-        workers.environment()
+        list(workers._collect())
     assert type(error.value) is ModelError

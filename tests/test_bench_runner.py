@@ -12,8 +12,9 @@ from test_backend import load
 
 from speechprune_cli.bench.evaluate import evaluate, jobs
 from speechprune_cli.bench.grid import conditions
+from speechprune_cli.bench.lines import judge
 from speechprune_cli.bench.plan import Plan, draw, long_enough
-from speechprune_cli.bench.runner import LETTER_ONLY, Runner, judge
+from speechprune_cli.bench.runner import LETTER_ONLY, Runner
 from speechprune_cli.bench.store import Run
 from speechprune_cli.bench.tasks import jsonl
 from speechprune_cli.errors import ModelError, OutOfMemoryError, UsageError
@@ -26,7 +27,8 @@ def make_plan(**changes) -> Plan:
         **{"benchmark": "jsonl", "data": None, "model": "tiny", "revision": None},
         **{"device": "cpu", "dtype": "float32", "quantize": "none", "offline": False},
         **{"methods": ("speechprune",), "rates": (0.4,), "budget": None, "settings": {}},
-        **{"position": None, "scoring": "likelihood", "permute_options": False},
+        **{"query": "question", "position": None, "scoring": "likelihood"},
+        **{"permute_options": False},
         **{"max_new_tokens": 3, "min_seconds": None, "limit": None, "seed": 0, "batch_size": 1},
         **changes,
     }

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from speechprune_cli.bench.grid import Condition, conditions
 from speechprune_cli.bench.sample import Sample
 from speechprune_cli.errors import UsageError
+from speechprune_cli.pipeline import QUERIES
 from speechprune_cli.pruners import get_pruner, pruner_class
 
 Scoring = Literal["likelihood", "letter", "generate", "open"]
@@ -34,6 +35,8 @@ class Plan:
     budget: int | Literal["all"] | None
     settings: dict[str, Any]
     """Settings of pruning methods; each goes to the methods that know it."""
+    query: str
+    """What the audio is matched against, see `Session.prune`."""
     position: str | None
     scoring: Scoring
     permute_options: bool
@@ -47,6 +50,8 @@ class Plan:
         for rate in self.rates:
             if not 0 <= rate < 1:
                 raise UsageError(f"--rate {rate:g} is outside [0, 1): 0.2 drops a fifth")
+        if self.query not in QUERIES:
+            raise UsageError(f"--set query={self.query}: {' or '.join(QUERIES)}")
         known = {name for method in self.methods for name in setting_names(method)}
         if unknown := sorted(set(self.settings) - known):
             raise UsageError(f"--set {unknown[0]}: no method of this run has such a setting")

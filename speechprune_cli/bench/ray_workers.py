@@ -172,7 +172,7 @@ def ray_workers(
     connect(address)
     try:
         options, threads = share(workers, gpus, plan.device)
-        remote = ray.remote(**options)(Worker)
+        remote: Any = ray.remote(**options)(Worker)
 
         def hire() -> Hand:
             actor = remote.remote()
@@ -205,7 +205,7 @@ def connect(address: str | None) -> None:
         raise UsageError(f"{what}: {error}") from error
 
 
-def share(workers: int, gpus: float | None, device: str) -> tuple[dict[str, float], int]:
+def share(workers: int, gpus: float | None, device: str) -> tuple[dict[str, Any], int]:
     """What Ray is to reserve for each worker, and its threads. Raises UsageError."""
     import ray
 

@@ -16,15 +16,16 @@ import numpy as np
 
 from speechprune_cli import costs
 from speechprune_cli.bench.grid import Condition
+from speechprune_cli.bench.lines import failed, judge, judge_open, recall
 from speechprune_cli.bench.plan import Plan, setting_names
 from speechprune_cli.bench.sample import Sample
-from speechprune_cli.bench.scoring import exact_match, parse_letter, rotations, token_f1
+from speechprune_cli.bench.scoring import parse_letter, rotations
 from speechprune_cli.errors import ModelError, SpeechPruneError
 from speechprune_cli.flow import SAMPLE_RATE, Answer, Audio, AudioTokens, Prompt, Selection
 from speechprune_cli.pipeline import Session
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LETTER_ONLY = "Answer with the letter of the right option alone."
@@ -113,6 +114,8 @@ class Runner:
             method=condition.method,
             rate=condition.rate,
             budget=plan.budget,
+            choices=sample.options,
+            query=plan.query,
             **settings,
         )
         orders = self._orders(sample)
@@ -216,7 +219,9 @@ class Runner:
             "total": len(asked.tokens),
             "kept": len(asked.selection.kept),
             "budget": asked.selection.phase1_budget,
-            "recall": recall(sample.key_span, asked.tokens.times, asked.selection.kept),
+            "recall": None
+            if condition.silence
+            else recall(sample.key_span, asked.tokens.times, asked.selection.kept),
             "share": len(asked.selection.kept) / len(asked.tokens),
             "prompt_tokens": length,
             "tflops": costs.prefill_tflops(self.session.model.text_config, length),
@@ -258,56 +263,6 @@ def checked(answer: Answer) -> Answer | str:
     if all(isfinite(share) for share in (answer.probabilities or {}).values()):
         return answer
     return "the options' likelihoods are not numbers: try another --dtype in a new run"
-
-
-def judge(sample: Sample, read: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Share of rotations answered right, and one verdict over all of them for paired tests."""
-    truth = sample.options.index(sample.answer)
-    chosen = [row["chosen"] for row in read]
-    if read[0]["probabilities"] is not None:
-        shares = [row["probabilities"] for row in read]
-        votes = [sum(column) for column in zip(*shares, strict=True)]
-    else:
-        votes = [chosen.count(index) for index in range(len(sample.options))]
-    best = max(votes)
-    return {
-        "correct": chosen.count(truth) / len(chosen),
-        "right": best > 0 and votes[truth] == best and votes.count(best) == 1,
-        "unparsed": chosen.count(None),
-    }
-
-
-def judge_open(sample: Sample, text: str) -> dict[str, Any]:
-    """Exact match after normalising, and the share of words in common."""
-    exact = exact_match(text, sample.answer)
-    return {
-        "correct": float(exact),
-        "right": exact,
-        "f1": token_f1(text, sample.answer),
-        "unparsed": 0,
-    }
-
-
-def failed(sample: Sample, condition: Condition, reason: str) -> dict[str, Any]:
-    """The line of an answer that could not be had: an error, never a wrong answer."""
-    return {
-        "sample": sample.id,
-        "condition": condition.name,
-        "method": condition.method,
-        "rate": condition.rate,
-        "status": "error",
-        "error": " ".join(reason.split()),
-    }
-
-
-def recall(span: tuple[float, float] | None, times: Tensor, kept: Tensor) -> float | None:
-    """Share of the tokens within `span` seconds that are kept (`times` `[N, 2]`)."""
-    if span is None:
-        return None
-    start, end = span
-    inside = (times[:, 1] > start) & (times[:, 0] < end)
-    total = int(inside.sum())
-    return int(inside[kept].sum()) / total if total else None
 
 
 def seed_of(seed: int, sample: str) -> int:

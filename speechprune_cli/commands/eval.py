@@ -20,6 +20,7 @@ from speechprune_cli.commands.steps import open_session
 from speechprune_cli.errors import SpeechPruneError, UsageError
 from speechprune_cli.options import bench_option, output_option
 from speechprune_cli.output import Output
+from speechprune_cli.pipeline import QUERIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,6 +150,7 @@ def evaluate(
         if benchmark is None:
             raise UsageError(f"name a benchmark: {', '.join(tasks.TASKS)}")
         preset = resolve_model(model)
+        settings = options.parse_settings(setting or [])
         plan = Plan(
             benchmark=benchmark,
             data=None if data is None else str(data.absolute()),
@@ -161,7 +163,8 @@ def evaluate(
             methods=tuple(method or [preset.defaults.method]),
             rates=tuple(rate or [preset.defaults.rate]),
             budget=options.parse_budget(budget),
-            settings=options.parse_settings(setting or []),
+            query=settings.pop("query", QUERIES[0]),
+            settings=settings,
             position=position,
             scoring=scoring,
             permute_options=permute_options,

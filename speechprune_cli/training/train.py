@@ -33,6 +33,8 @@ TRANSCRIPTION_TOKENS = 1000
 ALIGNMENT_TOKENS = 4000
 LISTENING_TOKENS = 800
 READING_TOKENS = 400
+PROJECTOR_SCALE = 0.1
+"""Of the learning rate: encoder features are long, and audio tokens should not tremble."""
 CHECKPOINT_EVERY = 100
 
 
@@ -191,7 +193,11 @@ def train(
     """
     learner, start, begun = trainer.learner, 0, 0
     checkpoint = folder / "checkpoint.pt"
-    optimizer = torch.optim.AdamW(learner.parameters(), lr=1, betas=(0.9, 0.98), weight_decay=0.02)
+    groups = [
+        {"params": learner.projector.parameters(), "scale": PROJECTOR_SCALE},
+        {"params": [*learner.lm.parameters(), learner.cosine_scale], "scale": 1.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=1, betas=(0.9, 0.98), weight_decay=0.02)
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         learner.load_state_dict(state["learner"])
@@ -201,7 +207,7 @@ def train(
         for step in range(start, stage.steps):
             trainer.rng.seed(f"{stage.name}/{step}")
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(stage, step)
+                group["lr"] = group["scale"] * learning_rate(stage, step)
             optimizer.zero_grad()
             trainer.step(stage, step)
             torch.nn.utils.clip_grad_norm_(learner.parameters(), CLIP)
