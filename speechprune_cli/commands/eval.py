@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from speechprune_cli import options
 from speechprune_cli.bench import tasks
-from speechprune_cli.bench.grid import REFERENCES
-from speechprune_cli.bench.plan import Plan, draw, long_enough
+from speechprune_cli.bench.plan import Plan
 from speechprune_cli.bench.store import Run
-from speechprune_cli.commands.steps import open_session
-from speechprune_cli.errors import SpeechPruneError, UsageError
+from speechprune_cli.commands.evaluation import Crew, begun, resumed
+from speechprune_cli.errors import UsageError
 from speechprune_cli.options import bench_option, output_option
 from speechprune_cli.output import Output
 from speechprune_cli.pipeline import QUERIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from speechprune_cli.bench.evaluate import Workers
-    from speechprune_cli.bench.sample import Benchmark, Sample
+    pass
 
 PLANLESS = {
     "benchmark", "resume", "derive_hard", "workers", "ray", "gpus", "json", "quiet", "verbose",
@@ -176,159 +169,6 @@ def evaluate(
         )
         job = begun(Run(output or default_folder(benchmark)), plan)
     job.go(out, Crew(workers, ray, gpus, cache=not no_cache), derive_hard)
-
-
-@dataclass(frozen=True)
-class Crew:
-    """Who answers: this process, or workers on this machine or on a cluster."""
-
-    workers: int
-    ray: str | None
-    gpus: float | None
-    cache: bool
-
-    @contextmanager
-    def at_work(self, out: Output, plan: Plan) -> Iterator[tuple[Workers, dict[str, Any]]]:
-        """The workers, and a description of what they run on."""
-        arguments = {
-            "revision": plan.revision,
-            "device": plan.device,
-            "dtype": plan.dtype,
-            "quantize": plan.quantize,
-            "offline": plan.offline,
-            "cache": self.cache,
-        }
-        if self.workers == 1 and self.ray is None:
-            from speechprune_cli.bench.environment import describe_environment
-            from speechprune_cli.bench.runner import Runner
-
-            session = open_session(out, plan.model, **arguments)
-            yield Runner(session, plan), describe_environment(session)
-        else:
-            from speechprune_cli.bench.ray_workers import ray_workers
-
-            with ray_workers(plan, arguments, self.workers, self.ray, self.gpus) as workers:
-                yield workers, workers.environment()
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A run, begun or resumed."""
-
-    run: Run
-    plan: Plan
-    benchmark: Benchmark
-    samples: tuple[Sample, ...]
-    limited: bool
-
-    def go(self, out: Output, crew: Crew, derive_hard: bool) -> None:
-        """Answer what is missing, then sum up. Raises SpeechPruneError where answers failed."""
-        from speechprune_cli.bench.evaluate import evaluate as answer
-
-        out.note(f"run folder: {self.run.folder}")
-        with self.run.locked():
-            with (
-                crew.at_work(out, self.plan) as (workers, environment),
-                self.progress(out) as on_line,
-            ):
-                self.run.write_environment(environment)
-                answer(self.run, self.plan, self.samples, workers, on_line)
-            errors = self.sum_up(out, derive_hard)
-        if errors:
-            asked = len(self.samples) * len(self.plan.conditions)
-            raise SpeechPruneError(
-                f"{errors} of {asked} answers failed: {self.run.lines_path} says why; "
-                f"--resume {self.run.folder} tries them again"
-            )
-
-    @contextmanager
-    def progress(self, out: Output) -> Iterator[Callable[[dict[str, Any]], None]]:
-        """A bar with the running accuracy of the first condition that is no reference."""
-        total = len(self.samples) * len(self.plan.conditions)
-        watched = next(iter(self.plan.conditions[len(REFERENCES) :]), REFERENCES[0]).name
-        done, right = 0, []
-        with out.progress(self.benchmark.name) as on_progress:
-
-            def on_line(line: dict[str, Any]) -> None:
-                nonlocal done
-                done += 1
-                if line["condition"] == watched and line["status"] == "ok":
-                    right.append(line["correct"])
-                note = f"{watched}: {100 * sum(right) / len(right):.1f}% right" if right else ""
-                on_progress(done, total, note)
-
-            for line in self.run.lines():
-                if line["status"] == "ok":
-                    on_line(line)
-            yield on_line
-
-    def sum_up(self, out: Output, derive_hard: bool) -> int:
-        """Write and show the tables; the number of answers that failed."""
-        from speechprune_cli.bench.metrics import hard_ids
-        from speechprune_cli.bench.results import sum_up
-        from speechprune_cli.report import tables
-
-        lines = self.run.lines()
-        results = [sum_up(self.plan, self.benchmark, self.samples, lines, limited=self.limited)]
-        if derive_hard:
-            ids = hard_ids(lines)
-            self.run.write_text("hard.txt", "\n".join([*ids, ""]))
-            hard = [sample for sample in self.samples if sample.id in set(ids)]
-            name = f"{self.benchmark.name}, what original fails"
-            if not hard:
-                out.note("original fails no sample: there is no table of what it fails")
-            else:
-                results.append(
-                    sum_up(self.plan, self.benchmark, hard, lines, limited=self.limited, name=name)
-                )
-                self.run.write_text("hard.csv", tables.csv(results[1]))
-        self.run.write_text("results.md", "\n\n".join(map(tables.markdown, results)))
-        self.run.write_text("results.csv", tables.csv(results[0]))
-        self.run.write_json("results.json", [tables.as_json(result) for result in results])
-        for result in results:
-            out.record({"folder": str(self.run.folder), **tables.as_json(result)})
-            out.show(tables.table(result))
-            if not out.rich:
-                out.text(tables.plain(result) + "\n")
-        return sum(row.errors for row in results[0].rows)
-
-
-def begun(run: Run, plan: Plan) -> Evaluation:
-    """A new run: the benchmark is read and checked before anything is loaded."""
-    benchmark = loaded(plan)
-    shortest = benchmark.min_seconds if plan.min_seconds is None else plan.min_seconds
-    long = long_enough(benchmark.samples, shortest)
-    samples = draw(long, plan.limit, plan.seed)
-    limited = len(samples) < len(long)
-    run.create(plan, benchmark, [sample.id for sample in samples], limited=limited)
-    return Evaluation(run, plan, benchmark, as_asked(samples, plan), limited)
-
-
-def resumed(run: Run, benchmark: str | None) -> Evaluation:
-    """A run to go on with. Raises UsageError where it or its data is another one by now."""
-    saved = run.read()
-    plan = Plan.from_json(saved["plan"])
-    if benchmark not in (None, plan.benchmark):
-        raise UsageError(f"{run.folder} is a run of {plan.benchmark}, not of {benchmark}")
-    found = loaded(plan)
-    if found.fingerprint != saved["benchmark"]["fingerprint"]:
-        raise UsageError(f"{found.source} has changed since {run.folder} was begun")
-    asked = frozenset(saved["samples"])
-    samples = [sample for sample in found.samples if sample.id in asked]
-    return Evaluation(run, plan, found, as_asked(samples, plan), saved["limited"])
-
-
-def loaded(plan: Plan) -> Benchmark:
-    """The benchmark, its index read and checked."""
-    data = None if plan.data is None else Path(plan.data)
-    return tasks.load_task(plan.benchmark, data, offline=plan.offline)
-
-
-def as_asked(samples: Sequence[Sample], plan: Plan) -> tuple[Sample, ...]:
-    """The samples, without their options where the plan takes those away."""
-    if plan.scoring == "open":
-        return tuple(replace(sample, options=()) for sample in samples)
-    return tuple(samples)
 
 
 def check_unchanged(context: typer.Context, benchmark: str | None, folder: Path) -> None:

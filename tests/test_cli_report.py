@@ -1,0 +1,99 @@
+"""`speechprune report`: what it shows of finished runs, and what it says of others."""
+
+import json
+
+import pytest
+
+from speechprune_cli.bench.controls import Control
+from speechprune_cli.bench.metrics import Row
+from speechprune_cli.bench.statistics import wilson
+from speechprune_cli.main import main
+from speechprune_cli.report import tables
+from speechprune_cli.report.tables import Results
+
+
+def row(condition: str, right: int) -> Row:
+    method, _, rate = condition.partition(" ")
+    counts = {"n": 20, "accuracy": right / 20, "f1": None, "errors": 0, "unparsed": 0}
+    low, high = wilson(right, 20)
+    costs = dict.fromkeys(("prompt_tokens", "prune_seconds", "prefill_seconds", "tflops"), 1.0)
+    tests = {"p_full": None, "p_original": 0.5, "recall": 0.7, "share": 0.3, "kept": 600.0}
+    number = float(rate) if rate else None
+    return Row(condition, method, number, low=low, high=high, **counts, **tests, **costs)
+
+
+def results(right: int, **changes) -> Results:
+    values = {
+        "title": "jsonl",
+        "benchmark": "jsonl",
+        "model": "nano",
+        "rows": [row("full", 15), row("speechprune 0.2", right), row("speechprune 0.6", right - 2)],
+        "controls": [Control("longest option", 20, 7.5)],
+        "n_samples": 20,
+        **changes,
+    }
+    return Results(**values)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    folders = []
+    for name, run in {"a": results(12), "b": results(14, model="big", limited=True)}.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "results.json").write_text(json.dumps([tables.as_json(run)]))
+        folders.append(str(folder))
+    return folders
+
+
+def test_results_survive_being_saved():
+    for run in (results(12), results(9, limited=True, published={"full": 43.6}, permuted=True)):
+        assert tables.from_json(json.loads(json.dumps(tables.as_json(run)))) == run
+
+
+def test_one_run_is_shown_in_full(runs, capfd):
+    assert main(["report", runs[0]]) == 0
+    assert capfd.readouterr() == (tables.plain(results(12)), "")
+
+
+def test_several_runs_stand_side_by_side(runs, capfd):
+    assert main(["report", *runs]) == 0
+    out, err = capfd.readouterr()
+    header, *body = [line.split("\t") for line in out.splitlines()]
+    assert header == ["condition", "nano: jsonl", "big: jsonl · LIMITED to 20 samples"]
+    cells = {name: rest for name, *rest in body}
+    assert cells["speechprune 0.2"][0].startswith("60.0 (")
+    assert cells["speechprune 0.2"][1].startswith("70.0 (")
+    assert cells["longest option"][0].startswith("37.5 (")
+    assert err == ""
+    assert main(["report", *runs, "--markdown"]) == 0
+    assert capfd.readouterr().out.startswith("| condition | nano: jsonl | big:")
+    assert main(["report", *runs, "--json"]) == 0
+    objects = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [found["model"] for found in objects] == ["nano", "big"]
+
+
+def test_curves_are_drawn_where_asked(runs, tmp_path, capfd):
+    assert main(["report", *runs, "--plot", str(tmp_path / "curves.svg")]) == 0
+    assert "speechprune" in (tmp_path / "curves.svg").read_text()
+    assert main(["report", *runs, "--plot", str(tmp_path / "curves.doc")]) == 2
+    assert "--plot" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({}, "no run"),
+        ({"run.json": "{}"}, "--resume"),
+        ({"results.json": "[{]"}, "results.json"),
+        ({"results.json": '[{"name": 1}]'}, "results.json"),
+    ],
+)
+def test_what_is_no_finished_run_is_refused_in_one_line(files, told, tmp_path, capfd):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert main(["report", str(tmp_path)]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert told in err
