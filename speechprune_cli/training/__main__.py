@@ -21,12 +21,15 @@ from tokenizers import Tokenizer
 from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
 
 from speechprune_cli.atomic import atomic
+from speechprune_cli.options import parse_value
 from speechprune_cli.spiral.grammar import draw_fact, fillers, questions
 from speechprune_cli.spiral.publish import publish
+from speechprune_cli.spiral.speak import speak_records
+from speechprune_cli.spiral.speech import KOKORO_HELD_OUT, Kokoro, Piper, Synthesizer
 from speechprune_cli.training.align import label, train_letters
 from speechprune_cli.training.encoder import STEPS as ENCODER_STEPS
 from speechprune_cli.training.encoder import finetune, load_windows, save_windows, windows
-from speechprune_cli.training.enrichment import enrichment
+from speechprune_cli.training.enrichment import enrichment, settings_recall
 from speechprune_cli.training.export import export, load_trainable
 from speechprune_cli.training.features import (
     Piece,
@@ -63,12 +66,23 @@ def speak(
     parts: int = 1,
 ) -> None:
     """Synthesize sentences of a split into WORK/pool/SPLIT."""
-    from speechprune_cli.spiral.speech import Kokoro, Piper, Synthesizer
-
-    if engine == "kokoro" and voices is None:
-        raise typer.BadParameter("kokoro needs --voices")
-    synthesizer: Synthesizer = Kokoro(model, voices) if voices else Piper(model)
+    synthesizer = _synthesizer(engine, model, voices)
     speak_pool(synthesizer, split, count, work / "pool" / split, part, parts)
+
+
+@app.command("speak-spiral")
+def speak_spiral(
+    index: Annotated[Path, typer.Argument(help="Records in SPIRAL's format, JSON lines.")],
+    folder: Annotated[Path, typer.Argument(help="For `speechprune eval spiral --data`.")],
+    engine: Annotated[Literal["kokoro", "piper"], typer.Option()],
+    model: Annotated[Path, typer.Option(help="The synthesizer's ONNX file.")],
+    voices: Annotated[Path | None, typer.Option(help="Kokoro's folder of voices.")] = None,
+) -> None:
+    """Speak SPIRAL's records with the voices that training never heard."""
+    synthesizer = _synthesizer(engine, model, voices)
+    held_out = [voice for voice in synthesizer.voices if voice in KOKORO_HELD_OUT]
+    count = speak_records(index, synthesizer, held_out or synthesizer.voices, folder)
+    typer.echo(f"{count} records in {folder}")
 
 
 @app.command("encoder")
@@ -197,6 +211,24 @@ def enrichment_of_scores(
     typer.echo(enrichment(load(model), samples, (300, 750)))
 
 
+@app.command("settings")
+def recall_of_settings(
+    index: Annotated[Path, typer.Argument(help="A benchmark's index.jsonl.")],
+    vary: Annotated[list[str], typer.Option(help="SETTING=VALUE,VALUE,... Repeatable.")],
+    model: str = "nano",
+    count: int = 200,
+) -> None:
+    """Key-sentence recall of speechprune under its settings, one changed at a time."""
+    from speechprune_cli.bench.tasks import load_task
+    from speechprune_cli.pipeline import load
+
+    pairs = (pair.partition("=") for pair in vary)
+    variants: list[dict] = [{}]
+    variants += [{key: parse_value(v)} for key, _, values in pairs for v in values.split(",")]
+    samples = load_task("jsonl", index, offline=True).samples[:count]
+    typer.echo(settings_recall(load(model), samples, variants, (0.2, 0.4, 0.6, 0.8)))
+
+
 @app.command("all")
 def everything(
     work: Work,
@@ -232,6 +264,14 @@ def _pieces(work: Path, kind: str) -> list[Piece]:
     if not files:
         raise typer.BadParameter(f"{work / 'pieces'} holds no {kind}-*.safetensors: encode first")
     return [piece for file in files for piece in load_pieces(file) if len(piece.text.split()) > 1]
+
+
+def _synthesizer(engine: str, model: Path, voices: Path | None) -> Synthesizer:
+    if engine == "piper":
+        return Piper(model)
+    if voices is None:
+        raise typer.BadParameter("kokoro needs --voices")
+    return Kokoro(model, voices)
 
 
 def _name(source: Path) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from speechprune_cli.bench.lines import recall
 from speechprune_cli.bench.sample import Sample
 from speechprune_cli.pipeline import Session
 
@@ -56,3 +58,29 @@ def enriched(kept: Tensor, times: Tensor, span: tuple[float, float]) -> float:
     mask = torch.zeros(len(times), dtype=torch.bool)
     mask[kept] = True
     return (mask[inside].float().mean() / mask.float().mean()).item()
+
+
+def settings_recall(
+    session: Session,
+    samples: Sequence[Sample],
+    variants: Sequence[dict[str, Any]],
+    rates: Sequence[float],
+) -> str:
+    """Markdown: key-sentence recall of `speechprune` under settings, without decoding."""
+    found: dict[tuple[int, float], list[float]] = defaultdict(list)
+    for sample in samples:
+        tokens = session.encode(sample.audio)
+        for (number, variant), rate in product(enumerate(variants), rates):
+            kept = session.prune(
+                tokens, sample.question, method="speechprune", rate=rate, **variant
+            ).kept
+            share = recall(sample.key_span, tokens.times, kept)
+            if share is not None:
+                found[number, rate].append(share)
+    lines = [f"| settings | {' | '.join(f'rate {r:g}' for r in rates)} |"]
+    lines.append("|---" * (1 + len(rates)) + "|")
+    for number, variant in enumerate(variants):
+        name = ", ".join(f"{key}={value}" for key, value in variant.items()) or "as shipped"
+        means = (100 * torch.tensor(found[number, rate]).mean().item() for rate in rates)
+        lines.append(f"| {name} | {' | '.join(f'{mean:.1f}' for mean in means)} |")
+    return "\n".join(lines)
