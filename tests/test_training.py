@@ -14,11 +14,18 @@ from transformers import (
 )
 from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
 
+from speechprune_cli.spiral.grammar import draw_fact
 from speechprune_cli.training import align
 from speechprune_cli.training.export import export, load_trainable
 from speechprune_cli.training.features import Piece, load_pieces, save_pieces
 from speechprune_cli.training.learner import END, IM_END, Learner
-from speechprune_cli.training.tasks import QuestionAnswer, ask_words
+from speechprune_cli.training.tasks import (
+    QuestionAnswer,
+    ask_words,
+    invent,
+    quote_fact,
+    quote_sentence,
+)
 from speechprune_cli.training.text import BLANK, SPECIALS, normalise, train_tokenizer
 from speechprune_cli.training.train import Stage, Trainer, train
 
@@ -213,3 +220,27 @@ def stock_features(model, mel, mask):
     model(input_ids=text, input_features=mel, feature_attention_mask=mask)
     hook.remove()
     return captured[0][0, : int(tokens)]
+
+
+def test_quotes_are_whole_sentences_that_hold_the_answer():
+    rng = Random(0)
+    for _ in range(50):
+        fact = draw_fact(rng)
+        quoted = quote_fact(fact, [fact.kind], rng)
+        assert quoted.answer == normalise(fact.statement)
+        assert normalise(fact.value) in quoted.answer
+    text = "the old lamp in the hall is dark green"
+    asked = quote_sentence(text, rng)
+    assert asked.answer == text
+    assert any(" ".join(text.split()[i : i + 3]) in asked.question for i in range(7))
+    assert quote_sentence("too short", rng) is None
+
+
+def test_an_invented_value_takes_the_place_of_the_real_one():
+    rng = Random(1)
+    for _ in range(50):
+        fact = draw_fact(rng)
+        other = invent(fact, ["quick brown foxes jump over lazy dogs"], rng)
+        assert other.value in "quick brown foxes jump over lazy dogs"
+        assert f" {other.value} " in f" {other.statement} "
+        assert (other.kind, other.subject) == (fact.kind, fact.subject)
