@@ -98,24 +98,19 @@ def test_packed_questions_cost_what_they_cost_alone(learner):
     ]
     together = learner.answer_loss(list(zip(heard, asked, strict=True)))
     alone = [
-        (learner.batch_loss([h], [qa]).value, len(learner.ids(qa.answer)) + 1)
+        learner.batch_loss([h], [qa]).value
         for h, questions in zip(heard, asked, strict=True)
         for qa in questions
     ]
-    expected = sum(loss * n for loss, n in alone) / sum(n for _, n in alone)
-    torch.testing.assert_close(together.value, expected)
+    torch.testing.assert_close(together.value, sum(alone) / len(alone))
     assert together.asked == 3
 
 
 def test_a_batch_costs_what_its_rows_cost(learner):
     heard = [torch.randn(12, 256), torch.randn(20, 256)]
     asked = [QuestionAnswer("what is it", "nine chairs"), QuestionAnswer("who", "maria")]
-    lengths = [len(learner.ids(qa.answer)) + 1 for qa in asked]
-    rows = [
-        learner.batch_loss([h], [qa]).value * n
-        for h, qa, n in zip(heard, asked, lengths, strict=True)
-    ]
-    torch.testing.assert_close(learner.batch_loss(heard, asked).value, sum(rows) / sum(lengths))
+    rows = [learner.batch_loss([h], [qa]).value for h, qa in zip(heard, asked, strict=True)]
+    torch.testing.assert_close(learner.batch_loss(heard, asked).value, sum(rows) / len(rows))
 
 
 @pytest.mark.parametrize("seed", range(20))

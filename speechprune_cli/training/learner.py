@@ -21,7 +21,10 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss to descend, and how many answers were right to the last token (teacher-forced)."""
+    """A loss to descend, and how many answers were right to the last token (teacher-forced).
+
+    Every answer counts the same, however long.
+    """
 
     value: Tensor
     right: int
@@ -136,10 +139,12 @@ class Learner(nn.Module):
         logits = self.lm.lm_head(hidden[wanted]).float()
         losses = F.cross_entropy(logits, targets[wanted], reduction="none")
         wrong = logits.argmax(-1) != targets[wanted]
-        failed = torch.zeros(asked, device=hidden.device).index_add_(
-            0, owners[wanted], wrong.float()
+        zeros, owner = torch.zeros(asked, device=hidden.device), owners[wanted]
+        failed = zeros.index_add(0, owner, wrong.float())
+        means = zeros.index_add(0, owner, losses) / zeros.index_add(
+            0, owner, torch.ones_like(losses)
         )
-        return Loss(losses.mean(), int((failed == 0).sum()), asked)
+        return Loss(means.mean(), int((failed == 0).sum()), asked)
 
     def alignment_loss(self, audio: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy of the word said at each audio token, through the cosine to all words.
