@@ -31,8 +31,8 @@ WARMUP = 100
 CLIP = 1.0
 TRANSCRIPTION_TOKENS = 1000
 ALIGNMENT_TOKENS = 4000
-LISTENING_TOKENS = 800
-READING_TOKENS = 400
+LISTENING_TOKENS = 900
+READING_TOKENS = 450
 PROJECTOR_SCALE = 0.1
 """Of the learning rate: encoder features are long, and audio tokens should not tremble."""
 CHECKPOINT_EVERY = 100
@@ -53,15 +53,13 @@ class Stage:
     """Rows of `LISTENING_TOKENS` or `READING_TOKENS` in a step."""
 
 
-QUESTIONS = ("read", "listen", "read", "listen", "transcribe")
 STAGES = (
     Stage("words", 600, 2e-3, ("align", "copy")),
     Stage("sentences", 1200, 2e-3, ("copy", "transcribe")),
-    Stage("single", 600, 6e-4, QUESTIONS, (1, 2)),
-    Stage("short", 1200, 6e-4, QUESTIONS, (1, 5)),
-    Stage("medium", 1000, 6e-4, QUESTIONS, (4, 14)),
-    Stage("long", 300, 4e-4, ("listen",), (8, 28)),
-    Stage("mixed", 700, 5e-4, ("listen", "read", "listen", "transcribe"), (2, 26)),
+    Stage("reading", 3000, 4e-4, ("read", "read", "read", "align"), (1, 14), rows=2),
+    Stage("short", 800, 4e-4, ("listen", "transcribe", "listen", "read"), (1, 3)),
+    Stage("medium", 1200, 3e-4, ("listen", "read", "listen", "transcribe", "listen"), (1, 12)),
+    Stage("long", 2400, 4e-4, ("listen", "read", "read"), (3, 28)),
 )
 
 
