@@ -135,13 +135,18 @@ def test_a_run_folder_tells_what_was_run_and_on_what(grid, tiny_model_folder, in
     assert environment["attention"] == "sdpa"
     assert "<|AUDIO|>" in environment["prompt"]
     assert {"python", "torch", "transformers", "speechprune"} <= set(environment["versions"])
-    assert printed.startswith("jsonl\ncondition\tn\taccuracy (95%)")
+    first = f"jsonl {index.name}, questions with options\ncondition\tn\taccuracy (95%)"
+    assert printed.startswith(first)
+    assert printed.endswith(f"run folder: {folder}\n")
     assert "LIMITED" not in printed
-    assert all(f"\n{name}\t5\t" in printed for name in REFERENCES + PRUNED)
+    for n in (1, 4):  # an open question, and those with options
+        assert all(f"\n{name}\t{n}\t" in printed for name in REFERENCES + PRUNED)
     assert all(f"\n{name}\t4\t" in printed for name in ("longest option", "always C"))
-    assert (folder / "results.md").read_text().count("### jsonl") == 2
+    tables = json.loads((folder / "results.json").read_text())
+    assert (folder / "results.md").read_text().count("### jsonl") == len(tables)
     rows = list(csv.DictReader((folder / "results.csv").open()))
-    assert [row["condition"] for row in rows if row["kind"] == "condition"] == REFERENCES + PRUNED
+    asked = [row["condition"] for row in rows if row["kind"] == "condition"]
+    assert asked == (REFERENCES + PRUNED) * len(tables)
 
 
 def test_what_original_fails_is_listed_and_has_a_table(grid):
@@ -152,14 +157,18 @@ def test_what_original_fails_is_listed_and_has_a_table(grid):
     ]
     assert hard
     assert (folder / "hard.txt").read_text().splitlines() == hard
-    whole, part = json.loads((folder / "results.json").read_text())
-    assert (whole["samples"], part["samples"]) == (len(IDS), len(hard))
-    rows = {row["condition"]: row for row in part["rows"]}
-    assert rows["original"]["accuracy"] == 0
-    assert all(row["p_original"] is None for row in rows.values())
-    assert rows["random 0.4"]["p_full"] is not None
+    tables = json.loads((folder / "results.json").read_text())
+    whole = [table for table in tables if "what original fails" not in table["title"]]
+    parts = [table for table in tables if "what original fails" in table["title"]]
+    assert sum(table["samples"] for table in whole) == len(IDS)
+    assert sum(table["samples"] for table in parts) == len(hard)
+    for part in parts:
+        rows = {row["condition"]: row for row in part["rows"]}
+        assert rows["original"]["accuracy"] == 0
+        assert all(row["p_original"] is None for row in rows.values())
+        assert rows["random 0.4"]["p_full"] is not None
     assert "what original fails" in printed
-    assert "what original fails" in (folder / "hard.csv").read_text()
+    assert "what original fails" in (folder / "results.csv").read_text()
 
 
 def test_a_finished_run_is_summed_up_again_and_nothing_is_asked(grid, tmp_path, capfd):
@@ -169,14 +178,15 @@ def test_a_finished_run_is_summed_up_again_and_nothing_is_asked(grid, tmp_path, 
     captured = capfd.readouterr()
     tables = [json.loads(line) for line in captured.out.splitlines()]
     assert captured.err == ""
-    assert [table.pop("folder") for table in tables] == [str(folder)] * 2
+    assert {table.pop("folder") for table in tables} == {str(folder)}
     assert tables == json.loads((folder / "results.json").read_text())
     assert (folder / "lines.jsonl").read_bytes() == before
     assert main(["eval", "jsonl", "--resume", str(folder)]) == 0
     captured = capfd.readouterr()
     assert captured.err == ""
     assert "\x1b" not in captured.out
-    assert captured.out.strip() == grid[1].partition("\njsonl, what original fails")[0].strip()
+    shown = captured.out.partition("run folder:")[0]
+    assert grid[1].startswith(shown)
 
 
 def test_batches_are_answered_as_one_by_one(grid, index, tiny_model_folder, tmp_path):
@@ -269,8 +279,10 @@ def test_a_missing_recording_is_an_error_until_it_is_there(tiny_model_folder, tm
     new = ("jsonl", "--data", index, "-m", tiny_model_folder, "-o", folder, "--rate", "0.4")
     code, out, err = run(*new)
     assert code == FAILED
-    assert err.count("\n") == 1
-    assert "4 of 8 answers failed" in err
+    warning, error = err.splitlines()
+    assert warning.startswith("warning: long: ")
+    assert "no such file" in warning
+    assert "4 of 8 answers failed" in error
     assert f"--resume {folder}" in err
     lines = read_lines(folder)
     failed = [line for line in lines if line["status"] == "error"]
@@ -421,7 +433,7 @@ def test_a_limited_run_says_so_everywhere_and_one_of_long_recordings_is_whole(
     assert json.loads((folder / "run.json").read_text())["samples"] == drawn
     assert {line["sample"] for line in read_lines(folder)} == set(drawn)
     mark = "LIMITED to 1 samples"
-    assert printed.startswith(f"jsonl · {mark}\n")
+    assert printed.startswith(f"jsonl {index.name} · {mark}\n")
     assert all(mark in (folder / f"results.{kind}").read_text() for kind in ("md", "csv", "json"))
     resumed = json.loads(run("--resume", folder, "--json")[1])
     assert (resumed["limited"], resumed["samples"]) == (True, 1)

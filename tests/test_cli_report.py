@@ -59,15 +59,21 @@ def test_one_run_is_shown_in_full(runs, capfd):
 def test_several_runs_stand_side_by_side(runs, capfd):
     assert main(["report", *runs]) == 0
     out, err = capfd.readouterr()
-    header, *body = [line.split("\t") for line in out.splitlines()]
-    assert header == ["condition", "nano: jsonl", "big: jsonl · LIMITED to 20 samples"]
+    header, *body = [line.split("\t") for line in out.splitlines() if "\t" in line]
+    assert header == [
+        "condition",
+        "nano: jsonl, n = 20",
+        "big: jsonl · LIMITED to 20 samples, n = 20",
+    ]
     cells = {name: rest for name, *rest in body}
     assert cells["speechprune 0.2"][0].startswith("60.0 (")
     assert cells["speechprune 0.2"][1].startswith("70.0 (")
     assert cells["longest option"][0].startswith("37.5 (")
     assert err == ""
     assert main(["report", *runs, "--markdown"]) == 0
-    assert capfd.readouterr().out.startswith("| condition | nano: jsonl | big:")
+    assert capfd.readouterr().out.startswith(
+        "### Runs side by side\n\n| condition | nano: jsonl, n = 20 | big:"
+    )
     assert main(["report", *runs, "--json"]) == 0
     objects = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert [found["model"] for found in objects] == ["nano", "big"]

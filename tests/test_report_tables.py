@@ -128,7 +128,7 @@ def test_a_limited_run_is_marked_everywhere():
     assert tables.plain(limited).startswith(mark + "\n")
     assert tables.markdown(limited).startswith(f"### {mark}\n")
     assert tables.as_json(limited)["title"] == mark
-    assert {line["title"] for line in csv.DictReader(io.StringIO(tables.csv(limited)))} == {mark}
+    assert {line["title"] for line in csv.DictReader(io.StringIO(tables.csv([limited])))} == {mark}
     assert mark in drawn(limited, 120)
     assert "LIMITED" not in tables.plain(RESULTS)
 
@@ -156,7 +156,7 @@ def test_markdown_is_a_table():
 
 
 def test_csv_and_json_hold_the_numbers_themselves():
-    lines = list(csv.DictReader(io.StringIO(tables.csv(RESULTS))))
+    lines = list(csv.DictReader(io.StringIO(tables.csv([RESULTS]))))
     fields = tables.as_json(RESULTS)
     assert [line["condition"] for line in lines if line["kind"] == "condition"] == [
         found["condition"] for found in fields["rows"]

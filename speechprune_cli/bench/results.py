@@ -19,11 +19,36 @@ def sum_up(
     lines: Sequence[dict[str, Any]],
     *,
     limited: bool,
-    name: str | None = None,
+    title: str,
+) -> list[Results]:
+    """Rows of all conditions on `samples`, with the controls that need no model.
+
+    Questions with options and open ones are no one accuracy: where there are both, each has a
+    table.
+    """
+    kinds = {
+        "questions with options": [sample for sample in samples if sample.options],
+        "open questions": [sample for sample in samples if not sample.options],
+    }
+    parts = {kind: part for kind, part in kinds.items() if part}
+    return [
+        _results(
+            plan, benchmark, part, lines, limited, title if len(parts) == 1 else f"{title}, {kind}"
+        )
+        for kind, part in parts.items()
+    ]
+
+
+def _results(
+    plan: Plan,
+    benchmark: Benchmark,
+    samples: Sequence[Sample],
+    lines: Sequence[dict[str, Any]],
+    limited: bool,
+    title: str,
 ) -> Results:
-    """Rows of all conditions on `samples`, with the controls that need no model."""
     return Results(
-        title=name or benchmark.name,
+        title=title,
         benchmark=benchmark.name,
         model=plan.model,
         rows=summarise(lines, {sample.id for sample in samples}),

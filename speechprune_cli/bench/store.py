@@ -4,7 +4,7 @@
     environment.json    on what: device, dtype, attention, versions, a prompt as rendered
     lines.jsonl         one line per sample and condition, flushed as it is made
     results.md, .csv    tables for people and for spreadsheets
-    hard.txt, .csv      samples where `original` fails, and the table on them (`--derive-hard`)
+    hard.txt            samples where `original` fails, for `--derive-hard`
     results.json        all tables; written last, so that its existence says: complete
 
 A kill at any moment leaves at worst half a line at the end, which the next run cuts off.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from speechprune_cli.bench.evaluate import Workers
     from speechprune_cli.bench.sample import Benchmark, Sample
+    from speechprune_cli.report.tables import Results
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,6 @@ class Evaluation:
         """Answer what is missing, then sum up. Raises SpeechPruneError where answers failed."""
         from speechprune_cli.bench.evaluate import evaluate as answer
 
-        out.note(f"run folder: {self.run.folder}")
         with self.run.locked():
             with (
                 crew.at_work(out, self.plan) as (workers, environment),
@@ -79,6 +79,8 @@ class Evaluation:
                 self.run.write_environment(environment)
                 answer(self.run, self.plan, self.samples, workers, on_line)
             errors = self.sum_up(out, derive_hard)
+        if not out.json and not out.quiet:
+            out.text(f"run folder: {self.run.folder}\n")
         if errors:
             asked = len(self.samples) * len(self.plan.conditions)
             raise SpeechPruneError(
@@ -91,12 +93,15 @@ class Evaluation:
         """A bar with the running accuracy of the first condition that is no reference."""
         total = len(self.samples) * len(self.plan.conditions)
         watched = next(iter(self.plan.conditions[len(REFERENCES) :]), REFERENCES[0]).name
-        done, right = 0, []
+        done, right, warned = 0, list[float](), set[str]()
         with out.progress(self.benchmark.name) as on_progress:
 
             def on_line(line: dict[str, Any]) -> None:
                 nonlocal done
                 done += 1
+                if line["status"] == "error" and line["sample"] not in warned:
+                    warned.add(line["sample"])
+                    out.warning(f"{line['sample']}: {line['error']}")
                 if line["condition"] == watched and line["status"] == "ok":
                     right.append(line["correct"])
                 note = f"{watched}: {100 * sum(right) / len(right):.1f}% right" if right else ""
@@ -110,32 +115,38 @@ class Evaluation:
     def sum_up(self, out: Output, derive_hard: bool) -> int:
         """Write and show the tables; the number of answers that failed."""
         from speechprune_cli.bench.metrics import hard_ids
-        from speechprune_cli.bench.results import sum_up
         from speechprune_cli.report import tables
 
         lines = self.run.lines()
-        results = [sum_up(self.plan, self.benchmark, self.samples, lines, limited=self.limited)]
+        title = self.benchmark.name
+        if self.plan.data is not None:
+            title += f" {Path(self.plan.data).name}"
+        results = self.tables(self.samples, lines, title)
+        errors = sum(row.errors for result in results for row in result.rows)
         if derive_hard:
             ids = hard_ids(lines)
             self.run.write_text("hard.txt", "\n".join([*ids, ""]))
             hard = [sample for sample in self.samples if sample.id in set(ids)]
-            name = f"{self.benchmark.name}, what original fails"
             if not hard:
-                out.note("original fails no sample: there is no table of what it fails")
-            else:
-                results.append(
-                    sum_up(self.plan, self.benchmark, hard, lines, limited=self.limited, name=name)
-                )
-                self.run.write_text("hard.csv", tables.csv(results[1]))
+                out.warning("original fails no sample: there is no table of what it fails")
+            results += self.tables(hard, lines, f"{title}, what original fails")
         self.run.write_text("results.md", "\n\n".join(map(tables.markdown, results)))
-        self.run.write_text("results.csv", tables.csv(results[0]))
+        self.run.write_text("results.csv", tables.csv(results))
         self.run.write_json("results.json", [tables.as_json(result) for result in results])
         for result in results:
             out.record({"folder": str(self.run.folder), **tables.as_json(result)})
             out.show(tables.table(result))
             if not out.rich:
-                out.text(tables.plain(result) + "\n")
-        return sum(row.errors for row in results[0].rows)
+                out.text(tables.plain(result, explained=not out.quiet) + "\n")
+        return errors
+
+    def tables(
+        self, samples: Sequence[Sample], lines: Sequence[dict[str, Any]], title: str
+    ) -> list[Results]:
+        """What the lines come to on some of the samples."""
+        from speechprune_cli.bench.results import sum_up
+
+        return sum_up(self.plan, self.benchmark, samples, lines, limited=self.limited, title=title)
 
 
 def begun(run: Run, plan: Plan) -> Evaluation:

@@ -44,11 +44,17 @@ def report(
     verbose: options.Verbose = False,
 ) -> None:
     """Show finished runs: one in full, several side by side."""
+    from speechprune_cli.report.tables import as_json
+
     out = Output(json=json, quiet=quiet, verbose=verbose)
     if plot is not None:
         check_destination(plot, "--plot", figures.FORMATS)
         figures.check_drawable("--plot", "matplotlib")
-    found = [results for folder in folders for results in read(folder)]
+    tables = {folder: read(folder) for folder in folders}
+    for folder, results in tables.items():
+        for table in results:
+            out.record({"folder": str(folder), **as_json(table)})
+    found = [table for results in tables.values() for table in results]
     show(out, found, markdown)
     if plot is not None:
         from speechprune_cli.report.curves import curves
@@ -76,8 +82,6 @@ def show(out: Output, found: Sequence[Results], markdown: bool) -> None:
     """One table in full, or all of them in the columns of one."""
     from speechprune_cli.report import compare, tables
 
-    for results in found:
-        out.record(tables.as_json(results))
     single = found[0] if len(found) == 1 else None
     if markdown:
         out.text(compare.markdown(found) if single is None else tables.markdown(single))

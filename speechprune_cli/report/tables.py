@@ -99,8 +99,8 @@ def caption(results: Results) -> list[str]:
         "number of tests.",
         "Key recall: share kept of the sentence that answers; a method finds it where that is more "
         "than the share kept.",
-        "Shares in percent; time: medians per question; TFLOPs: of the prefill, linear layers "
-        "alone.",
+        "Shares in percent; tokens: mean; time: medians per question; TFLOPs: of the prefill, "
+        "linear layers alone.",
     ]
     if any(row.unparsed for row in results.rows):
         lines.append("Unparsed: free answers that name no option; they count as wrong.")
@@ -214,10 +214,11 @@ def _draw(names: Sequence[str], body: Sequence[Line], part: Sequence[int]) -> Ta
     return drawn
 
 
-def plain(results: Results) -> str:
+def plain(results: Results, *, explained: bool = True) -> str:
     """For a pipe: title, header and lines with tabs between the cells, then the caption."""
     body = ["\t".join(cells) for cells in _body(results)]
-    return "\n".join([heading(results), *body, "", *caption(results)]) + "\n"
+    told = ["", *caption(results)] if explained else []
+    return "\n".join([heading(results), *body, *told]) + "\n"
 
 
 def markdown(results: Results) -> str:
@@ -231,19 +232,20 @@ def markdown(results: Results) -> str:
     return "\n".join([f"### {heading(results)}", "", *body, "", " ".join(caption(results))]) + "\n"
 
 
-def csv(results: Results) -> str:
-    """For spreadsheets: a line per condition and control, each with the run it belongs to."""
-    run = {"title": heading(results), **_run(results)}
+def csv(shown: Sequence[Results]) -> str:
+    """For spreadsheets: a line per condition and control, each with the table it belongs to."""
     kinds = (*(f.name for f in fields(Row)), "published", "right")
     text = StringIO()
-    writer = csv_format.DictWriter(text, [*run, "kind", *kinds], lineterminator="\n")
+    names = ["title", *_run(shown[0]), "kind", *kinds]
+    writer = csv_format.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    found = as_json(results)
-    for row in found["rows"]:
-        writer.writerow({**run, "kind": "condition", **row})
-    for control in found["controls"]:
-        name = control.pop("name")
-        writer.writerow({**run, "kind": "control", "condition": name, **control})
+    for results in shown:
+        run, found = {"title": heading(results), **_run(results)}, as_json(results)
+        for row in found["rows"]:
+            writer.writerow({**run, "kind": "condition", **row})
+        for control in found["controls"]:
+            name = control.pop("name")
+            writer.writerow({**run, "kind": "control", "condition": name, **control})
     return text.getvalue()
 
 
