@@ -24,6 +24,7 @@ from speechprune_cli.atomic import atomic
 from speechprune_cli.options import parse_value
 from speechprune_cli.spiral.grammar import draw_fact, fillers, questions
 from speechprune_cli.spiral.publish import publish
+from speechprune_cli.spiral.recording import Recording
 from speechprune_cli.spiral.speak import speak_records
 from speechprune_cli.spiral.speech import KOKORO_HELD_OUT, Kokoro, Piper, Synthesizer
 from speechprune_cli.training.align import label, train_letters
@@ -190,7 +191,7 @@ def make_benchmark(
 ) -> None:
     """Make a benchmark for `speechprune eval jsonl --data FOLDER/index.jsonl`."""
     if kind == "natural":
-        recordings = islice(natural_recordings(source), count)
+        recordings: Iterator[Recording] = islice(natural_recordings(source), count)
     else:
         asked = 2 if kind == "spiral-nano" else 1
         recordings = held_out_recordings(kind, source, count, asked)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -111,14 +112,12 @@ def finetune(
     trained = nn.ModuleDict(
         {"layers": tower.layers[FROZEN:], "norm": tower.layer_norm, "naming": naming}
     )
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": naming.parameters(), "scale": 5.0},
-            {"params": [*tower.layers[FROZEN:].parameters(), *tower.layer_norm.parameters()]},
-        ],
-        weight_decay=0.02,
-        betas=(0.9, 0.98),
-    )
+    upper_layers = [*tower.layers[FROZEN:].parameters(), *tower.layer_norm.parameters()]
+    groups: list[dict[str, Any]] = [
+        {"params": naming.parameters(), "scale": 5.0},
+        {"params": upper_layers, "scale": 1.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.02, betas=(0.9, 0.98))
     checkpoint, start = folder / "encoder.pt", 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
@@ -130,7 +129,7 @@ def finetune(
         rng = Random(step)
         rate = LEARNING_RATE * min(1, (step + 1) / WARMUP) * (1 - step / steps)
         for group in optimizer.param_groups:
-            group["lr"] = rate * group.get("scale", 1.0)
+            group["lr"] = rate * group["scale"]
         loss = naming_loss(tower, naming, rng.choices(made, k=BATCH), rng)
         optimizer.zero_grad()
         loss.backward()
