@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.bench import tasks
@@ -90,10 +91,11 @@ class Evaluation:
 
     @contextmanager
     def progress(self, out: Output) -> Iterator[Callable[[dict[str, Any]], None]]:
-        """A bar with the running accuracy of the first condition that is no reference."""
+        """A bar with the rate and the running accuracy of the first condition of the grid."""
         total = len(self.samples) * len(self.plan.conditions)
         watched = next(iter(self.plan.conditions[len(REFERENCES) :]), REFERENCES[0]).name
         done, right, warned = 0, list[float](), set[str]()
+        resumed_at, begun = 0, perf_counter()
         with out.progress(self.benchmark.name) as on_progress:
 
             def on_line(line: dict[str, Any]) -> None:
@@ -104,12 +106,14 @@ class Evaluation:
                     out.warning(f"{line['sample']}: {line['error']}")
                 if line["condition"] == watched and line["status"] == "ok":
                     right.append(line["correct"])
+                rate = f"{(done - resumed_at) / (perf_counter() - begun):.1f} answers/s"
                 note = f"{watched}: {100 * sum(right) / len(right):.1f}% right" if right else ""
-                on_progress(done, total, note)
+                on_progress(done, total, f"{rate}  {note}")
 
             for line in self.run.lines():
                 if line["status"] == "ok":
                     on_line(line)
+            resumed_at, begun = done, perf_counter()
             yield on_line
 
     def sum_up(self, out: Output, derive_hard: bool) -> int:
