@@ -7,13 +7,16 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soxr
 
 from speechprune_cli.audio import write_audio
 from speechprune_cli.flow import SAMPLE_RATE
-from speechprune_cli.spiral.speech import Synthesizer
+
+if TYPE_CHECKING:
+    from speechprune_cli.spiral.speech import Synthesizer
 
 PAUSE = (0.15, 0.6)
 """Shortest and longest silence after a sentence, in seconds."""
