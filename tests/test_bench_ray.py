@@ -164,11 +164,16 @@ def test_a_job_that_kills_three_workers_becomes_errors(workers, work, alone):
     assert comparable(others) == [line for line in alone if '"sample": "s1"' not in line]
 
 
+def collect_all(workers) -> None:
+    """What every worker has done: another may still be starting."""
+    for _ in workers._hands:
+        list(workers._collect())
+
+
 def test_a_model_error_of_a_worker_arrives_as_itself(workers, plan):
     hand = workers._hands[0]
     gone = {"model": f"{plan.model}/gone", **ARGUMENTS}
     hand.pending.append((hand.actor.start.remote(plan, gone, 1), None))
     with pytest.raises(ModelError, match="no model folder") as error:
-        for _ in workers._hands:  # another may still be starting
-            list(workers._collect())
+        collect_all(workers)
     assert type(error.value) is ModelError
