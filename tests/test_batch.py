@@ -11,6 +11,7 @@ import torch
 from conftest import make_audio
 from test_backend import keep, load
 
+from speechprune_cli.backends._decoding import read_prompts, score_batch
 from speechprune_cli.errors import OutOfMemoryError, UsageError
 from speechprune_cli.pipeline import Session
 
@@ -137,9 +138,9 @@ def test_a_batch_of_one_is_the_prompt_alone_to_the_bit(lm, masks, position):
     chosen = lm.choose(prompt, CHOICES[0])
     batch = lm.choose_batch([prompt], CHOICES[:1])
     assert [answer.probabilities for answer in batch] == [chosen.probabilities]
-    cache, logits = lm.prefill(prompt)
     options = [lm.tokenizer(choice, add_special_tokens=False).input_ids for choice in CHOICES[0]]
-    scores = lm.score_options(prompt, cache, logits, options)
+    with torch.no_grad():
+        (scores,) = score_batch(*read_prompts(lm, [prompt]), [options])
     assert scores.softmax(0).tolist() == list(chosen.probabilities.values())
     assert seen
     assert all(mask is None for mask in seen)

@@ -13,9 +13,7 @@ from transformers import DynamicCache
 
 from speechprune_cli import costs
 from speechprune_cli.backends._decoding import (
-    Reading,
     Writer,
-    position_after,
     read_prompts,
     score_batch,
     write_answers,
@@ -183,8 +181,8 @@ class SpeechLM(ABC):
     def choose(self, prompt: Prompt, choices: Sequence[str]) -> Answer:
         """Answer with the likeliest of `choices`; the prompt is read once for all of them.
 
-        `probabilities` is the softmax of `score_options`. Raises `UsageError` for fewer than two
-        choices, for an empty one and for two that are the same.
+        `probabilities` is the softmax of the mean log-likelihoods per token (`score_batch`).
+        Raises `UsageError` for fewer than two choices, an empty one and two that are the same.
         """
         return self.choose_batch([prompt], [choices])[0]
 
@@ -220,17 +218,6 @@ class SpeechLM(ABC):
             )
             for texts, of_prompt, shares in zip(choices, scores, probabilities, strict=True)
         ]
-
-    @torch.no_grad()
-    def score_options(
-        self, prompt: Prompt, cache: DynamicCache, logits: Tensor, options: list[list[int]]
-    ) -> Tensor:
-        """Mean log-likelihood per token `[options]` of each option as the start of the answer.
-
-        `cache` and `logits` are what `prefill` gave; the cache is used up.
-        """
-        reading = Reading(self, cache, position_after(prompt.position_ids))
-        return score_batch(reading, logits[None], [options])[0]
 
     @torch.no_grad()
     def _generate(

@@ -30,32 +30,19 @@ def sum_up(
         "questions with options": [sample for sample in samples if sample.options],
         "open questions": [sample for sample in samples if not sample.options],
     }
-    parts = {kind: part for kind, part in kinds.items() if part}
     return [
-        _results(
-            plan, benchmark, part, lines, limited, title if len(parts) == 1 else f"{title}, {kind}"
+        Results(
+            title=title if len(part) == len(samples) else f"{title}, {kind}",
+            benchmark=benchmark.name,
+            model=plan.model,
+            rows=summarise(lines, {sample.id for sample in part}),
+            controls=controls(part, permuted=plan.permute_options),
+            published=benchmark.published,
+            n_samples=len(part),
+            limited=limited,
+            scoring=plan.scoring,
+            permuted=plan.permute_options,
         )
-        for kind, part in parts.items()
+        for kind, part in kinds.items()
+        if part
     ]
-
-
-def _results(
-    plan: Plan,
-    benchmark: Benchmark,
-    samples: Sequence[Sample],
-    lines: Sequence[dict[str, Any]],
-    limited: bool,
-    title: str,
-) -> Results:
-    return Results(
-        title=title,
-        benchmark=benchmark.name,
-        model=plan.model,
-        rows=summarise(lines, {sample.id for sample in samples}),
-        controls=controls(samples, permuted=plan.permute_options),
-        published=benchmark.published,
-        n_samples=len(samples),
-        limited=limited,
-        scoring=plan.scoring,
-        permuted=plan.permute_options,
-    )

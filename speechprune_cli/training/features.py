@@ -86,7 +86,10 @@ def encode(sounds: Iterable[Sound], tower: Qwen2AudioEncoder, rng: Random) -> It
         yield from _encode_windows(windows, tower, extractor)
 
 
-def pack(sounds: Iterable[Sound], rng: Random) -> Iterator[tuple[np.ndarray, list]]:
+def pack(
+    sounds: Iterable[Sound], rng: Random
+) -> Iterator[tuple[np.ndarray, list[tuple[int, int, Sound]]]]:
+    """30 s windows of samples, and the sounds in each with their first and last audio token."""
     samples = np.zeros(WINDOW, np.float32)
     spans: list[tuple[int, int, Sound]] = []
     position = rng.randint(0, 12)

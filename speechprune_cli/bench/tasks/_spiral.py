@@ -31,29 +31,39 @@ log = logging.getLogger("speechprune")
 
 
 class Question(Record):
+    """A question with lettered options; the answer is one of them, letter included."""
+
     question: Text
     choices: tuple[Text, ...]
     correct_answer: Text
 
 
 class Metadata(Record):
+    """What names a record and says what kind of talk it is."""
+
     id: Text
     transcript_type: Text
 
 
 class KeySentences(Record):
+    """Which sentences answer (`[start, end)`), and where they are by themselves."""
+
     indices: tuple[int, int]
     audio_dir: Text
     audio_file: Text
 
 
 class Combined(Record):
+    """The whole recording, and its sentences in order."""
+
     audio_folder: Text
     audio_files: Annotated[tuple[Text, ...], Field(min_length=1)]
     sentences: tuple[Text, ...]
 
 
 class AudioData(Record):
+    """The sound of a record."""
+
     key_sentences: KeySentences
     combined: Combined
 
