@@ -9,13 +9,13 @@ import hashlib
 import json
 import math
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.config import HUB_ID, PACKAGE, Preset
-from speechprune_cli.errors import ModelError
+from speechprune_cli.errors import ModelError, one_line
+from speechprune_cli.hub import download
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +71,14 @@ def open_checkpoint(preset: Preset, revision: str | None, offline: bool) -> Chec
         os.environ["HF_HUB_OFFLINE"] = "1"
     folder = _local_folder(preset)
     if folder is None:
-        folder = _from_hub(preset.source, revision or preset.revision, offline)
+        folder = download(
+            preset.source,
+            WANTED,
+            kind="model",
+            revision=revision or preset.revision,
+            offline=offline,
+            instead="use --model nano, which needs none",
+        )
         commit = folder.name
     elif revision is not None:
         raise ModelError(f"{preset.source} is a folder on this machine: it has no --revision")
@@ -104,43 +111,6 @@ def _local_folder(preset: Preset) -> Path | None:
         return PACKAGE / preset.source.removeprefix("package:")
     folder = Path(preset.source)
     return folder if folder.is_dir() or not HUB_ID.fullmatch(preset.source) else None
-
-
-def _from_hub(hub_id: str, revision: str | None, offline: bool) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    page = f"https://huggingface.co/{hub_id}"
-    try:
-        return Path(
-            snapshot_download(
-                hub_id, revision=revision, local_files_only=offline, allow_patterns=list(WANTED)
-            )
-        )
-    except GatedRepoError as error:
-        raise ModelError(
-            f"{page} is gated: accept its terms there, then `hf auth login`"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise ModelError(f"{page} has no revision {revision}") from error
-    except RepositoryNotFoundError as error:
-        raise ModelError(f"{page} does not exist, or is private: `hf auth login`") from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        why = "--offline is on" if offline else "the Hub cannot be reached"
-        raise ModelError(
-            f"{hub_id} is not on this machine and {why}: `hf download {hub_id}` where there is "
-            f"a network (see {page}), or use --model nano, which needs none"
-        ) from error
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise ModelError(f"cannot download {page}: {one_line(error)}") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -194,8 +164,3 @@ def _fingerprint(folder: Path) -> str:
         else:
             digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
     return f"local-{digest.hexdigest()[:16]}"
-
-
-def one_line(error: BaseException) -> str:
-    """A library's message, cut to a line that fits on a terminal."""
-    return re.sub(r"\s+", " ", str(error)).strip()[:200]

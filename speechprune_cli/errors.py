@@ -29,3 +29,8 @@ class OutOfMemoryError(SpeechPruneError):
     """The device ran out of memory."""
 
     exit_code = 5
+
+
+def one_line(error: BaseException) -> str:
+    """A library's message, cut to a line that fits on a terminal."""
+    return " ".join(str(error).split())[:200]

@@ -24,12 +24,8 @@ from speechprune_cli.pipeline import Session
 
 def make_plan(**changes) -> Plan:
     chosen = {
-        **{"benchmark": "jsonl", "data": None, "model": "tiny", "revision": None},
-        **{"device": "cpu", "dtype": "float32", "quantize": "none", "offline": False},
-        **{"methods": ("speechprune",), "rates": (0.4,), "budget": None, "settings": {}},
-        **{"query": "question", "position": None, "scoring": "likelihood"},
-        **{"permute_options": False},
-        **{"max_new_tokens": 3, "min_seconds": None, "limit": None, "seed": 0, "batch_size": 1},
+        **{"benchmark": "jsonl", "model": "tiny", "device": "cpu", "dtype": "float32"},
+        **{"methods": ("speechprune",), "rates": (0.4,), "max_new_tokens": 3},
         **changes,
     }
     return Plan(**chosen)

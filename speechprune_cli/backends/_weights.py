@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from transformers import BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
-from speechprune_cli.checkpoint import Checkpoint, one_line
+from speechprune_cli.checkpoint import Checkpoint
 from speechprune_cli.device import Placement, memory_guard
-from speechprune_cli.errors import ModelError
+from speechprune_cli.errors import ModelError, one_line
 
 if TYPE_CHECKING:
     from speechprune_cli.backends.base import SpeechLM

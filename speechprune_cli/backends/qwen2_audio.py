@@ -20,10 +20,10 @@ from transformers.masking_utils import create_bidirectional_mask
 
 from speechprune_cli.backends._weights import load_weights, quiet_transformers
 from speechprune_cli.backends.base import ProgressCallback, SpeechLM
-from speechprune_cli.checkpoint import Checkpoint, one_line
+from speechprune_cli.checkpoint import Checkpoint
 from speechprune_cli.config import Preset
 from speechprune_cli.device import Placement, Stopwatch, memory_guard
-from speechprune_cli.errors import AudioError, ModelError
+from speechprune_cli.errors import AudioError, ModelError, one_line
 from speechprune_cli.flow import SAMPLE_RATE, Audio, AudioTokens
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
@@ -18,33 +18,33 @@ Scoring = Literal["likelihood", "letter", "generate", "open"]
 """How answers to questions with options are had; `open` takes the options away."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """The resolved configuration of a run."""
 
     benchmark: str
-    data: str | None
-    model: str
-    revision: str | None
-    device: str
-    dtype: str
-    quantize: str
-    offline: bool
     methods: tuple[str, ...]
     rates: tuple[float, ...]
-    budget: int | Literal["all"] | None
-    settings: dict[str, Any]
+    data: str | None = None
+    model: str = "nano"
+    revision: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    quantize: str = "none"
+    offline: bool = False
+    budget: int | Literal["all"] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
     """Settings of pruning methods; each goes to the methods that know it."""
-    query: str
+    query: str = QUERIES[0]
     """What the audio is matched against, see `Session.prune`."""
-    position: str | None
-    scoring: Scoring
-    permute_options: bool
-    max_new_tokens: int
-    min_seconds: float | None
-    limit: int | None
-    seed: int
-    batch_size: int
+    position: str | None = None
+    scoring: Scoring = "likelihood"
+    permute_options: bool = False
+    max_new_tokens: int = 32
+    min_seconds: float | None = None
+    limit: int | None = None
+    seed: int = 0
+    batch_size: int = 1
 
     def __post_init__(self) -> None:
         for rate in self.rates:
@@ -75,7 +75,7 @@ class Plan:
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Plan:
         """The plan of a saved run. Raises UsageError where it was saved by another version."""
-        names = {field.name for field in fields(cls)}
+        names = {each.name for each in fields(cls)}
         if set(saved) != names:
             odd = ", ".join(sorted(set(saved) ^ names))
             raise UsageError(f"this run was made by another version (settings differ: {odd})")
@@ -84,7 +84,7 @@ class Plan:
 
 def setting_names(method: str) -> set[str]:
     """What `--set` may name for a method. Raises UsageError for an unknown one."""
-    return {field.name for field in fields(pruner_class(method))}
+    return {each.name for each in fields(pruner_class(method))}
 
 
 def long_enough(samples: Sequence[Sample], min_seconds: float) -> list[Sample]:

@@ -21,7 +21,8 @@ from speechprune_cli.bench.plan import Plan
 from speechprune_cli.bench.runner import Recording, Runner
 
 METHODS = ("random", "crop", "phase1", "phase2", "speechprune", "uniform")
-RATES = (0.2, 0.4, 0.6, 0.8)
+PLAN = Plan(benchmark="spiral-nano", methods=METHODS, rates=(0.2, 0.4, 0.6, 0.8))
+"""The paper's grid."""
 
 
 def main() -> None:
@@ -30,7 +31,7 @@ def main() -> None:
     parser.add_argument("--recordings", type=int, default=4)
     count = parser.parse_args().recordings
     samples = tasks.load_task("spiral-nano", None, offline=True).samples
-    runner = Runner(load("nano", cache=False), make_plan())
+    runner = Runner(load("nano", cache=False), PLAN)
     recordings = [job[0] for job in jobs(samples, runner.plan, set())][:count]
     list(runner.answer_job([only(recordings[0], Condition("full"))]))  # warm up
     together = seconds(runner, recordings)
@@ -43,33 +44,6 @@ def main() -> None:
     print(f"{len(runner.plan.conditions)} conditions")
     print(f"one run of the grid      {together:7.1f} s")
     print(f"every condition by itself{sum(alone):7.1f} s = {sum(alone) / together:.1f} x")
-
-
-def make_plan() -> Plan:
-    """The paper's grid."""
-    return Plan(
-        benchmark="spiral-nano",
-        data=None,
-        model="nano",
-        revision=None,
-        device="auto",
-        dtype="auto",
-        quantize="none",
-        offline=True,
-        methods=METHODS,
-        rates=RATES,
-        budget=None,
-        query="question",
-        settings={},
-        position=None,
-        scoring="likelihood",
-        permute_options=False,
-        max_new_tokens=32,
-        min_seconds=None,
-        limit=None,
-        seed=0,
-        batch_size=1,
-    )
 
 
 def only(recording: Recording, condition: Condition) -> Recording:

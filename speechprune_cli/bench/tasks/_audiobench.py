@@ -16,10 +16,9 @@ from typing import Any
 from speechprune_cli.atomic import atomic
 from speechprune_cli.bench.sample import Benchmark, Sample
 from speechprune_cli.bench.tasks._checks import check_options, check_samples
-from speechprune_cli.bench.tasks._hub import dataset_folder
 from speechprune_cli.cache import TokenCache
-from speechprune_cli.checkpoint import one_line
-from speechprune_cli.errors import SpeechPruneError, UsageError
+from speechprune_cli.errors import SpeechPruneError, UsageError, one_line
+from speechprune_cli.hub import download
 
 COLUMNS = ("context", "instruction", "choices", "answer")
 TEST_SPLIT = "data/test-*.parquet"
@@ -39,7 +38,14 @@ def load_audiobench(
     if find_spec("pyarrow") is None:
         raise UsageError(f"{name} needs pyarrow: pip install 'speechprune[parquet]'")
     if data is None:
-        folder = dataset_folder(hub_id, TEST_SPLIT, offline)
+        folder = download(
+            hub_id,
+            [TEST_SPLIT],
+            kind="dataset",
+            revision=None,
+            offline=offline,
+            instead="give its files with --data",
+        )
         files, source = sorted(folder.glob(TEST_SPLIT)), f"{hub_id}@{folder.name}"
     else:
         files, source = _local_files(data), str(data)

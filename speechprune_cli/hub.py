@@ -1,0 +1,74 @@
+"""Downloads from the Hugging Face Hub, and one clear line for each way they fail."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from speechprune_cli.errors import ModelError, one_line
+
+PAGES = {"model": "https://huggingface.co/", "dataset": "https://huggingface.co/datasets/"}
+
+
+def download(
+    hub_id: str,
+    patterns: Sequence[str],
+    *,
+    kind: Literal["model", "dataset"],
+    revision: str | None,
+    offline: bool,
+    instead: str,
+) -> Path:
+    """A folder, named like the commit, with the files that match `patterns`.
+
+    `instead` is what can be done where there is no network. Raises ModelError for what is missing,
+    gated or out of reach. `offline` holds for the process from here on: the Hub's library reads it
+    once, on import.
+    """
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    page = PAGES[kind] + hub_id
+    why = "--offline is on" if offline else "the Hub cannot be reached"
+    command = f"hf download {'--repo-type dataset ' if kind == 'dataset' else ''}{hub_id}"
+    absent = ModelError(
+        f"{hub_id} is not on this machine and {why}: `{command}` where there is a network "
+        f"(see {page}), or {instead}"
+    )
+    try:
+        folder = Path(
+            snapshot_download(
+                hub_id,
+                repo_type=kind,
+                revision=revision,
+                local_files_only=offline,
+                allow_patterns=list(patterns),
+            )
+        )
+    except GatedRepoError as error:
+        raise ModelError(
+            f"{page} is gated: accept its terms there, then `hf auth login`"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ModelError(f"{page} has no revision {revision}") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(f"{page} does not exist, or is private: `hf auth login`") from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        raise absent from error
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise ModelError(f"cannot download {page}: {one_line(error)}") from error
+    if not any(path for pattern in patterns for path in folder.glob(pattern)):
+        raise absent
+    return folder
