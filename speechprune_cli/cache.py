@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from speechprune_cli.flow import AudioTokens
 
 FOLDER_VARIABLE = "SPEECHPRUNE_CACHE_DIR"
+TENSORS = ("embeds", "times", "loudness", "attention")
 NUMBERS = ("per_second", "seconds", "encode_seconds")
-"""The fields of AudioTokens that are kept as metadata."""
+"""The fields of AudioTokens that are kept, and those that are kept as metadata."""
 ENTRY = re.compile(r"[0-9a-f]{64}\.safetensors")
 UNFINISHED = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]{32}\.tmp")
 """Names of our files; no other is ever removed."""
@@ -85,7 +86,7 @@ class TokenCache:
         """Keep `tokens` under `key`."""
         from safetensors import SafetensorError
 
-        size = tokens.embeds.nbytes + tokens.times.nbytes
+        size = sum(getattr(tokens, name).nbytes for name in TENSORS)
         if size > self.max_bytes:
             log.warning(
                 "cache: not kept, %.1f MB is above the limit of %.1f MB",
@@ -141,10 +142,9 @@ def _remove(path: Path) -> None:
 def _write(path: Path, tokens: AudioTokens) -> None:
     from safetensors.torch import save_file
 
-    tensors = {"embeds": tokens.embeds.contiguous(), "times": tokens.times.contiguous()}
-    numbers = ("per_second", "seconds", "encode_seconds")
+    tensors = {name: getattr(tokens, name).contiguous() for name in TENSORS}
     save_file(
-        tensors, path, metadata={name: repr(float(getattr(tokens, name))) for name in numbers}
+        tensors, path, metadata={name: repr(float(getattr(tokens, name))) for name in NUMBERS}
     )
 
 
@@ -155,10 +155,19 @@ def _read(path: Path) -> AudioTokens:
     from speechprune_cli.flow import AudioTokens
 
     content = path.read_bytes()
-    tensors = load(content)
-    embeds, times = tensors["embeds"], tensors["times"]
-    if embeds.ndim != 2 or times.shape != (len(embeds), 2):
-        raise ValueError(f"shapes {tuple(embeds.shape)} and {tuple(times.shape)}")
+    found = load(content)
+    tensors = {name: found[name] for name in TENSORS}
+    total = len(tensors["embeds"])
+    shapes = [tuple(tensor.shape) for tensor in tensors.values()]
+    if tensors["embeds"].ndim != 2 or shapes[1:] != [(total, 2), (total,), (total,)]:
+        raise ValueError(f"shapes {', '.join(map(str, shapes))}")
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     numbers = {name: float(header["__metadata__"][name]) for name in NUMBERS}
-    return AudioTokens(embeds=embeds, times=times, from_cache=True, **numbers)
+    return AudioTokens(
+        embeds=tensors["embeds"],
+        times=tensors["times"],
+        loudness=tensors["loudness"],
+        attention=tensors["attention"],
+        from_cache=True,
+        **numbers,
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from speechprune_cli.errors import ModelError, UsageError
 
@@ -27,6 +27,46 @@ class Defaults(BaseModel):
     """Whether the prompt of a multiple-choice question shows its options."""
 
 
+class Decoder(BaseModel):
+    """Shape of the language model, each key as transformers' configurations name it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_type: str
+    hidden_size: PositiveInt
+    num_hidden_layers: PositiveInt
+    num_attention_heads: PositiveInt
+    num_key_value_heads: PositiveInt
+    head_dim: PositiveInt
+    intermediate_size: PositiveInt
+    vocab_size: PositiveInt
+    max_position_embeddings: PositiveInt
+    """The context limit, in tokens."""
+
+
+class Encoder(BaseModel):
+    """Shape of the audio encoder, a Whisper's, each key as transformers names it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    d_model: PositiveInt
+    encoder_layers: PositiveInt
+    encoder_attention_heads: PositiveInt
+    encoder_ffn_dim: PositiveInt
+    num_mel_bins: PositiveInt
+    max_source_positions: PositiveInt
+
+
+class Architecture(BaseModel):
+    """What a model's costs follow from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    decoder: Decoder
+    encoder: Encoder | None = None
+    """None where it is no Whisper encoder: what it costs is not known then."""
+
+
 class Preset(BaseModel):
     """A model under a name, or one made up on the spot for a folder or a Hub id."""
 
@@ -42,6 +82,7 @@ class Preset(BaseModel):
     summary: str = ""
     licence: str = "see the model's own page"
     parameters: int | None = None
+    architecture: Architecture | None = None
     weights_gb: dict[str, float] = {}
     """Weights in memory, in decimal GB, by dtype or quantisation."""
     window_seconds: float = 30.0
@@ -84,9 +125,16 @@ def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        model = Defaults if key.startswith("defaults.") else Preset
+        model = _model_at(first["loc"][:-1])
         return f"unknown key '{key}': the known ones are {', '.join(model.model_fields)}"
     return f"{key or 'the file'}: {first['msg'].lower()}"
+
+
+def _model_at(keys: tuple[int | str, ...]) -> type[BaseModel]:
+    """The part of a preset that the nested `keys` lead to."""
+    parts: dict[int | str, type[BaseModel]] = {"defaults": Defaults, "architecture": Architecture}
+    parts |= {"decoder": Decoder, "encoder": Encoder}
+    return parts[keys[-1]] if keys else Preset
 
 
 def resolve_model(name: str) -> Preset:

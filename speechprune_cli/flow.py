@@ -54,6 +54,11 @@ class AudioTokens:
     """Length of what was encoded."""
     encode_seconds: float
     """Time that encoding took."""
+    loudness: Tensor
+    """float32 `[N]`: level of the sound under each token, in dB of full scale, at least -100."""
+    attention: Tensor
+    """float32 `[N]`: attention that each token received in the encoder's last layer, over the
+    queries of its window and all heads; 1 is a fair share."""
     from_cache: bool = False
 
     def __len__(self) -> int:
@@ -79,11 +84,33 @@ class PruningTask:
     tokens: AudioTokens
     text: Tensor
     """`[L, D]`: embeddings of the question alone, no system prompt and no special tokens."""
+    vocabulary_mean: Tensor
+    """`[D]`: mean of all the model's word embeddings."""
     first_layer: FirstLayer
     phase1_budget: int
     """B1: the original model's input length in tokens, at most N."""
     keep: int
     """k: tokens to retain, 1 <= k <= N."""
+
+
+@dataclass(frozen=True)
+class Merge:
+    """How dropped tokens are averaged into retained ones."""
+
+    into: Tensor
+    """int64 `[N]`: number, among the k retained, of the token that each one joins."""
+    weights: Tensor
+    """float32 `[N]`: each token's weight in that average, above 0."""
+
+    def average(self, embeds: Tensor, retained: int) -> Tensor:
+        """Weighted means `[retained, D]` of `embeds` `[N, D]`, taken in float32."""
+        import torch
+
+        into, weights = (each.to(embeds.device) for each in (self.into, self.weights))
+        sums = torch.zeros(retained, embeds.shape[1], device=embeds.device)
+        sums.index_add_(0, into, embeds.float() * weights[:, None])
+        totals = torch.zeros(retained, device=embeds.device).index_add_(0, into, weights)
+        return (sums / totals[:, None]).to(embeds.dtype)
 
 
 @dataclass(frozen=True)
@@ -101,9 +128,15 @@ class Selection:
     """B1 as it was used."""
     seconds: float
     """Time that selecting took."""
+    merge: Merge | None = None
+    """None where retained tokens are as the model encoded them."""
+    warning: str = ""
+    """One line for people where the choice should not be trusted."""
 
     def apply(self, tokens: AudioTokens) -> Tensor:
-        """Retained embeddings `[k, D]` in time order. A merging method would override this."""
+        """Retained embeddings `[k, D]` in time order, those of merging methods averaged."""
+        if self.merge is not None:
+            return self.merge.average(tokens.embeds, len(self.kept))
         return tokens.embeds[self.kept.to(tokens.embeds.device)]
 
 

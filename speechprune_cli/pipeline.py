@@ -122,6 +122,7 @@ class Session:
         task = PruningTask(
             tokens=tokens,
             text=self.model.embed_text(_query_text(question, choices, query)),
+            vocabulary_mean=self.model.vocabulary_mean,
             first_layer=self._first_layer,
             phase1_budget=allowed,
             keep=tokens_to_keep(allowed, rate, keep, defaults.rate),

@@ -8,7 +8,8 @@ from speechprune_cli.flow import AudioTokens, FirstLayer, PruningTask
 
 
 def audio_tokens(embeds: torch.Tensor, per_second: float = 25) -> AudioTokens:
-    """Tokens `[N, D]` at `per_second`, timed without gaps."""
+    """Tokens `[N, D]` at `per_second`, timed without gaps, as loud and as attended to as may be."""
+    generator = torch.Generator().manual_seed(len(embeds))
     starts = torch.arange(len(embeds)) / per_second
     return AudioTokens(
         embeds=embeds,
@@ -16,6 +17,8 @@ def audio_tokens(embeds: torch.Tensor, per_second: float = 25) -> AudioTokens:
         per_second=per_second,
         seconds=len(embeds) / per_second,
         encode_seconds=0.0,
+        loudness=-60 * torch.rand(len(embeds), generator=generator),
+        attention=2 * torch.rand(len(embeds), generator=generator),
     )
 
 
@@ -47,6 +50,7 @@ def pruning_task(
     return PruningTask(
         tokens=audio_tokens(distinct.repeat(repeats, 1)[:n], per_second),
         text=gaussian(length, width) + common / 2,
+        vocabulary_mean=common / 3,
         first_layer=FirstLayer(
             q_weight=gaussian(query_heads * head_width, width),
             k_weight=gaussian(kv_heads * head_width, width),

@@ -36,7 +36,9 @@ def tokens(seed: int = 0, count: int = 50, dtype: torch.dtype = torch.float32) -
     embeds = torch.randn(count, 8, generator=torch.Generator().manual_seed(seed)).to(dtype)
     starts = torch.arange(count) / 25
     times = torch.stack([starts, starts + 0.04], dim=1)
-    return AudioTokens(embeds, times, per_second=25.0, seconds=count / 25, encode_seconds=0.125)
+    return AudioTokens(
+        embeds, times, 25.0, count / 25, 0.125, torch.randn(count), torch.rand(count)
+    )
 
 
 def names(folder: Path) -> list[str]:
@@ -68,7 +70,11 @@ def test_what_went_in_comes_out(tmp_path: Path, dtype: torch.dtype) -> None:
 def test_views_and_replacement(tmp_path: Path) -> None:
     cache = TokenCache(tmp_path)
     whole = tokens(count=100)
-    part = AudioTokens(whole.embeds[::2], whole.times[::2], 25.0, 2.0, 0.0)
+    part = AudioTokens(
+        *(getattr(whole, name)[::2] for name in ("embeds", "times")),
+        *(25.0, 2.0, 0.0),
+        *(getattr(whole, name)[::2] for name in ("loudness", "attention")),
+    )
     cache.put(KEYS[0], whole)
     cache.put(KEYS[0], part)
     found = cache.get(KEYS[0])

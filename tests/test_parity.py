@@ -136,7 +136,12 @@ def test_both_phases_on_real_embeddings(mode: str, scale: str) -> None:
     """A real recording, real weights, a real question."""
     session, tokens = real_tokens()
     task = PruningTask(
-        tokens, session.model.embed_text(QUESTION), session.model.first_layer(), 750, 300
+        tokens,
+        session.model.embed_text(QUESTION),
+        session.model.vocabulary_mean,
+        session.model.first_layer(),
+        phase1_budget=750,
+        keep=300,
     )
     speech, text, _ = float64(task)
     survivors = reference.phase1(speech, text, 25, task.phase1_budget, mode=mode)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -67,7 +68,28 @@ def test_kept_is_sorted_unique_in_range_and_exact(method: str, task: PruningTask
     assert selection.scores[selection.kept].isfinite().all()
     assert (selection.method, selection.phase1_budget) == (method, task.phase1_budget)
     assert len(selection.reason.splitlines()) == 1
-    assert torch.equal(selection.apply(task.tokens), task.tokens.embeds[indices])
+    retained = selection.apply(task.tokens)
+    if selection.merge is None:
+        assert torch.equal(retained, task.tokens.embeds[indices])
+    else:
+        assert retained.shape == (len(indices), task.tokens.embeds.shape[1])
+
+
+@quick
+@given(task=tasks(), method=st.sampled_from(["atome", "fastadasp"]))
+def test_merging_loses_no_token_and_averages_runs(method: str, task: PruningTask) -> None:
+    """Every retained token is the weighted mean of a run that begins where it stands."""
+    selection = get_pruner(method).select(task)
+    merge = selection.merge
+    assert merge is not None
+    assert (merge.weights > 0).all()
+    starts = selection.kept.tolist()
+    retained = selection.apply(task.tokens)
+    for number, (start, end) in enumerate(pairwise([*starts, len(task.tokens)])):
+        assert merge.into[start:end].tolist() == [number] * (end - start)
+        weights = (merge.weights[start:end] / merge.weights[start:end].sum()).double()
+        mean = weights @ task.tokens.embeds[start:end].double()
+        assert torch.allclose(retained[number].double(), mean, atol=1e-5)
 
 
 @every_method
@@ -203,7 +225,7 @@ def test_faithful_budgets_may_miss_the_target_and_say_so() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("speechprun", {}, "unknown pruning method 'speechprun': choose from crop, full"),
+        ("speechprun", {}, "unknown pruning method 'speechprun': choose from atome, cdpruner"),
         ("_similarity", {}, "unknown pruning method"),
         ("phase1", {"scale": "paper"}, "no setting 'scale': it knows budget_mode, temperature"),
         ("full", {"seed": 1}, "no setting 'seed': it has none"),
@@ -216,6 +238,12 @@ def test_faithful_budgets_may_miss_the_target_and_say_so() -> None:
         ("phase1", {"temperature": "warm"}, "temperature is 'warm'"),
         ("random", {"seed": -1}, "seed is -1"),
         ("crop", {"seed": 0.5}, "seed is 0.5"),
+        ("cue", {"segments": "words"}, "segments is 'words': choose from quiet, seconds, tokens"),
+        ("cue", {"match": "worst"}, "match is 'worst': choose from best, mean"),
+        ("cue", {"reach": 1.5}, "reach is 1.5: give a number from 0 to 1"),
+        ("cue", {"least": float("nan")}, "least is nan"),
+        ("dart", {"pivots": 0}, "pivots is 0: give a whole number above 0"),
+        ("segmentwise", {"seconds": 0}, "seconds is 0: give a number above 0"),
     ],
 )
 def test_wrong_settings_are_one_clear_line(
@@ -239,7 +267,11 @@ def test_impossible_tasks_are_refused() -> None:
             kept("speechprune", dataclasses.replace(task, **change))
 
 
-@pytest.mark.parametrize("method", ["phase1", "phase2", "speechprune"])
+BLIND = {"crop", "energy", "full", "omnizip", "original", "random", "segmentwise", "uniform"}
+"""Methods that never look at embeddings."""
+
+
+@pytest.mark.parametrize("method", sorted({*METHODS} - BLIND))
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
 def test_embeddings_that_are_no_numbers_are_refused(method: str, poison: float) -> None:
     task = pruning_task()
@@ -251,8 +283,8 @@ def test_embeddings_that_are_no_numbers_are_refused(method: str, poison: float) 
 def test_silent_tokens_are_allowed() -> None:
     task = pruning_task()
     task.tokens.embeds[20:60] = 0
-    for method in ("phase1", "phase2", "speechprune"):
-        assert len(kept(method, task)) == 50
+    for method in METHODS:
+        assert len(kept(method, task)) == expected_count(method, task)
 
 
 def test_every_method_tells_people_what_it_is() -> None:

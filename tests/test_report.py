@@ -25,7 +25,8 @@ def make_tokens(count: int = 250, width: int = 8) -> AudioTokens:
     starts = torch.arange(count, dtype=torch.float64) / 25
     times = torch.stack([starts, starts + 0.04], dim=1).float()
     embeds = torch.randn(count, width, generator=torch.Generator().manual_seed(0))
-    return AudioTokens(embeds, times, 25.0, count / 25, encode_seconds=0.5)
+    level = torch.zeros(count)
+    return AudioTokens(embeds, times, 25.0, count / 25, 0.5, level, level + 1)
 
 
 def make_selection(kept, count: int = 250, scores=None, budget: int = 200) -> Selection:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from speechprune_cli import costs
 from speechprune_cli.backends._decoding import (
     Writer,
     read_prompts,
@@ -23,6 +23,7 @@ from speechprune_cli.config import Preset
 from speechprune_cli.device import PeakMemory, Placement, Stopwatch, memory_guard
 from speechprune_cli.errors import ModelError, UsageError
 from speechprune_cli.flow import Answer, Audio, AudioTokens, FirstLayer, Prompt, Selection
+from speechprune_cli.profiler import costs
 
 ProgressCallback = Callable[[int, int], None]
 """Called with the windows done and the windows in all."""
@@ -110,6 +111,14 @@ class SpeechLM(ABC):
         config = self.text_config
         return FirstLayer(
             q_weight, k_weight, config.num_attention_heads, config.num_key_value_heads
+        )
+
+    @cached_property
+    def vocabulary_mean(self) -> Tensor:
+        """Mean `[D]` of all word embeddings, in float32."""
+        weight = self.model.get_input_embeddings().weight.detach()
+        return torch.stack([rows.float().sum(0) for rows in weight.split(8192)]).sum(0) / len(
+            weight
         )
 
     @torch.no_grad()

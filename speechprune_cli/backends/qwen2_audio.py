@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor
 from transformers.masking_utils import create_bidirectional_mask
 
+from speechprune_cli.backends._listening import attention_received, loudness
 from speechprune_cli.backends._weights import load_weights, quiet_transformers
 from speechprune_cli.backends.base import ProgressCallback, SpeechLM
 from speechprune_cli.checkpoint import Checkpoint
@@ -25,12 +26,13 @@ from speechprune_cli.config import Preset
 from speechprune_cli.device import Placement, Stopwatch, memory_guard
 from speechprune_cli.errors import AudioError, ModelError, one_line
 from speechprune_cli.flow import SAMPLE_RATE, Audio, AudioTokens
+from speechprune_cli.profiler import costs
 
 
 class Backend(SpeechLM):
     """A `Qwen2AudioForConditionalGeneration`, stock."""
 
-    code_version: ClassVar[str] = "qwen2_audio/1"
+    code_version: ClassVar[str] = "qwen2_audio/2"
     model_class: ClassVar[Any] = Qwen2AudioForConditionalGeneration
     quantise_skip: ClassVar[list[str]] = [
         "model.audio_tower",
@@ -87,17 +89,22 @@ class Backend(SpeechLM):
         shape, done = (sum(counts), self.hidden_size), 0
         with self._guard_encoding(sum(counts), batch_size):
             embeds = torch.empty(shape, dtype=self.dtype, device=self.device)
+            attention = torch.empty(shape[0], device=self.device)
             for first in range(0, len(windows), batch_size):
-                tokens = self._encode_windows(windows[first : first + batch_size])
+                tokens, received = self._encode_windows(windows[first : first + batch_size])
                 embeds[done : done + len(tokens)] = tokens
+                attention[done : done + len(tokens)] = received
                 done += len(tokens)
                 if on_progress is not None:
                     on_progress(min(first + batch_size, len(windows)), len(windows))
+        times = self._times(counts, audio.seconds)
         return AudioTokens(
             embeds=embeds,
-            times=self._times(counts, audio.seconds),
+            times=times,
             per_second=self.tokens_per_second,
             seconds=sum(map(len, windows)) / SAMPLE_RATE,
+            loudness=loudness(audio.samples, times, SAMPLE_RATE),
+            attention=attention.cpu(),
             encode_seconds=clock.lap(),
         )
 
@@ -110,8 +117,11 @@ class Backend(SpeechLM):
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
 
-    def _encode_windows(self, windows: list[np.ndarray]) -> Tensor:
-        """Valid tokens `[n, D]` of a batch of windows, computed as the stock forward does."""
+    def _encode_windows(self, windows: list[np.ndarray]) -> tuple[Tensor, Tensor]:
+        """Valid tokens `[n, D]` of a batch of windows, computed as the stock forward does.
+
+        Beside them the attention that each received in the encoder's last layer, `[n]`.
+        """
         features = self.processor.feature_extractor(
             windows,
             sampling_rate=SAMPLE_RATE,
@@ -131,9 +141,11 @@ class Backend(SpeechLM):
             attention_mask=(steps < positions[:, None]).long(),
         )
         inputs = features["input_features"].to(self.device)
-        hidden = tower(inputs, attention_mask=mask).last_hidden_state
+        with attention_received(tower.layers[-1].self_attn) as received:
+            hidden = tower(inputs, attention_mask=mask).last_hidden_state
         valid = steps[: self.window_tokens] < counts[:, None]
-        return self.model.model.multi_modal_projector(hidden)[valid]
+        pairs = received[0].unflatten(-1, (self.window_tokens, 2)).mean(-1)
+        return self.model.model.multi_modal_projector(hidden)[valid], pairs[valid]
 
     def _token_count(self, window: np.ndarray) -> int:
         hop = self.processor.feature_extractor.hop_length
@@ -153,9 +165,9 @@ class Backend(SpeechLM):
         return torch.stack([starts, ends], dim=1).clamp(max=seconds).float()
 
     def _guard_encoding(self, tokens: int, batch_size: int) -> AbstractContextManager[None]:
-        config = self.audio_config
-        values = config.max_source_positions * (8 * config.d_model + 2 * config.encoder_ffn_dim)
-        needed = (tokens * self.hidden_size + batch_size * values) * self.dtype.itemsize
+        size = self.dtype.itemsize
+        needed = costs.encoding_bytes(self.audio_config, batch_size, size)
+        needed += tokens * self.hidden_size * size
         hint = "--device cpu" if self.device.type == "cuda" else "--dtype bfloat16"
         task = f"encoding {tokens:,} tokens, {batch_size} windows at a time,"
         return memory_guard(task, needed, self.device, hint)

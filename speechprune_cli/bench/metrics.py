@@ -85,6 +85,49 @@ def summarise(lines: Sequence[Line], samples: Iterable[str] | None = None) -> li
     return [_row(name, group, full, original) for name, group in groups.items()]
 
 
+@dataclass(frozen=True)
+class Duel:
+    """Two conditions on the samples that both answered."""
+
+    condition: str
+    rival: str
+    rate: float
+    """Of the condition; of the rival too, unless it has none."""
+    n: int
+    difference: float
+    """Accuracy of the condition less that of its rival."""
+    p: float
+    """Exact two-sided McNemar test."""
+
+
+def duels(lines: Sequence[Line], method: str) -> list[Duel]:
+    """`method` at each of its rates against every other method at the same rate or at none."""
+    groups: dict[str, dict[str, Line]] = {}
+    for line in lines:
+        groups.setdefault(line["condition"], {})[line["sample"]] = line
+    firsts = {name: next(iter(group.values())) for name, group in groups.items()}
+    return [
+        _duel(ours, theirs, groups)
+        for ours, line in firsts.items()
+        for theirs, rival in firsts.items()
+        if line["method"] == method and line["rate"] is not None
+        if rival["method"] != method and rival["rate"] in (line["rate"], None)
+        if _both_answered(groups[ours], groups[theirs])
+    ]
+
+
+def _duel(ours: str, theirs: str, groups: Mapping[str, Mapping[str, Line]]) -> Duel:
+    pairs = _both_answered(groups[ours], groups[theirs])
+    return Duel(
+        condition=ours,
+        rival=theirs,
+        rate=pairs[0][0]["rate"],
+        n=len(pairs),
+        difference=fmean(one["correct"] - other["correct"] for one, other in pairs),
+        p=_paired(pairs),
+    )
+
+
 def hard_ids(lines: Iterable[Line]) -> list[str]:
     """Samples that the model's own cut got wrong, in the order in which they were first asked."""
     latest = {line["sample"]: line for line in lines if line["condition"] == "original"}
@@ -123,15 +166,23 @@ def _row(
 
 def _p_value(group: Mapping[str, Line], reference: Mapping[str, Line]) -> float | None:
     """None where no sample was answered by both."""
-    verdicts = [
-        (line["right"], reference[sample]["right"])
+    pairs = _both_answered(group, reference)
+    return _paired(pairs) if pairs else None
+
+
+def _both_answered(
+    group: Mapping[str, Line], reference: Mapping[str, Line]
+) -> list[tuple[Line, Line]]:
+    return [
+        (line, reference[sample])
         for sample, line in group.items()
         if line["status"] == "ok" and reference.get(sample, {}).get("status") == "ok"
     ]
-    if not verdicts:
-        return None
-    gained = sum(ours and not theirs for ours, theirs in verdicts)
-    lost = sum(theirs and not ours for ours, theirs in verdicts)
+
+
+def _paired(pairs: Sequence[tuple[Line, Line]]) -> float:
+    gained = sum(ours["right"] and not theirs["right"] for ours, theirs in pairs)
+    lost = sum(theirs["right"] and not ours["right"] for ours, theirs in pairs)
     return mcnemar(gained, lost)
 
 

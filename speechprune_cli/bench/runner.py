@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechprune_cli import costs
 from speechprune_cli.bench.grid import Condition
 from speechprune_cli.bench.lines import failed, judge, judge_open, recall
 from speechprune_cli.bench.plan import Plan, setting_names
@@ -23,6 +22,7 @@ from speechprune_cli.bench.scoring import parse_letter, rotations
 from speechprune_cli.errors import ModelError, SpeechPruneError
 from speechprune_cli.flow import SAMPLE_RATE, Answer, Audio, AudioTokens, Prompt, Selection
 from speechprune_cli.pipeline import Session
+from speechprune_cli.profiler import costs
 
 if TYPE_CHECKING:
     pass
@@ -224,7 +224,7 @@ class Runner:
             else recall(sample.key_span, asked.tokens.times, asked.selection.kept),
             "share": len(asked.selection.kept) / len(asked.tokens),
             "prompt_tokens": length,
-            "tflops": costs.prefill_tflops(self.session.model.text_config, length),
+            "tflops": costs.paper_tflops(self.session.model.text_config, length),
             "prune_seconds": asked.selection.seconds,
             "prefill_seconds": sum(a.prefill_seconds for a in answers) / len(answers),
             "decode_seconds": sum(a.decode_seconds for a in answers) / len(answers),
@@ -255,7 +255,13 @@ class Runner:
             windows = -(-len(tokens) // self.session.model.window_tokens)
             length = int(windows * self.session.model.window_seconds * SAMPLE_RATE)
             self._silence = self.session.model.encode(silence(length))
-        return replace(tokens, embeds=self._silence.embeds[: len(tokens)])
+        return replace(
+            tokens,
+            **{
+                name: getattr(self._silence, name)[: len(tokens)]
+                for name in ("embeds", "loudness", "attention")
+            },
+        )
 
 
 def checked(answer: Answer) -> Answer | str:

@@ -128,8 +128,7 @@ class Talk:
     def ask(self, question: str) -> None:
         """Prune, answer and report one question."""
         out, session, tokens, choices = self.out, self.session, self.tokens, self.choices
-        selection = select(session, tokens, question, self.pruning, choices)
-        out.detail(selection.reason)
+        selection = select(out, session, tokens, question, self.pruning, choices)
         prompt = session.build_prompt(
             tokens, selection, question, choices=choices, position=self.position
         )

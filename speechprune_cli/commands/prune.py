@@ -112,7 +112,7 @@ def prune(
         cache=not no_cache,
     )
     tokens = encode(out, session, recording)
-    selection = select(session, tokens, question, pruning)
+    selection = select(out, session, tokens, question, pruning)
     described = describe_selection(session, recording, tokens, selection, pruning.settings)
     fields = {"question": question, **described}
     files.write(session, recording, tokens, selection, fields)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,10 +35,17 @@ Markdown = Annotated[
 ]
 
 
+Versus = Annotated[
+    str | None,
+    typer.Option(metavar="METHOD", help="One method against all others, with paired tests."),
+]
+
+
 def report(
     folders: Folders,
     *,
     plot: Plot = None,
+    versus: Versus = None,
     markdown: Markdown = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -50,6 +58,11 @@ def report(
     if plot is not None:
         check_destination(plot, "--plot", figures.FORMATS)
         figures.check_drawable("--plot", "matplotlib")
+    if versus is not None:
+        if plot is not None:
+            raise UsageError("--versus draws nothing: leave --plot out")
+        show_versus(out, folders, versus, markdown)
+        return
     tables = {folder: read(folder) for folder in folders}
     for folder, results in tables.items():
         for table in results:
@@ -76,6 +89,29 @@ def read(folder: Path) -> list[Results]:
         raise UsageError(f"{folder} holds no results: {cure}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: not what a run writes: {error}") from error
+
+
+def show_versus(out: Output, folders: Sequence[Path], method: str, markdown: bool) -> None:
+    """A method of one run against the others. Raises UsageError where the run does not have it."""
+    from speechprune_cli.bench.metrics import duels
+    from speechprune_cli.bench.store import Run
+    from speechprune_cli.report import versus
+
+    if len(folders) > 1:
+        raise UsageError("--versus compares the methods of one run: give one folder")
+    run = Run(folders[0])
+    run.read()
+    found = duels(run.lines(), method)
+    if not found:
+        raise UsageError(f"{run.folder} has no answers of {method!r} at any rate beside others")
+    for duel in found:
+        out.record({"folder": str(run.folder), **asdict(duel)})
+    if markdown:
+        out.text(versus.markdown(found, method))
+    elif out.rich:
+        out.show(versus.table(found, method))
+    else:
+        out.text(versus.plain(found, method))
 
 
 def show(out: Output, found: Sequence[Results], markdown: bool) -> None:

@@ -49,14 +49,15 @@ def encode(out: Output, session: Session, audio: Audio) -> AudioTokens:
 
 
 def select(
+    out: Output,
     session: Session,
     tokens: AudioTokens,
     question: str,
     pruning: PruningOptions,
     choices: tuple[str, ...] = (),
 ) -> Selection:
-    """Prune as asked for on the command line."""
-    return session.prune(
+    """Prune as asked for on the command line, passing a warning on."""
+    selection = session.prune(
         tokens,
         question,
         method=pruning.method,
@@ -66,3 +67,7 @@ def select(
         choices=choices,
         **pruning.settings,
     )
+    out.detail(selection.reason)
+    if selection.warning:
+        out.warning(selection.warning)
+    return selection

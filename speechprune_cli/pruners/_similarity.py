@@ -26,6 +26,20 @@ def token_similarity(embeds: Tensor, text: Tensor) -> Tensor:
     direction = normalize(text.to(embeds.device).float(), dim=-1).mean(0)
     blocks = embeds.split(TOKENS_PER_BLOCK)
     scores = torch.cat([(normalize(block.float(), dim=-1) * direction).sum(-1) for block in blocks])
-    if scores.isnan().any():
-        raise ModelError("the embeddings hold NaN or infinite values: try --dtype float32")
+    check_finite(scores)
     return scores.cpu()
+
+
+def unit_vectors(embeds: Tensor) -> Tensor:
+    """`embeds` `[N, D]` at length 1, in float32. Raises ModelError where they are no numbers."""
+    from torch.nn.functional import normalize
+
+    units = normalize(embeds.float(), dim=-1)
+    check_finite(units)
+    return units
+
+
+def check_finite(values: Tensor) -> None:
+    """Raise ModelError for NaN and infinity, which come out of embeddings that hold them."""
+    if not values.isfinite().all():
+        raise ModelError("the embeddings hold NaN or infinite values: try --dtype float32")

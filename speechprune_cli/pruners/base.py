@@ -6,13 +6,28 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from speechprune_cli.errors import UsageError
-from speechprune_cli.flow import PruningTask, Selection
+from speechprune_cli.flow import Merge, PruningTask, Selection
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class Choice(NamedTuple):
+    """What a method chose."""
+
+    kept: Tensor
+    """int64 `[k]`, sorted, unique."""
+    scores: Tensor
+    """`[N]`: higher is rather kept, `-inf` where the method never looked."""
+    reason: str
+    """One line for people."""
+    merge: Merge | None = None
+    """How a merging method averages embeddings."""
+    warning: str = ""
+    """One line for people where the choice should not be trusted."""
 
 
 @dataclass(frozen=True)
@@ -23,28 +38,26 @@ class Pruner(ABC):
     """False where the method settles by itself how much it keeps."""
 
     @abstractmethod
-    def score_and_keep(self, task: PruningTask) -> tuple[Tensor, Tensor, str]:
-        """Choose tokens.
-
-        Returns the kept indices (int64 `[k]`, sorted, unique), a score for every token (`[N]`,
-        higher is rather kept, `-inf` where it never looked) and one line of reason for people.
-        """
+    def score_and_keep(self, task: PruningTask) -> Choice:
+        """Choose tokens, on any device."""
 
     def select(self, task: PruningTask) -> Selection:
-        """Choose tokens, timed, with results on the CPU. A merging method would override this.
+        """Choose tokens, timed, with results on the CPU.
 
         Raises UsageError for an impossible task, ModelError for embeddings that are no numbers.
         """
         check_task(task)
         started = time.perf_counter()
-        kept, scores, reason = self.score_and_keep(task)
+        choice = self.score_and_keep(task)
         return Selection(
-            kept=kept.cpu(),
-            scores=scores.float().cpu(),
+            kept=choice.kept.cpu(),
+            scores=choice.scores.float().cpu(),
             method=type(self).__module__.rpartition(".")[2],
-            reason=reason,
+            reason=choice.reason,
             phase1_budget=task.phase1_budget,
             seconds=time.perf_counter() - started,
+            merge=choice.merge,
+            warning=choice.warning,
         )
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from speechprune_cli.flow import PruningTask
-from speechprune_cli.pruners.base import Pruner, check_seed, membership
+from speechprune_cli.pruners.base import Choice, Pruner, check_seed, membership
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,13 @@ class Crop(Pruner):
     def __post_init__(self) -> None:
         check_seed(self.seed)
 
-    def score_and_keep(self, task: PruningTask) -> tuple[Tensor, Tensor, str]:
+    def score_and_keep(self, task: PruningTask) -> Choice:
         import torch
 
         total = len(task.tokens)
         generator = torch.Generator().manual_seed(self.seed)
         start = int(torch.randint(total - task.keep + 1, (), generator=generator))
         kept = torch.arange(start, start + task.keep)
-        return kept, membership(kept, total), f"one span of {task.keep} tokens, seed {self.seed}"
+        return Choice(
+            kept, membership(kept, total), f"one span of {task.keep} tokens, seed {self.seed}"
+        )

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from speechprune_cli.flow import PruningTask
-from speechprune_cli.pruners.base import Pruner, membership
+from speechprune_cli.pruners.base import Choice, Pruner, membership
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Original(Pruner):
 
     uses_rate: ClassVar[bool] = False
 
-    def score_and_keep(self, task: PruningTask) -> tuple[Tensor, Tensor, str]:
+    def score_and_keep(self, task: PruningTask) -> Choice:
         import torch
 
         kept = torch.arange(task.phase1_budget)
-        return kept, membership(kept, len(task.tokens)), f"the first {len(kept)} tokens"
+        return Choice(kept, membership(kept, len(task.tokens)), f"the first {len(kept)} tokens")

@@ -10,7 +10,7 @@ from speechprune_cli.budget import BudgetMode, frame_quotas, top_per_frame
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners._similarity import token_similarity
-from speechprune_cli.pruners.base import Pruner, check_choice
+from speechprune_cli.pruners.base import Choice, Pruner, check_choice
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,10 +30,12 @@ class Phase1(Pruner):
         if not (isinstance(self.temperature, int | float) and 0 < self.temperature < math.inf):
             raise UsageError(f"temperature is {self.temperature!r}: give a number above 0")
 
-    def score_and_keep(self, task: PruningTask) -> tuple[Tensor, Tensor, str]:
+    def score_and_keep(self, task: PruningTask) -> Choice:
         scores = token_similarity(task.tokens.embeds, task.text)
         kept = self.keep_by_second(scores, task.tokens.per_second, task.keep)
-        return kept, scores, f"{len(scores)} -> {len(kept)} tokens by similarity to the question"
+        return Choice(
+            kept, scores, f"{len(scores)} -> {len(kept)} tokens by similarity to the question"
+        )
 
     def keep_by_second(self, scores: Tensor, per_second: float, budget: int) -> Tensor:
         """Sorted indices of about `budget` tokens by their `scores` `[N]` (eq. 5 to 9).

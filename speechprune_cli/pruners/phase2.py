@@ -9,10 +9,10 @@ from speechprune_cli.budget import top_k
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners._attention import Heads, Scale, attention_received
 from speechprune_cli.pruners._similarity import token_similarity
-from speechprune_cli.pruners.base import Pruner, check_choice
+from speechprune_cli.pruners.base import Choice, Pruner, check_choice
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Phase2(Pruner):
         check_choice("scale", self.scale, get_args(Scale))
         check_choice("heads", self.heads, get_args(Heads))
 
-    def score_and_keep(self, task: PruningTask) -> tuple[Tensor, Tensor, str]:
+    def score_and_keep(self, task: PruningTask) -> Choice:
         embeds = task.tokens.embeds
         similarity = token_similarity(embeds, task.text)
         scores = attention_received(embeds, task.first_layer, self.scale, self.heads)
         kept = top_k(scores, task.keep, tie_break=similarity)
-        return kept, scores, f"{len(scores)} -> {len(kept)} tokens by first-layer attention"
+        return Choice(kept, scores, f"{len(scores)} -> {len(kept)} tokens by first-layer attention")

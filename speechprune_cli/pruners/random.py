@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from speechprune_cli.budget import top_k
 from speechprune_cli.flow import PruningTask
-from speechprune_cli.pruners.base import Pruner, check_seed
+from speechprune_cli.pruners.base import Choice, Pruner, check_seed
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,10 @@ class Random(Pruner):
     def __post_init__(self) -> None:
         check_seed(self.seed)
 
-    def score_and_keep(self, task: PruningTask) -> tuple[Tensor, Tensor, str]:
+    def score_and_keep(self, task: PruningTask) -> Choice:
         import torch
 
         generator = torch.Generator().manual_seed(self.seed)
         scores = torch.rand(len(task.tokens), generator=generator)
-        return top_k(scores, task.keep), scores, f"{task.keep} tokens at random, seed {self.seed}"
+        reason = f"{task.keep} tokens at random, seed {self.seed}"
+        return Choice(top_k(scores, task.keep), scores, reason)

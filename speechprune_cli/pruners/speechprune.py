@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from speechprune_cli.budget import top_k
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners._attention import attention_received
 from speechprune_cli.pruners._similarity import token_similarity
+from speechprune_cli.pruners.base import Choice
 from speechprune_cli.pruners.phase1 import Phase1
 from speechprune_cli.pruners.phase2 import Phase2
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class SpeechPrune(Phase1, Phase2):
         Phase1.__post_init__(self)
         Phase2.__post_init__(self)
 
-    def score_and_keep(self, task: PruningTask) -> tuple[Tensor, Tensor, str]:
+    def score_and_keep(self, task: PruningTask) -> Choice:
         import torch
 
         tokens, budget = task.tokens, task.phase1_budget
@@ -43,4 +40,4 @@ class SpeechPrune(Phase1, Phase2):
         )
         if len(kept) < task.keep:
             reason += f" ({task.keep} asked for: faithful budgets lost the rest)"
-        return kept, scores, reason
+        return Choice(kept, scores, reason)

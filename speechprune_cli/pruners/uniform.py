@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from speechprune_cli.flow import PruningTask
-from speechprune_cli.pruners.base import Pruner, membership
+from speechprune_cli.pruners.base import Choice, Pruner, membership
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 
 @dataclass(frozen=True)
 class Uniform(Pruner):
     """The middle token of each of k equal parts: strong, as 25 tokens a second are redundant."""
 
-    def score_and_keep(self, task: PruningTask) -> tuple[Tensor, Tensor, str]:
+    def score_and_keep(self, task: PruningTask) -> Choice:
         import torch
 
         total = len(task.tokens)
         kept = (2 * torch.arange(task.keep) + 1) * total // (2 * task.keep)
-        return kept, membership(kept, total), f"every {total / task.keep:.3g}th token"
+        return Choice(kept, membership(kept, total), f"every {total / task.keep:.3g}th token")

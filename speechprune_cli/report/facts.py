@@ -9,8 +9,9 @@ Fields of one object (`ask` gives all of them, `prune` those without a prompt an
     audio                  source, sha256, source_rate, channels, source_seconds (as given),
                            encoded_seconds (as encoded), warnings
     model                  name, source, revision, device, dtype
-    pruning                method, settings, reason, tokens (N), budget (B1), kept (k),
-                           rate_of_budget (1 - k/B1), rate_of_recording (1 - k/N)
+    pruning                method, settings, reason, warning (or null), merged (whether tokens
+                           were averaged), tokens (N), budget (B1), kept (k), rate_of_budget
+                           (1 - k/B1), rate_of_recording (1 - k/N)
     timeline               per second of the recording: tokens, kept, scores (mean of its tokens)
     best_seconds           the seconds that keep most tokens, best first
     kept                   (`prune`) indices of the retained tokens
@@ -113,6 +114,8 @@ def describe_pruning(
         "method": selection.method,
         "settings": settings,
         "reason": selection.reason,
+        "warning": selection.warning or None,
+        "merged": selection.merge is not None,
         "tokens": len(tokens),
         "budget": selection.phase1_budget,
         "kept": kept,
@@ -144,11 +147,11 @@ def describe_answer(prompt: Prompt, answer: Answer, selection: dict[str, Any]) -
 
 
 def tflops_saved(session: Session, tokens: AudioTokens, selection: Selection) -> float:
-    """TFLOPs by which pruning shortens the prefill, in the paper's convention (`costs.py`)."""
-    from speechprune_cli.costs import prefill_tflops
+    """TFLOPs by which pruning shortens the prefill, in the paper's convention."""
+    from speechprune_cli.profiler.costs import paper_tflops
 
     config = session.model.text_config
-    return prefill_tflops(config, len(tokens)) - prefill_tflops(config, len(selection.kept))
+    return paper_tflops(config, len(tokens)) - paper_tflops(config, len(selection.kept))
 
 
 def facts(fields: dict[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -80,21 +80,43 @@ def compose(
     """
     scenario = rng.choice(SCENARIOS)
     voices = rng.sample(sorted({s.voice for s in pool}), scenario.voices)
+    taken: set[tuple[str, str]] = set()
+
+    def drawn() -> Iterator[Sentence]:
+        while True:
+            yield _draw(pool, rng.choice(voices), rng.random() < scenario.facts, taken, rng)
+
+    return splice(drawn(), seconds, rng, scenario=scenario.name, asked=asked, held_out=held_out)
+
+
+def splice(
+    sentences: Iterable[Sentence],
+    seconds: float,
+    rng: Random,
+    *,
+    scenario: str,
+    asked: int,
+    held_out: bool,
+) -> Recording:
+    """The first of `sentences`, with pauses, until `seconds` are reached or none is left.
+
+    Questions ask about `asked` of the facts among them, drawn at random.
+    """
     spoken, starts, length = [], [], 0
     parts: list[np.ndarray] = []
-    taken: set[tuple[str, str]] = set()
-    while length < seconds * SAMPLE_RATE:
-        sentence = _draw(pool, rng.choice(voices), rng.random() < scenario.facts, taken, rng)
+    for sentence in sentences:
         pause = np.zeros(int(rng.uniform(0.1, 0.7) * SAMPLE_RATE), np.float32)
         loudness = np.sqrt(np.mean(sentence.samples**2)) + 1e-6
         spoken.append(sentence)
         starts.append(length)
         parts += [sentence.samples * (LOUDNESS / loudness), pause]
         length += len(sentence.samples) + len(pause)
+        if length >= seconds * SAMPLE_RATE:
+            break
     asked_about = rng.sample([i for i, s in enumerate(spoken) if s.fact], asked)
     return Recording(
         np.clip(np.concatenate(parts), -1, 1).astype(np.float32),
-        scenario.name,
+        scenario,
         tuple(s.text for s in spoken),
         tuple(_ask(spoken[i], starts[i], rng, held_out) for i in asked_about),
     )

@@ -1,5 +1,7 @@
 """Anybody's own questions: `--data FILE.jsonl`, one JSON object a line, in UTF-8.
 
+A folder that holds an `index.jsonl`, such as `speechprune build` makes, may be named instead.
+
     audio       path of the recording, from the folder of the file, which it may not leave
     question    text
     answer      with options: the text of the right one, or its letter (A is the first);
@@ -47,7 +49,8 @@ def load(data: Path | None, *, offline: bool) -> Benchmark:
     """The file `data`. Raises UsageError for a bad line, AudioError where all sound is missing."""
     if data is None:
         raise UsageError("the benchmark jsonl needs --data FILE.jsonl")
-    return read("jsonl", data)
+    index = data / "index.jsonl"
+    return read("jsonl", index if index.is_file() else data)
 
 
 def read(name: str, path: Path) -> Benchmark:

@@ -1,0 +1,31 @@
+"""Runs of like neighbours, averaged by the attention they receive (FastAdaSP, 2410.03007)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from speechprune_cli.budget import top_k
+from speechprune_cli.flow import PruningTask
+from speechprune_cli.pruners._merging import merge_runs, neighbour_similarity
+from speechprune_cli.pruners._similarity import unit_vectors
+from speechprune_cli.pruners.base import Choice, Pruner, membership
+
+
+@dataclass(frozen=True)
+class FastAdaSP(Pruner):
+    """The N - k most similar neighbours are joined; runs of them become one token each.
+
+    FastAdaSP compares keys and weighs by attention in decoder layers; here, before the decoder,
+    the projected tokens are compared and the encoder's attention weighs them.
+    """
+
+    def score_and_keep(self, task: PruningTask) -> Choice:
+        import torch
+
+        total = len(task.tokens)
+        similarity = neighbour_similarity(unit_vectors(task.tokens.embeds)).cpu()
+        joined = torch.zeros(total - 1, dtype=torch.bool)
+        joined[top_k(similarity, total - task.keep)] = True
+        kept, merge = merge_runs(joined, task.tokens.attention.cpu().clamp_min(1e-6))
+        reason = f"{total} tokens merged into {task.keep} by their neighbours' similarity"
+        return Choice(kept, membership(kept, total), reason, merge)

@@ -1,0 +1,22 @@
+"""Tokens that the audio encoder attends to most (OmniZip, arXiv 2511.14582)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from speechprune_cli.budget import top_k
+from speechprune_cli.flow import PruningTask
+from speechprune_cli.pruners.base import Choice, Pruner
+
+
+@dataclass(frozen=True)
+class OmniZip(Pruner):
+    """By the attention received in the encoder's last layer, mean over heads and queries.
+
+    Its audio half alone: OmniZip goes on to let audio guide the pruning of video.
+    """
+
+    def score_and_keep(self, task: PruningTask) -> Choice:
+        scores = task.tokens.attention.cpu()
+        kept = top_k(scores, task.keep)
+        return Choice(kept, scores, f"{task.keep} tokens that the encoder attends to most")

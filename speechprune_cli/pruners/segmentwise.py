@@ -1,0 +1,34 @@
+"""Of every segment the tokens that the encoder attends to most (arXiv 2511.14293)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from speechprune_cli.budget import frame_quotas, top_per_frame
+from speechprune_cli.errors import UsageError
+from speechprune_cli.flow import PruningTask
+from speechprune_cli.pruners._segments import equal_segments
+from speechprune_cli.pruners.base import Choice, Pruner
+
+
+@dataclass(frozen=True)
+class Segmentwise(Pruner):
+    """S equal segments keep K/S each; what the paper's floor loses goes to the first ones."""
+
+    seconds: float = 3.0
+    """Length of a segment: ten to the encoder's window of 30 s."""
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.seconds, int | float) and 0 < self.seconds < 1e6):
+            raise UsageError(f"seconds is {self.seconds!r}: give a number above 0")
+
+    def score_and_keep(self, task: PruningTask) -> Choice:
+        import torch
+
+        scores = task.tokens.attention.cpu()
+        segments = equal_segments(len(scores), max(1.0, self.seconds * task.tokens.per_second))
+        sizes = segments.bincount()
+        quotas = frame_quotas(torch.zeros(len(sizes)), sizes, task.keep)
+        kept = top_per_frame(scores, segments, quotas)
+        reason = f"{task.keep} tokens, about {task.keep / len(sizes):.3g} of each segment"
+        return Choice(kept, scores, reason)

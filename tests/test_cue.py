@@ -1,0 +1,127 @@
+"""`cue`: what it must find, and what must not distract it."""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pruning_tasks import pruning_task
+
+from speechprune_cli import load
+from speechprune_cli.bench.lines import recall
+from speechprune_cli.bench.tasks import load_task
+from speechprune_cli.flow import PruningTask
+from speechprune_cli.pruners import get_pruner
+from speechprune_cli.pruners._segments import LONGEST, SHORTEST, quiet_segments
+
+SEGMENT = 50
+SPEECH, SILENCE = -20.0, -80.0
+
+
+def spoken(places: dict[int, int], *, segments: int = 40, keep: int = 100) -> PruningTask:
+    """Segments of 2 s with silence before each; `places`: which question token is heard where."""
+    task = pruning_task(n=segments * SEGMENT, length=4, width=256, heads=(4, 4), keep=keep)
+    embeds, loudness = task.tokens.embeds.clone(), torch.full((segments * SEGMENT,), SPEECH)
+    for token in (-1, 0, 1):
+        loudness[(torch.arange(segments) * SEGMENT + token).clamp_min(0)] = SILENCE
+    for segment, word in places.items():
+        embeds[segment * SEGMENT + 20] = 2 * task.text[word]
+    tokens = dataclasses.replace(task.tokens, embeds=embeds, loudness=loudness)
+    return dataclasses.replace(task, tokens=tokens)
+
+
+def share_kept(task: PruningTask, **options: float) -> list[float]:
+    """Of every segment."""
+    kept = get_pruner("cue", **options).select(task).kept
+    segments = len(task.tokens) // SEGMENT
+    return (torch.bincount(kept // SEGMENT, minlength=segments) / SEGMENT).tolist()
+
+
+@pytest.mark.parametrize("where", [0, 17, 39])
+def test_the_segment_that_holds_a_word_of_the_question_is_kept_whole(where: int) -> None:
+    assert share_kept(spoken({where: 0}))[where] == 1
+
+
+def test_both_parts_of_a_question_are_kept_though_one_is_repeated() -> None:
+    task = spoken({5: 0, 6: 0, 30: 1, 31: 1, 32: 1, 33: 1})
+    both = share_kept(task, reach=0)
+    assert max(both[5:7]) == max(both[30:34]) == 1
+    assert max(share_kept(task, reach=0, diversity=0)[30:34]) < 1
+
+
+def test_a_word_that_is_heard_everywhere_says_nothing() -> None:
+    everywhere = dict.fromkeys(range(40), 2)
+    task = spoken(everywhere)
+    task.tokens.embeds[11 * SEGMENT + 30] = 2 * task.text[0]
+    assert share_kept(task)[11] == 1
+
+
+def test_words_in_a_row_beat_the_same_words_apart() -> None:
+    task = spoken({3: 0, 4: 1, 8: 0, 9: 1, 25: 0}, keep=SEGMENT)
+    task.tokens.embeds[25 * SEGMENT + 24] = 2 * task.text[1]
+    assert share_kept(task)[25] == 1
+
+
+def test_the_next_segment_counts_more_than_the_one_before() -> None:
+    """What is asked for often follows the words of the question."""
+    shares = share_kept(spoken({20: 0}, keep=2 * SEGMENT), least=0, diversity=0)
+    assert shares[20] == shares[21] == 1
+
+
+def test_what_is_not_spent_on_passages_is_spread_evenly() -> None:
+    task = spoken({20: 0}, keep=400)
+    shares = share_kept(task)
+    assert shares[20] == 1
+    assert min(shares) > 0.1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_embeddings_that_are_not_aligned_are_noticed_and_kept_evenly(seed: int) -> None:
+    task = pruning_task(n=2000, width=256, keep=200, seed=seed)
+    selection = get_pruner("cue").select(task)
+    assert "nothing in the recording stands out" in selection.warning
+    assert torch.bincount(selection.kept // 200, minlength=10).min() > 0
+
+
+def test_what_stands_out_is_no_reason_to_warn() -> None:
+    assert get_pruner("cue").select(spoken({17: 0, 18: 1})).warning == ""
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(
+    loudness=st.lists(st.floats(-100, 0), min_size=1, max_size=600),
+    per_second=st.sampled_from([25, 12.5, 3]),
+)
+def test_segments_are_of_the_length_of_clauses(loudness: list[float], per_second: float) -> None:
+    segments = quiet_segments(torch.tensor(loudness), per_second)
+    steps = {int(after - before) for before, after in pairwise(segments)}
+    assert int(segments[0]) == 0
+    assert steps <= {0, 1}
+    sizes = segments.bincount().tolist()
+    assert max(sizes) <= round(LONGEST * per_second)
+    assert all(size >= round(SHORTEST * per_second) for size in sizes[:-1])
+
+
+def test_borders_fall_into_silence() -> None:
+    loudness = torch.full((300,), SPEECH)
+    pauses = (70, 150, 220)
+    for pause in pauses:
+        loudness[pause - 2 : pause + 3] = SILENCE
+    borders = quiet_segments(loudness, 25).diff().nonzero().flatten() + 1
+    assert all(abs(found - pause) <= 1 for found, pause in zip(borders, pauses, strict=True))
+
+
+def test_on_speech_it_finds_the_sentence_that_answers() -> None:
+    """Two recordings of the embedded benchmark, at a fifteenth of their tokens."""
+    session = load("nano")
+    samples = load_task("spiral-nano", None, offline=True).samples[:4]
+    found = []
+    for sample in samples:
+        tokens = session.encode(sample.audio)
+        kept = session.prune(tokens, sample.question, method="cue", keep=150).kept
+        found.append(recall(sample.key_span, tokens.times, kept) or 0)
+    assert sum(found) / len(found) > 0.5
