@@ -20,7 +20,7 @@ class Defaults(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    method: str = "speechprune"
+    method: str = "cue"
     rate: float = 0.2
     position: Literal["repacked", "original"] = "repacked"
     list_choices: bool = True

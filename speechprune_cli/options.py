@@ -96,7 +96,8 @@ Methods = Annotated[
     _pruning(
         "--method",
         metavar="NAME",
-        help=f"{', '.join(METHODS)}. Repeatable. Default: the preset's.",
+        help=f"{', '.join(METHODS)}; NAME:SETTING=VALUE,... for settings of its own. Repeatable. "
+        "Default: speechprune.",
     ),
 ]
 Rates = Annotated[
@@ -104,7 +105,7 @@ Rates = Annotated[
     _pruning(
         "--rate",
         metavar="R",
-        help="Share of the budget to drop, from 0 to below 1. Repeatable. Default: the preset's.",
+        help="Share of the budget to drop, from 0 to below 1. Repeatable. Default: 0.2.",
     ),
 ]
 Position = Annotated[

@@ -234,6 +234,20 @@ def test_likelihoods_that_are_not_numbers_are_errors(tiny_model_folder, by_id):
     assert all("--dtype" in line["error"] for line in lines)
 
 
+def test_a_method_may_carry_settings_of_its_own():
+    plan = make_plan(methods=("cue:reach=0,segments=seconds", "cue"), settings={"reach": 0.5})
+    names = [condition.name for condition in plan.conditions if condition.rate]
+    assert names == ["cue:reach=0,segments=seconds 0.4", "cue 0.4"]
+    assert plan.settings_of("cue:reach=0,segments=seconds") == {"reach": 0, "segments": "seconds"}
+    assert plan.settings_of("cue") == {"reach": 0.5}
+
+
+@pytest.mark.parametrize("method", ["cue:reach", "cue:reach=2", "cue:heads=max", "clue:reach=0"])
+def test_wrong_settings_of_a_method_are_refused(method):
+    with pytest.raises(UsageError, match=r"reach|heads|clue"):
+        make_plan(methods=(method,))
+
+
 def test_conditions_of_one_name_are_one():
     names = [condition.name for condition in conditions(["random", "full"], [0.4, 0.4, 0.40000001])]
     assert names == ["full", "original", "silence", "random 0.4"]

@@ -36,6 +36,7 @@ def recording(tmp_path_factory):
 def ask(tiny_model_folder, recording, capfd, monkeypatch):
     """Run `speechprune ask RECORDING ...` in this process: stdout, once it has succeeded."""
     monkeypatch.setenv("SPEECHPRUNE_MODEL", str(tiny_model_folder))
+    monkeypatch.setenv("SPEECHPRUNE_METHOD", "speechprune")
 
     def run(*arguments):
         code = main(["ask", recording, *map(str, arguments)])
@@ -55,6 +56,20 @@ def test_in_a_pipe_only_the_answer_comes_out(ask):
     (fields,) = ask_json(ask, QUESTION, "--max-new-tokens", 8)
     assert answer.strip() == fields["answer"]
     assert ask(QUESTION, "--max-new-tokens", 8, "--quiet") == answer
+
+
+def test_a_model_whose_tokens_are_not_aligned_is_told_of(
+    tiny_model_folder, recording, capfd, monkeypatch
+):
+    """Random weights: the question resembles no part of the recording."""
+    monkeypatch.setenv("SPEECHPRUNE_MODEL", str(tiny_model_folder))
+    assert main(["ask", recording, QUESTION, "--json", "--method", "cue", "--rate", "0.8"]) == 0
+    captured = capfd.readouterr()
+    (line,) = captured.err.splitlines()
+    assert line.startswith("warning: nothing in the recording stands out for this question")
+    pruning = json.loads(captured.out)["pruning"]
+    assert pruning["warning"] == line.removeprefix("warning: ")
+    assert (pruning["method"], pruning["merged"]) == ("cue", False)
 
 
 def test_json_tells_everything(ask, recording):

@@ -50,10 +50,10 @@ def fails(capfd):
         (["a.wav", QUESTION, "--keep", "0"], "at least one token"),
         (["a.wav", QUESTION, "--budget", "0"], "--budget 0: give a positive number"),
         (["a.wav", QUESTION, "--budget", "some"], "--budget some: give a positive number"),
-        (["a.wav", QUESTION, "--method", "best"], "choose from crop, full"),
+        (["a.wav", QUESTION, "--method", "best"], "choose from atome, cdpruner"),
         (["a.wav", QUESTION, "--set", "heat=2"], "has no setting 'heat'"),
         (["a.wav", QUESTION, "--set", "temperature"], "write key=value"),
-        (["a.wav", QUESTION, "--set", "temperature=0"], "temperature is 0"),
+        (["a.wav", QUESTION, "--set", "reach=2"], "reach is 2"),
         (["a.wav", QUESTION, "--set", "rate=0.1"], "has no setting 'rate'"),
         (["a.wav", QUESTION, "--position", "middle"], "'middle' is not one of"),
         (["a.wav", QUESTION, "--dtype", "int4"], "'int4' is not one of"),
@@ -124,9 +124,10 @@ def test_silence_and_snippets_are_warned_about_and_answered(
     write_samples(samples)(path)
     assert main(["ask", str(path), QUESTION, "--model", str(tiny_model_folder)]) == 0
     captured = capfd.readouterr()
-    assert captured.err.startswith("warning: ")
-    assert warning in captured.err
-    assert captured.err.count("\n") == 1
+    first, *others = captured.err.splitlines()
+    assert first.startswith("warning: ")
+    assert warning in first
+    assert all("nothing in the recording stands out" in other for other in others)
     assert captured.out.endswith("\n")
 
 

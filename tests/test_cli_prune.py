@@ -27,6 +27,7 @@ def recording(tmp_path_factory):
 def prune(tiny_model_folder, recording, capfd, monkeypatch):
     """Run `speechprune prune RECORDING QUESTION ...` in this process: stdout."""
     monkeypatch.setenv("SPEECHPRUNE_MODEL", str(tiny_model_folder))
+    monkeypatch.setenv("SPEECHPRUNE_METHOD", "speechprune")
 
     def run(*arguments):
         code = main(["prune", recording, QUESTION, *map(str, arguments)])

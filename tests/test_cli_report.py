@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from speechprune_cli import __version__
 from speechprune_cli.bench.controls import Control
 from speechprune_cli.bench.metrics import Row
 from speechprune_cli.bench.statistics import wilson
@@ -44,6 +45,70 @@ def runs(tmp_path):
         (folder / "results.json").write_text(json.dumps([tables.as_json(run)]))
         folders.append(str(folder))
     return folders
+
+
+def answers(condition: str, rights: str) -> list[dict]:
+    method, _, rate = condition.partition(" ")
+    line = {"method": method, "rate": float(rate) if rate else None, "condition": condition}
+    return [
+        {
+            **line,
+            "sample": str(number),
+            "status": "ok",
+            "right": mark == "+",
+            "correct": mark == "+",
+        }
+        for number, mark in enumerate(rights)
+        if mark != " "
+    ]
+
+
+@pytest.fixture
+def run_with_lines(tmp_path):
+    """Ten samples: cue beats uniform on six and loses one; random failed on two."""
+    lines = [
+        *answers("full", "+++++-----"),
+        *answers("cue 0.8", "++++++++--"),
+        *answers("uniform 0.8", "--------+-"[::-1]),
+        *answers("random 0.8", "+-+-+-+-  "),
+        *answers("uniform 0.2", "++++++++++"),
+    ]
+    (tmp_path / "lines.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "run.json").write_text(json.dumps({"version": __version__}))
+    return str(tmp_path)
+
+
+def test_a_method_against_all_others(run_with_lines, capfd):
+    assert main(["report", run_with_lines, "--versus", "cue"]) == 0
+    lines = [line.split("\t") for line in capfd.readouterr().out.splitlines()]
+    assert lines[0] == ["cue against", "rate 0.8"]
+    assert lines[1] == ["full", "+30.0 (0.250)"]
+    assert lines[2] == ["uniform", "+70.0 (0.016)"]
+    assert lines[3] == ["random", "+50.0 (0.125)"]
+    assert lines[4] == [""]
+
+
+def test_a_method_against_all_others_as_json_and_markdown(run_with_lines, capfd):
+    assert main(["report", run_with_lines, "--versus", "cue", "--json"]) == 0
+    duels = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [(duel["rival"], duel["n"]) for duel in duels] == [
+        ("full", 10), ("uniform 0.8", 10), ("random 0.8", 8),
+    ]  # fmt: skip
+    assert main(["report", run_with_lines, "--versus", "cue", "--markdown"]) == 0
+    assert "| uniform | +70.0 (0.016) |" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--versus", "phase1"], "has no answers of 'phase1' at any rate beside others"),
+        (["--versus", "cue", "--plot", "a.png"], "--versus draws nothing"),
+        (["elsewhere", "--versus", "cue"], "give one folder"),
+    ],
+)
+def test_what_cannot_be_compared(run_with_lines, arguments, message, capfd):
+    assert main(["report", run_with_lines, *arguments]) == 2
+    assert message in capfd.readouterr().err
 
 
 def test_results_survive_being_saved():

@@ -118,5 +118,5 @@ def test_a_human_recording_through_the_command_line(tmp_path):
         report["audio"]["source_seconds"], abs=1e-3
     )
     assert report["answer"] in report["choices"]
-    assert report["pruning"]["kept"] == 600
-    assert sum(report["timeline"]["kept"]) == 600
+    assert report["pruning"]["kept"] == 150
+    assert sum(report["timeline"]["kept"]) == 150

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
+from speechprune_cli.options import parse_settings
 from speechprune_cli.pruners import pruner_class
 
 
@@ -13,6 +15,7 @@ class Condition:
     """A way of pruning, or of taking the sound away."""
 
     method: str
+    """`name`, or `name:setting=value,setting=value` for settings of this condition's own."""
     rate: float | None = None
     """None for a method that keeps a fixed part."""
     silence: bool = False
@@ -30,10 +33,16 @@ REFERENCES = (Condition("full"), Condition("original"), Condition("full", silenc
 """Part of every run: paired tests, derived H lists and the silence control need them."""
 
 
+def split_method(method: str) -> tuple[str, dict[str, Any]]:
+    """A method's name and the settings that stand beside it. Raises UsageError."""
+    name, _, settings = method.partition(":")
+    return name, parse_settings(settings.split(",") if settings else [])
+
+
 def conditions(methods: Iterable[str], rates: Iterable[float]) -> tuple[Condition, ...]:
     """The references, then every method at every rate, each once, in the order given."""
     grid = [
-        Condition(method, rate if pruner_class(method).uses_rate else None)
+        Condition(method, rate if pruner_class(split_method(method)[0]).uses_rate else None)
         for method in methods
         for rate in rates
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
-from speechprune_cli.bench.grid import Condition, conditions
+from speechprune_cli.bench.grid import Condition, conditions, split_method
 from speechprune_cli.bench.sample import Sample
 from speechprune_cli.errors import UsageError
 from speechprune_cli.pipeline import QUERIES
@@ -56,7 +56,7 @@ class Plan:
         if unknown := sorted(set(self.settings) - known):
             raise UsageError(f"--set {unknown[0]}: no method of this run has such a setting")
         for method in self.methods:
-            get_pruner(method, **self.settings_of(method))
+            get_pruner(split_method(method)[0], **self.settings_of(method))
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
@@ -64,9 +64,10 @@ class Plan:
         return conditions(self.methods, self.rates)
 
     def settings_of(self, method: str) -> dict[str, Any]:
-        """The settings that `method` knows."""
+        """The settings that `method` knows, its own before those of the whole run."""
         names = setting_names(method)
-        return {key: value for key, value in self.settings.items() if key in names}
+        shared = {key: value for key, value in self.settings.items() if key in names}
+        return shared | split_method(method)[1]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that `from_json` reads back."""
@@ -84,7 +85,7 @@ class Plan:
 
 def setting_names(method: str) -> set[str]:
     """What `--set` may name for a method. Raises UsageError for an unknown one."""
-    return {each.name for each in fields(pruner_class(method))}
+    return {each.name for each in fields(pruner_class(split_method(method)[0]))}
 
 
 def long_enough(samples: Sequence[Sample], min_seconds: float) -> list[Sample]:

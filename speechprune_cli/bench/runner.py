@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechprune_cli.bench.grid import Condition
+from speechprune_cli.bench.grid import Condition, split_method
 from speechprune_cli.bench.lines import failed, judge, judge_open, recall
 from speechprune_cli.bench.plan import Plan, setting_names
 from speechprune_cli.bench.sample import Sample
@@ -111,7 +111,7 @@ class Runner:
         selection = session.prune(
             tokens,
             sample.question,
-            method=condition.method,
+            method=split_method(condition.method)[0],
             rate=condition.rate,
             budget=plan.budget,
             choices=sample.options,

@@ -142,7 +142,7 @@ def evaluate(
     else:
         if benchmark is None:
             raise UsageError(f"name a benchmark: {', '.join(tasks.TASKS)}")
-        preset = resolve_model(model)
+        resolve_model(model)
         settings = options.parse_settings(setting or [])
         plan = Plan(
             benchmark=benchmark,
@@ -153,8 +153,8 @@ def evaluate(
             dtype=dtype,
             quantize=quantize,
             offline=offline,
-            methods=tuple(method or [preset.defaults.method]),
-            rates=tuple(rate or [preset.defaults.rate]),
+            methods=tuple(method or ["speechprune"]),
+            rates=tuple(rate or [0.2]),
             budget=options.parse_budget(budget),
             query=settings.pop("query", QUERIES[0]),
             settings=settings,

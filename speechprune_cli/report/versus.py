@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from speechprune_cli.bench.metrics import Duel
 
 
-def caption(duels: Sequence[Duel], method: str) -> str:
+def caption(method: str) -> str:
     """What the cells mean."""
     return (
         f"Accuracy of {method} less that of each other method, in points, at the same pruning rate "
-        f"(full, original: at {method}'s rate); in brackets the exact two-sided McNemar p on the "
-        f"{duels[0].n:,} samples both answered, not corrected for the number of tests."
+        "or at none; in brackets the exact two-sided McNemar p on the samples both answered, not "
+        "corrected for the number of tests."
     )
 
 
@@ -46,7 +46,7 @@ def table(duels: Sequence[Duel], method: str) -> Table:
     from rich.table import Table
 
     header, *body = cells(duels, method)
-    drawn = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, caption=caption(duels, method))
+    drawn = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, caption=caption(method))
     for number, name in enumerate(header):
         drawn.add_column(name, justify="right" if number else "left")
     for line in body:
@@ -58,10 +58,10 @@ def markdown(duels: Sequence[Duel], method: str) -> str:
     """For a page."""
     header, *body = [f"| {' | '.join(line)} |" for line in cells(duels, method)]
     rule = "|---|" + "---:|" * (len(cells(duels, method)[0]) - 1)
-    return "\n".join([header, rule, *body, "", caption(duels, method)]) + "\n"
+    return "\n".join([header, rule, *body, "", caption(method)]) + "\n"
 
 
 def plain(duels: Sequence[Duel], method: str) -> str:
     """For a pipe."""
     lines = ["\t".join(line) for line in cells(duels, method)]
-    return "\n".join([*lines, "", caption(duels, method)]) + "\n"
+    return "\n".join([*lines, "", caption(method)]) + "\n"

@@ -1,0 +1,217 @@
+"""What `profile` counts: lengths, architectures of any model, growth, and what fits."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+
+import pytest
+from conftest import make_audio
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoConfig
+
+from speechprune_cli.bench.grid import Condition
+from speechprune_cli.config import load_preset, resolve_model
+from speechprune_cli.errors import ModelError, UsageError
+from speechprune_cli.pipeline import load
+from speechprune_cli.profiler import counted
+from speechprune_cli.profiler.architecture import described
+from speechprune_cli.profiler.setting import Setting, audio_tokens, parse_memory
+from speechprune_cli.pruners import METHODS
+from speechprune_cli.report import sheets
+from speechprune_cli.report.profile_tables import clock, counted_sheets
+
+QWEN, NANO = load_preset("qwen2-audio"), load_preset("nano")
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.33, 1.0, 11.3, 30.0, 30.01, 71.3])
+def test_tokens_are_those_that_the_model_makes(tiny_model_folder, seconds):
+    session = load(str(tiny_model_folder), cache=False)
+    assert audio_tokens(NANO, seconds) == len(session.encode(make_audio(seconds)))
+
+
+def test_the_defaults_are_the_paper_s_setting():
+    loads = {load.name: load for load in Setting().loads(QWEN)}
+    assert [loads[f"speechprune {r}"].length for r in ("0", "0.2", "0.4", "0.6", "0.8")] == [
+        857, 707, 557, 407, 257,
+    ]  # fmt: skip
+    assert "silence" not in loads
+
+
+def test_longer_recordings_are_pruned_to_the_same_budget():
+    loads = {load.name: load for load in Setting(seconds=90, rates=(0.8,)).loads(QWEN)}
+    assert (loads["full"].kept, loads["original"].kept) == (2250, 750)
+    assert loads["speechprune 0.8"].kept == 150
+    assert (loads["full"].windows, loads["original"].windows) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"seconds": -1.0}, {"seconds": 0.0}, {"seconds": float("nan")}, {"seconds": 36_001.0},
+     {"rates": (1.0,)}, {"rates": (-0.1,)}, {"rates": (float("nan"),)}],
+)  # fmt: skip
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(UsageError, match=r"--(seconds|rate)"):
+        Setting(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("24GB", 24e9), ("16 GiB", 16 * 2**30), ("500mb", 5e8), ("1.5tb", 1.5e12)],
+)
+def test_sizes_of_memory(text, size):
+    assert parse_memory(text) == size
+
+
+@pytest.mark.parametrize("text", ["24", "GB", "-1GB", "24 apples", "0GB", ""])
+def test_sizes_without_sense_are_refused(text):
+    with pytest.raises(UsageError, match="24GB"):
+        parse_memory(text)
+
+
+def folder_of(tmp_path, family, **changes):
+    config = AutoConfig.for_model(family, **changes)
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict(), default=str))
+    return resolve_model(str(tmp_path))
+
+
+def test_a_folder_with_nothing_but_a_config_is_counted_like_its_preset(tmp_path):
+    shape = QWEN.architecture
+    preset = folder_of(
+        tmp_path,
+        "qwen2_audio",
+        text_config=shape.decoder.model_dump(),
+        audio_config=shape.encoder.model_dump(),
+    )
+    found = described(preset)
+    assert found.architecture == shape
+    assert found.parameters == QWEN.parameters == 8_397_094_912
+    rows = [[replace(row, paper=None) for row in counted.paper_counts(p, Setting())]
+            for p in (found, QWEN)]  # fmt: skip
+    assert rows[0] == rows[1]
+
+
+def test_other_families_are_counted_without_their_encoder(tmp_path):
+    found = described(folder_of(tmp_path, "voxtral"))
+    assert found.architecture.encoder is None
+    assert found.architecture.decoder.num_key_value_heads == 8
+    shown = [sheets.plain(s) for s in counted_sheets(found, Setting(), "bfloat16", 24e9)]
+    assert all("assumption" in text for text in shown[1:])
+
+
+@pytest.mark.parametrize("family", ["phi", "mixtral", "gpt2"])
+def test_decoders_that_the_formulas_do_not_describe_are_refused(tmp_path, family):
+    with pytest.raises(ModelError, match="count"):
+        described(folder_of(tmp_path, family))
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"model_type": "nonsense"}'])
+def test_what_is_no_configuration_is_one_clear_line(tmp_path, text):
+    if text is not None:
+        (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ModelError, match=r"config\.json") as error:
+        described(resolve_model(str(tmp_path)))
+    assert "\n" not in str(error.value)
+
+
+def test_stages_add_up_and_pruning_has_its_price():
+    rows = {row.condition: row for row in counted.compute(QWEN, Setting(seconds=90))}
+    full, pruned = rows["full"], rows["speechprune 0.8"]
+    assert full.pruning == 0
+    assert 0 < pruned.pruning < 0.01 * full.prefill
+    assert full.encoder == pruned.encoder == pytest.approx(6.84, abs=0.01)
+    assert rows["original"].encoder == pytest.approx(2.28, abs=0.005)
+    assert full.layers + full.attention == pytest.approx(33.5 + 2.9 - 2.357 * 1.278, abs=0.1)
+    assert pruned.total == pytest.approx(
+        pruned.encoder + pruned.pruning + pruned.layers + pruned.attention + pruned.head
+    )
+
+
+def test_a_batch_encodes_once_and_answers_each():
+    one, four = (counted.compute(QWEN, Setting(batch_size=n, output_tokens=9))[-1] for n in (1, 4))
+    assert four.encoder == one.encoder
+    for stage in ("pruning", "layers", "attention", "head", "decode"):
+        assert getattr(four, stage) == pytest.approx(4 * getattr(one, stage))
+
+
+def test_a_method_that_is_not_counted_is_said_to_be_so(monkeypatch):
+    monkeypatch.delitem(counted.costs.PRUNING, "speechprune")
+    row = counted.compute(QWEN, Setting())[-1]
+    assert row.pruning is None
+    [_, compute, *_] = counted_sheets(QWEN, Setting(), "bfloat16", None)
+    assert "not counted" in sheets.plain(compute)
+
+
+@given(st.floats(1, 36_000), st.floats(1, 36_000))
+def test_memory_never_shrinks_with_the_length(first, second):
+    short, long = sorted((first, second))
+    for condition in (Condition("full"), Condition("speechprune", 0.2), Condition("phase2", 0.8)):
+        peaks = [
+            counted.peak_bytes(QWEN, Setting(), Setting().load(QWEN, condition, s), "nf4")
+            for s in (short, long)
+        ]
+        assert peaks[0] <= peaks[1]
+
+
+def test_the_longest_recording_just_fits():
+    setting = Setting(rates=(0.2,))
+    by_dtype = {found.dtype: found for found in counted.longest(QWEN, setting, 24e9)}
+    assert by_dtype["float32"].seconds == {"full": None, "speechprune 0.2": None}
+    longest = by_dtype["bfloat16"].seconds
+    assert longest["full"] < 600
+    assert longest["speechprune 0.2"] > 20_000
+    for name, seconds in longest.items():
+        condition = Condition(*(["full"] if name == "full" else ["speechprune", 0.2]))
+        peaks = [
+            counted.peak_bytes(QWEN, setting, setting.load(QWEN, condition, s), "bfloat16")
+            for s in (seconds, seconds + 1)
+        ]
+        assert peaks[0] <= 24e9 < peaks[1]
+
+
+def test_quantised_weights_are_those_that_were_measured():
+    found = {dtype: counted.weights_bytes(QWEN, dtype) / 1e9 for dtype in counted.DTYPES}
+    assert {dtype: f"{size:.2f}" for dtype, size in found.items()} == {
+        "float32": "33.59", "bfloat16": "16.79", "int8": "10.32", "nf4": "7.48",
+    }  # fmt: skip
+
+
+def test_the_context_ends_where_the_prompt_does_not_fit():
+    end = counted.context_seconds(QWEN, Setting())
+    assert audio_tokens(QWEN, end) + 107 == 8192
+    marks = {
+        row.seconds: row.beyond_context
+        for row in counted.growth(QWEN, Setting(), "nf4", (end, end + 1))
+    }
+    assert list(marks.values()) == [False, True]
+
+
+def test_every_shipped_method_can_be_counted_or_says_that_it_is_not():
+    for method in METHODS:
+        rows = counted.compute(QWEN, Setting(methods=(method,), seconds=90))
+        assert all(row.pruning is None or row.pruning >= 0 for row in rows)
+
+
+def test_every_form_of_a_table_holds_every_row():
+    shown = counted_sheets(QWEN, Setting(), "bfloat16", 24e9)
+    rows = list(csv.DictReader(io.StringIO(sheets.csv(shown))))
+    assert len(rows) == sum(len(sheet.rows) for sheet in shown)
+    assert {row["kind"] for row in rows} == {"counted"}
+    assert [row["paper_tflops"] for row in rows if row["table"] == "paper"] == [
+        "12.2", "10.06", "7.93", "5.79", "3.66",
+    ]  # fmt: skip
+    for sheet in shown:
+        assert sheets.markdown(sheet).count("\n|") == len(sheet.rows) + 2
+        found = json.loads(json.dumps(sheets.as_json(sheet), allow_nan=False))
+        assert len(found["rows"]) == len(sheet.rows)
+        assert "(counted)" in sheet.heading
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(30, "30 s"), (90, "1 min 30 s"), (3600, "1 h"), (7500, "2 h 05 min")]
+)
+def test_lengths_for_people(seconds, text):
+    assert clock(seconds) == text
