@@ -239,6 +239,7 @@ def test_faithful_budgets_may_miss_the_target_and_say_so() -> None:
         ("random", {"seed": -1}, "seed is -1"),
         ("crop", {"seed": 0.5}, "seed is 0.5"),
         ("cue", {"segments": "words"}, "segments is 'words': choose from quiet, seconds, tokens"),
+        ("cue", {"centre": "no"}, "centre is .no.: choose from True, False"),
         ("cue", {"match": "worst"}, "match is 'worst': choose from best, mean"),
         ("cue", {"reach": 1.5}, "reach is 1.5: give a number from 0 to 1"),
         ("cue", {"least": float("nan")}, "least is nan"),

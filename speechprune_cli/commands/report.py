@@ -27,7 +27,9 @@ Folders = Annotated[
 Plot = Annotated[
     Path | None,
     output_option(
-        metavar="FILE", help="Accuracy and key recall over the rate, as .png, .svg or .pdf"
+        metavar="FILE",
+        help="Accuracy and key recall over the rate, as .png, .svg or .pdf; with --versus, "
+        "accuracies under each other.",
     ),
 ]
 Markdown = Annotated[
@@ -59,9 +61,12 @@ def report(
         check_destination(plot, "--plot", figures.FORMATS)
         figures.check_drawable("--plot", "matplotlib")
     if versus is not None:
-        if plot is not None:
-            raise UsageError("--versus draws nothing: leave --plot out")
         show_versus(out, folders, versus, markdown)
+        if plot is not None:
+            from speechprune_cli.report.forest import forest
+
+            forest(read(folders[0])[0], versus, plot)
+            out.note(f"wrote {plot}")
         return
     tables = {folder: read(folder) for folder in folders}
     for folder, results in tables.items():

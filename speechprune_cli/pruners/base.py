@@ -71,10 +71,10 @@ def check_task(task: PruningTask) -> None:
             raise UsageError(f"{name}: {tokens} is not within the recording's 1 to {total} tokens")
 
 
-def check_choice(setting: str, value: object, known: Sequence[str]) -> None:
+def check_choice(setting: str, value: object, known: Sequence[object]) -> None:
     """Raise UsageError unless `value` is one of `known`."""
     if value not in known:
-        raise UsageError(f"{setting} is {value!r}: choose from {', '.join(known)}")
+        raise UsageError(f"{setting} is {value!r}: choose from {', '.join(map(str, known))}")
 
 
 def check_seed(seed: object) -> None:

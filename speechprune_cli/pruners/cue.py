@@ -75,6 +75,8 @@ class Cue(Pruner):
     def __post_init__(self) -> None:
         check_choice("segments", self.segments, get_args(Segments))
         check_choice("match", self.match, get_args(Match))
+        for name in ("centre", "phrases", "standardise", "prominence"):
+            check_choice(name, getattr(self, name), (True, False))
         for name in ("reach", "diversity", "least", "context"):
             value = getattr(self, name)
             if not (isinstance(value, int | float) and 0 <= value <= 1):

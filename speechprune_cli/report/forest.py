@@ -1,0 +1,56 @@
+"""Accuracies of all methods of a run under each other, rate by rate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from speechprune_cli.report.figures import KEPT, TEXT, write
+from speechprune_cli.report.tables import Results, heading
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from speechprune_cli.bench.metrics import Row
+
+UNPRUNED = "#555555"
+
+
+def forest(run: Results, method: str, path: Path) -> None:
+    """Draw a panel per rate, best on top; `method` is marked, its interval runs through all.
+
+    Raises `SpeechPruneError` where the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    rates = sorted({row.rate for row in run.rows if row.method == method and row.rate is not None})
+    panels = [_rows(run, rate) for rate in rates]
+    size = 3.4 * len(rates) + 1, 0.24 * max(map(len, panels)) + 1.1
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(1, len(rates), squeeze=False)[0]
+    for axes, rows, rate in zip(grid, panels, rates, strict=True):
+        _panel(axes, rows, method)
+        axes.set_title(f"rate {rate:g}", loc="left", fontsize=9)
+    figure.suptitle(heading(run), x=0.01, ha="left", fontsize=10, fontweight="bold")
+    write(figure, path)
+
+
+def _rows(run: Results, rate: float) -> list[Row]:
+    found = [row for row in run.rows if row.rate in (rate, None) and row.accuracy is not None]
+    return sorted(found, key=lambda row: row.accuracy or 0)
+
+
+def _panel(axes: Axes, rows: list[Row], method: str) -> None:
+    for place, row in enumerate(rows):
+        at, low, high = (100 * (value or 0) for value in (row.accuracy, row.low, row.high))
+        colour = TEXT if row.method == method else UNPRUNED if row.rate is None else KEPT
+        axes.plot([low, high], [place, place], color=colour, linewidth=1.2)
+        axes.plot(at, place, "o", color=colour, markersize=4)
+        if row.method == method:
+            axes.axvspan(low, high, color=TEXT, alpha=0.08, linewidth=0)
+    names = [row.method if row.rate is not None else row.condition for row in rows]
+    axes.set_yticks(range(len(rows)), names, fontsize=7)
+    axes.set(xlabel="accuracy (%), 95% interval", xlim=(0, 100))
+    axes.grid(axis="x", color="#e6e8eb")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
