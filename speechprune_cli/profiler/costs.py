@@ -24,6 +24,8 @@ BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 2, "nf4": 2}
 QUANTISED_BYTES = {"int8": 1.0, "nf4": 0.5 + 4 / 64}
 """Of one weight of the decoder's linear layers, as bitsandbytes holds it: nf4 has a float32 for
 every 64 weights. All else stays in 16 bits."""
+QUESTION_TOKENS = 16
+"""Of a question, for methods that compare every one of them with every audio token."""
 TOKENS_PER_BLOCK = 8192
 """Of `pruners/_similarity.py`."""
 
@@ -150,6 +152,7 @@ PRUNING: dict[str, Callable[[Any, PruningSize], int]] = {
     "phase2": lambda decoder, size: (
         similarity_flops(decoder, size.total) + received_attention_flops(decoder, size.total)
     ),
+    "cue": lambda decoder, size: 2 * size.total * (2 + QUESTION_TOKENS) * decoder.hidden_size,
     "divprune": lambda decoder, size: (
         2 * size.total * (1 + size.total + size.kept) * decoder.hidden_size
     ),

@@ -1,0 +1,286 @@
+"""What `profile` counted, as tables.
+
+Every table says what it counts and in which units: one TFLOP is 1e12 operations, a multiply-add
+being two, and one GB 1e9 bytes. Columns of the paper's own figures are headed `paper`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from speechprune_cli.config import Preset
+from speechprune_cli.profiler import counted
+from speechprune_cli.profiler.costs import QUESTION_TOKENS
+from speechprune_cli.profiler.counted import (
+    DTYPES,
+    Compute,
+    Growth,
+    Longest,
+    Memory,
+    PaperCount,
+)
+from speechprune_cli.profiler.setting import LONGEST, Setting
+from speechprune_cli.report.sheets import DASH, Sheet
+
+BEYOND = "*"
+
+
+def counted_sheets(
+    preset: Preset, setting: Setting, dtype: str, memory_limit: float | None
+) -> list[Sheet]:
+    """Every table of what is counted; memory over length is given in `dtype`."""
+    lengths = (*counted.LENGTHS, setting.seconds)
+    sheets = [
+        paper_sheet(preset, setting, counted.paper_counts(preset, setting)),
+        compute_sheet(preset, setting, counted.compute(preset, setting)),
+        memory_sheet(preset, setting, counted.memory(preset, setting)),
+        growth_sheet(preset, setting, dtype, counted.growth(preset, setting, dtype, lengths)),
+    ]
+    if memory_limit is not None:
+        found = counted.longest(preset, setting, memory_limit)
+        sheets.append(longest_sheet(preset, setting, memory_limit, found))
+    return sheets
+
+
+def paper_sheet(preset: Preset, setting: Setting, rows: Sequence[PaperCount]) -> Sheet:
+    """Table I, beside the paper's own columns where it has these rows."""
+    tflops = two_decimals([row.tflops for row in rows])
+    memory = two_decimals([row.memory_gb for row in rows])
+    activations = two_decimals([row.activations_gb for row in rows])
+    columns: dict[str, Callable[[PaperCount], str]] = {
+        "rate": lambda row: f"{row.rate:g}",
+        "audio\ntokens": lambda row: f"{row.audio_tokens:,}",
+        "prompt\ntokens": lambda row: f"{row.length:,}",
+        "TFLOPs": lambda row: tflops(row.tflops),
+        "memory\nGB": lambda row: memory(row.memory_gb),
+        "activations\nGB": lambda row: activations(row.activations_gb),
+    }
+    caption = [
+        "The paper's convention (arXiv 2412.12009, table I), in decimal GB.",
+        "TFLOPs: linear layers and lm_head at every position; no attention, encoder or pruning.",
+        "Memory: decoder layers and KV cache in 16 bits; no embeddings, lm_head or encoder.",
+        "Activations: one layer's in 16 bits, the attention matrix stored.",
+    ]
+    if any(row.paper for row in rows):
+        for place, name in enumerate(("TFLOPs", "memory\nGB", "activations\nGB")):
+            columns[f"paper:\n{name.partition(chr(10))[0]}"] = _printed(place)
+        caption.append("paper: as printed there, for Qwen2-Audio.")
+    title = f"{about(preset, setting)}: table I"
+    return Sheet("paper", "counted", title, columns, rows, _paper_fields, caption)
+
+
+def _paper_fields(row: PaperCount) -> dict[str, Any]:
+    fields = asdict(row)
+    printed = fields.pop("paper") or (None, None, None)
+    names = ("paper_tflops", "paper_memory_gb", "paper_activations_gb")
+    return fields | dict(zip(names, printed, strict=True))
+
+
+def _printed(place: int) -> Callable[[PaperCount], str]:
+    return lambda row: DASH if row.paper is None else row.paper[place]
+
+
+def compute_sheet(preset: Preset, setting: Setting, rows: Sequence[Compute]) -> Sheet:
+    """All that a run computes, by stage."""
+    full = rows[0].total
+    columns: dict[str, Callable[[Compute], str]] = {
+        "condition": lambda row: row.condition,
+        "audio\ntokens": lambda row: f"{row.audio_tokens:,}",
+        "prompt\ntokens": lambda row: tokens(row.length, row.beyond_context),
+        "audio\nencoder": lambda row: amount(row.encoder),
+        "pruning": lambda row: amount(row.pruning),
+        "linear\nlayers": lambda row: amount(row.layers),
+        "attention": lambda row: amount(row.attention),
+        "lm_head": lambda row: amount(row.head),
+        **({"decode": lambda row: amount(row.decode)} if setting.output_tokens > 1 else {}),
+        "total": lambda row: amount(row.total),
+        "of\nfull": lambda row: f"{100 * row.total / full:.0f}%",
+    }
+    limit = counted.architecture_of(preset).decoder.max_position_embeddings
+    caption = [
+        "All that a run computes; a multiply-add is two operations.",
+        "Audio encoder: whole 30 s windows, whatever is pruned. Pruning: the method's own scores, "
+        f"for a question of {QUESTION_TOKENS} tokens.",
+        "Attention: both products over all pairs of positions. lm_head: at the last one alone.",
+        *unknown(preset),
+        *([context(limit)] if any(row.beyond_context for row in rows) else []),
+    ]
+    if setting.output_tokens > 1:
+        more = setting.output_tokens - 1
+        caption.append(f"Decode: {more:,} tokens more than the first, with the KV cache.")
+    if any(row.pruning is None for row in rows):
+        caption.append(f"{DASH}: what this method computes is not counted, nor in the total.")
+    title = f"{about(preset, setting)}: TFLOPs"
+
+    def fields(row: Compute) -> dict[str, Any]:
+        return {**asdict(row), "prefill": row.prefill, "total": row.total}
+
+    return Sheet("compute", "counted", title, columns, rows, fields, caption)
+
+
+def memory_sheet(preset: Preset, setting: Setting, rows: Sequence[Memory]) -> Sheet:
+    """Peak memory by dtype and quantisation, the weights alone first."""
+    weights = {dtype: counted.weights_bytes(preset, dtype) / 1e9 for dtype in DTYPES}
+    shown = [Memory("weights alone", 0, False, 0, 0, weights), *rows]
+    columns: dict[str, Callable[[Memory], str]] = {
+        "condition": lambda row: row.condition,
+        "prompt\ntokens": lambda row: tokens(row.length, row.beyond_context),
+        "KV cache\n16 bits": lambda row: amount(row.kv_cache),
+        "working\n16 bits": lambda row: amount(row.working),
+        **{f"total\n{dtype}": _total(dtype) for dtype in DTYPES},
+    }
+    caption = [
+        "Weights: embeddings, lm_head and audio encoder too; int8 and nf4 pack the decoder's "
+        "linear layers alone.",
+        "Working: the recording's tokens, and the most that encoding, pruning or reading holds "
+        "beside the KV cache (estimated).",
+        "1 GB = 1e9 bytes; float16 takes what bfloat16 takes.",
+        *unknown(preset),
+    ]
+    if any(row.beyond_context for row in rows):
+        caption.append(context(counted.architecture_of(preset).decoder.max_position_embeddings))
+    title = f"{about(preset, setting)}: peak memory in GB"
+    return Sheet("memory", "counted", title, columns, shown, asdict, caption)
+
+
+def _total(dtype: str) -> Callable[[Memory], str]:
+    return lambda row: amount(row.totals[dtype])
+
+
+def growth_sheet(preset: Preset, setting: Setting, dtype: str, rows: Sequence[Growth]) -> Sheet:
+    """Cost over the length of the recording."""
+    name = example(rows[0])
+    columns: dict[str, Callable[[Growth], str]] = {"length": lambda row: clock(row.seconds)}
+    columns |= {
+        "audio\ntokens": lambda row: tokens(row.total, row.beyond_context),
+        "encoder\nTFLOPs": lambda row: amount(row.encoder),
+        "full:\nprefill": lambda row: amount(row.full_tflops),
+        "full:\nGB": lambda row: amount(row.full_gb),
+    }
+    if name is not None:
+        columns |= {
+            "pruned:\npruning": lambda row: amount(row.pruned[name].pruning_tflops),
+            "pruned:\nprefill": lambda row: amount(row.pruned[name].prefill_tflops),
+            "pruned:\nGB": lambda row: amount(row.pruned[name].gb),
+            "TFLOPs\nsaved": lambda row: saved(row, name),
+        }
+    caption = [
+        f"full: everything is read. pruned: {name}. GB: peak memory in {dtype}, weights included."
+        if name
+        else f"full: everything is read. GB: peak memory in {dtype}, weights included.",
+        "Prefill and pruning in TFLOPs; saved: full / (pruning + prefill), the encoder left out.",
+        *unknown(preset),
+    ]
+    if any(row.beyond_context for row in rows):
+        limit = counted.architecture_of(preset).decoder.max_position_embeddings
+        caption.append(context(limit))
+    title = f"{preset.name}, {setting.text_tokens} text tokens: cost over length"
+    return Sheet("length", "counted", title, columns, rows, asdict, caption)
+
+
+def example(row: Growth) -> str | None:
+    """The lightest pruning that drops something of the budget, else the first."""
+    names = list(row.pruned)
+    return next((name for name in names if not name.endswith(" 0")), names[0] if names else None)
+
+
+def saved(row: Growth, name: str) -> str:
+    """How many times less is computed."""
+    pruned = row.pruned[name]
+    if pruned.pruning_tflops is None:
+        return DASH
+    times = row.full_tflops / (pruned.pruning_tflops + pruned.prefill_tflops)
+    return f"{times:,.1f}x" if times < 100 else f"{times:,.0f}x"
+
+
+def longest_sheet(preset: Preset, setting: Setting, limit: float, rows: Sequence[Longest]) -> Sheet:
+    """The longest recording that fits, by dtype, pruned and not."""
+    columns: dict[str, Callable[[Longest], str]] = {
+        "weights in": lambda row: row.dtype,
+        "weights\nGB": lambda row: amount(row.weights_gb),
+        **{name.replace(" ", "\n"): _fits(name) for name in rows[0].seconds},
+    }
+    minutes = counted.context_seconds(preset, setting)
+    limit_tokens = counted.architecture_of(preset).decoder.max_position_embeddings
+    caption = [
+        "Estimated peak of weights, the recording's tokens, KV cache and activations, as in the "
+        f"table of memory. {DASH}: does not fit at all.",
+        f"Unpruned, the context of {limit_tokens:,} positions ends at {clock(minutes)}, whatever "
+        "the memory.",
+        *unknown(preset),
+    ]
+    title = f"{preset.name}: the longest recording that fits {limit / 1e9:g} GB"
+    return Sheet("longest", "counted", title, columns, rows, asdict, caption)
+
+
+def _fits(name: str) -> Callable[[Longest], str]:
+    def show(row: Longest) -> str:
+        seconds = row.seconds[name]
+        if seconds is None:
+            return DASH
+        return ("over " if seconds >= LONGEST else "") + clock(seconds)
+
+    return show
+
+
+def about(preset: Preset, setting: Setting) -> str:
+    """Model, recording, prompt and answer."""
+    parts = [f"{preset.name}, {clock(setting.seconds)} of audio, {setting.text_tokens} text tokens"]
+    if setting.output_tokens > 1:
+        parts.append(f"{setting.output_tokens} output tokens")
+    if setting.batch_size > 1:
+        parts.append(f"{setting.batch_size} questions together")
+    return ", ".join(parts)
+
+
+def unknown(preset: Preset) -> list[str]:
+    """Said of a model whose audio encoder is of no known kind."""
+    if counted.architecture_of(preset).encoder is not None:
+        return []
+    return [
+        f"This model's audio encoder is not counted, and {preset.tokens_per_second:g} audio tokens "
+        "a second are an assumption (Qwen2-Audio's)."
+    ]
+
+
+def context(limit: int) -> str:
+    """What the mark beside a number of tokens says."""
+    return (
+        f"{BEYOND}: beyond the {limit:,} positions that the model was made for; "
+        "computed all the same."
+    )
+
+
+def tokens(count: int, beyond_context: bool) -> str:
+    """A number of tokens, marked where the context ends before."""
+    return (f"{count:,}" if count else DASH) + (BEYOND if beyond_context else "")
+
+
+def two_decimals(values: Sequence[float]) -> Callable[[float], str]:
+    """As the paper prints a column; three significant digits where all of it is small."""
+    large = max(values, default=0) >= 0.1
+    return lambda value: f"{value:,.2f}" if large else f"{value:.3g}"
+
+
+def amount(value: float | None) -> str:
+    """Three significant digits below one, two decimals up to a thousand."""
+    if value is None:
+        return DASH
+    if value == 0:
+        return "0"
+    if value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:,.2f}" if value >= 1 else f"{value:.3g}"
+
+
+def clock(seconds: float) -> str:
+    """`45 s`, `7 min 30 s`, `2 h 05 min`."""
+    if seconds < 60:
+        return f"{seconds:g} s"
+    if seconds < 3600:
+        rest = int(seconds % 60)
+        return f"{int(seconds // 60)} min" + (f" {rest:02} s" if rest else "")
+    rest = int(seconds % 3600 // 60)
+    return f"{int(seconds // 3600)} h" + (f" {rest:02} min" if rest else "")
