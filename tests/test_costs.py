@@ -16,6 +16,7 @@ from transformers.models.qwen2_audio.modeling_qwen2_audio import (
 from speechprune_cli.config import list_presets, load_preset
 from speechprune_cli.pipeline import load
 from speechprune_cli.profiler import costs
+from speechprune_cli.profiler.pruning import pruning_flops
 
 PRESET = load_preset("qwen2-audio")
 TEXT, AUDIO = PRESET.architecture.decoder, PRESET.architecture.encoder
@@ -119,13 +120,13 @@ def test_decoding_counts_every_step(n):
 def test_what_pruning_costs():
     def share(method, total):
         size = costs.PruningSize(total, 750, 600)
-        return costs.pruning_flops(TEXT, method, size) / 1e12 / costs.paper_tflops(TEXT, 857)
+        return pruning_flops(TEXT, method, size) / 1e12 / costs.paper_tflops(TEXT, 857)
 
     assert share("speechprune", 750) == pytest.approx(0.0045, abs=5e-5)
     assert share("phase2", 2250) == pytest.approx(0.016, abs=5e-4)
     assert share("phase1", 2250) < 1e-5
     assert share("uniform", 2250) == 0
-    assert costs.pruning_flops(TEXT, "a new one", costs.PruningSize(750, 750, 600)) is None
+    assert pruning_flops(TEXT, "atome", costs.PruningSize(750, 750, 600)) is None
 
 
 def test_phase_2_costs_what_torch_counts_of_it(monkeypatch):

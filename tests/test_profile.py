@@ -137,11 +137,11 @@ def test_a_batch_encodes_once_and_answers_each():
         assert getattr(four, stage) == pytest.approx(4 * getattr(one, stage))
 
 
-def test_a_method_that_is_not_counted_is_said_to_be_so(monkeypatch):
-    monkeypatch.delitem(counted.costs.PRUNING, "speechprune")
-    row = counted.compute(QWEN, Setting())[-1]
+def test_a_method_that_is_not_counted_is_said_to_be_so():
+    setting = Setting(methods=("atome",))
+    row = counted.compute(QWEN, setting)[-1]
     assert row.pruning is None
-    [_, compute, *_] = counted_sheets(QWEN, Setting(), "bfloat16", None)
+    [_, compute, *_] = counted_sheets(QWEN, setting, "bfloat16", None)
     assert "not counted" in sheets.plain(compute)
 
 

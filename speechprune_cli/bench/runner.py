@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,8 +24,6 @@ from speechprune_cli.flow import SAMPLE_RATE, Answer, Audio, AudioTokens, Prompt
 from speechprune_cli.pipeline import Session
 from speechprune_cli.profiler import costs
 
-if TYPE_CHECKING:
-    pass
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LETTER_ONLY = "Answer with the letter of the right option alone."

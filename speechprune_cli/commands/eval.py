@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,8 +18,6 @@ from speechprune_cli.options import bench_option, output_option
 from speechprune_cli.output import Output
 from speechprune_cli.pipeline import QUERIES
 
-if TYPE_CHECKING:
-    pass
 
 PLANLESS = {
     "benchmark", "resume", "derive_hard", "workers", "ray", "gpus", "json", "quiet", "verbose",

@@ -13,7 +13,6 @@ left out. One TFLOP is 1e12 operations, one GB 1e9 bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,20 +20,20 @@ TERA = 1e12
 GIGA = 1e9
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 2, "nf4": 2}
 """Of one value that is computed with, by dtype or quantisation: those compute in 16 bits."""
+QUESTION_TOKENS = 16
+"""Of a question, for methods that compare every one of them with every audio token."""
 QUANTISED_BYTES = {"int8": 1.0, "nf4": 0.5 + 4 / 64}
 """Of one weight of the decoder's linear layers, as bitsandbytes holds it: nf4 has a float32 for
 every 64 weights. All else stays in 16 bits."""
-QUESTION_TOKENS = 16
-"""Of a question, for methods that compare every one of them with every audio token."""
-TOKENS_PER_BLOCK = 8192
-"""Of `pruners/_similarity.py`."""
 
 
-def _query_width(decoder: Any) -> int:
+def query_width(decoder: Any) -> int:
+    """Of all heads together."""
     return decoder.num_attention_heads * _head_dim(decoder)
 
 
-def _key_width(decoder: Any) -> int:
+def key_width(decoder: Any) -> int:
+    """Of all key heads together."""
     return decoder.num_key_value_heads * _head_dim(decoder)
 
 
@@ -46,7 +45,7 @@ def _head_dim(decoder: Any) -> int:
 def linear_parameters(decoder: Any) -> int:
     """Weights of the linear layers, without the output head: attention and a gated MLP."""
     hidden = decoder.hidden_size
-    attention = 2 * hidden * (_query_width(decoder) + _key_width(decoder))
+    attention = 2 * hidden * (query_width(decoder) + key_width(decoder))
     mlp = 3 * hidden * decoder.intermediate_size
     return decoder.num_hidden_layers * (attention + mlp)
 
@@ -81,7 +80,7 @@ def layers_flops(decoder: Any, n_tokens: int) -> int:
 
 def attention_flops(decoder: Any, queries: int, keys: int) -> int:
     """The two attention products of all layers: `queries` positions that look at `keys`."""
-    return 4 * queries * keys * _query_width(decoder) * decoder.num_hidden_layers
+    return 4 * queries * keys * query_width(decoder) * decoder.num_hidden_layers
 
 
 def head_flops(decoder: Any) -> int:
@@ -127,7 +126,7 @@ def similarity_flops(decoder: Any, n_tokens: int) -> int:
 
 def received_attention_flops(decoder: Any, n_tokens: int) -> int:
     """Phase 2's binarised first-layer attention over `n_tokens` (eq. 10-12)."""
-    query, key = _query_width(decoder), _key_width(decoder)
+    query, key = query_width(decoder), key_width(decoder)
     projections = 2 * n_tokens * decoder.hidden_size * (query + key)
     return projections + 2 * n_tokens**2 * query
 
@@ -144,34 +143,6 @@ class PruningSize:
     """k."""
 
 
-PRUNING: dict[str, Callable[[Any, PruningSize], int]] = {
-    "speechprune": lambda decoder, size: (
-        similarity_flops(decoder, size.total) + received_attention_flops(decoder, size.budget)
-    ),
-    "phase1": lambda decoder, size: similarity_flops(decoder, size.total),
-    "phase2": lambda decoder, size: (
-        similarity_flops(decoder, size.total) + received_attention_flops(decoder, size.total)
-    ),
-    "cue": lambda decoder, size: 2 * size.total * (2 + QUESTION_TOKENS) * decoder.hidden_size,
-    "divprune": lambda decoder, size: (
-        2 * size.total * (1 + size.total + size.kept) * decoder.hidden_size
-    ),
-    "fastadasp": lambda decoder, size: 6 * size.total * decoder.hidden_size,
-    **dict.fromkeys(
-        ("full", "original", "uniform", "random", "crop", "energy", "omnizip", "segmentwise"),
-        lambda _decoder, _size: 0,
-    ),
-}
-"""What methods compute of their own; those of the last line look at positions, or at what comes
-with the encoding."""
-
-
-def pruning_flops(decoder: Any, method: str, size: PruningSize) -> int | None:
-    """What `method` computes to prune; None for one that is not listed here."""
-    count = PRUNING.get(method)
-    return None if count is None else count(decoder, size)
-
-
 def weights_bytes(decoder: Any, parameters: int, dtype: str) -> float:
     """All `parameters` of a model: embeddings, head and encoder too.
 
@@ -184,7 +155,7 @@ def weights_bytes(decoder: Any, parameters: int, dtype: str) -> float:
 
 def kv_cache_bytes(decoder: Any, n_tokens: int, bytes_per_value: int) -> int:
     """Keys and values of `n_tokens` in every layer."""
-    per_token = 2 * decoder.num_hidden_layers * _key_width(decoder)
+    per_token = 2 * decoder.num_hidden_layers * key_width(decoder)
     return per_token * n_tokens * bytes_per_value
 
 
@@ -204,20 +175,3 @@ def encoding_bytes(encoder: Any, windows: int, bytes_per_value: int) -> int:
     """Activations to encode `windows` of 30 s side by side, about."""
     values = encoder.max_source_positions * (8 * encoder.d_model + 2 * encoder.encoder_ffn_dim)
     return windows * values * bytes_per_value
-
-
-def pruning_bytes(decoder: Any, method: str, size: PruningSize) -> int:
-    """What `method` holds in float32 while it prunes, about.
-
-    Phase 1 normalises a block of tokens at a time, phase 2 holds the queries and keys of all that
-    compete; other methods that compare tokens hold one normalised copy of them.
-    """
-    hidden, query, key = decoder.hidden_size, _query_width(decoder), _key_width(decoder)
-    if pruning_flops(decoder, method, size) == 0:
-        return 0
-    if method not in {"speechprune", "phase1", "phase2"}:
-        return 4 * size.total * hidden
-    similarity = 3 * min(size.total, TOKENS_PER_BLOCK) * hidden
-    rivals = {"phase2": size.total, "speechprune": size.budget}.get(method, 0)
-    attention = rivals * (2 * hidden + query + key) + 2 * hidden * query if rivals else 0
-    return 4 * max(similarity, attention)

@@ -10,6 +10,7 @@ from speechprune_cli.config import Architecture, Preset
 from speechprune_cli.errors import ModelError
 from speechprune_cli.profiler import costs
 from speechprune_cli.profiler.costs import GIGA, TERA
+from speechprune_cli.profiler.pruning import pruning_bytes, pruning_flops
 from speechprune_cli.profiler.setting import LONGEST, Load, Setting, window_tokens
 
 DTYPES = ("float32", "bfloat16", "int8", "nf4")
@@ -162,7 +163,7 @@ def compute(preset: Preset, setting: Setting) -> list[Compute]:
 def _compute(preset: Preset, setting: Setting, load: Load) -> Compute:
     shape, n, scale = architecture_of(preset), load.length, setting.batch_size / TERA
     decoder = shape.decoder
-    pruning = costs.pruning_flops(decoder, load.condition.method, load.pruned)
+    pruning = pruning_flops(decoder, load.condition.method, load.pruned)
     return Compute(
         condition=load.name,
         method=load.condition.method,
@@ -215,7 +216,7 @@ def peak_bytes(preset: Preset, setting: Setting, load: Load, dtype: str) -> floa
         + costs.activation_bytes(decoder, load.length, size)
         + load.length * embedding
     )
-    pruning = costs.pruning_bytes(decoder, load.condition.method, load.pruned)
+    pruning = pruning_bytes(decoder, load.condition.method, load.pruned)
     tokens = min(load.total, load.windows * window_tokens(preset)) * embedding
     return weights_bytes(preset, dtype) + tokens + max(encoding, pruning, rows * reading)
 

@@ -6,13 +6,15 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import Merge, PruningTask, Selection
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from speechprune_cli.profiler.costs import PruningSize
 
 
 class Choice(NamedTuple):
@@ -36,10 +38,19 @@ class Pruner(ABC):
 
     uses_rate: ClassVar[bool] = True
     """False where the method settles by itself how much it keeps."""
+    reads_embeddings: ClassVar[bool] = True
+    """False where it looks at positions, or at what comes with the encoding."""
 
     @abstractmethod
     def score_and_keep(self, task: PruningTask) -> Choice:
         """Choose tokens, on any device."""
+
+    def flops(self, decoder: Any, size: PruningSize) -> int | None:
+        """Operations that choosing takes for a model's `decoder`; None where nobody counted them.
+
+        A multiply-add is two; see `profiler/costs.py`.
+        """
+        return None if self.reads_embeddings else 0
 
     def select(self, task: PruningTask) -> Selection:
         """Choose tokens, timed, with results on the CPU.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.flow import PruningTask
+from speechprune_cli.profiler.costs import PruningSize
 from speechprune_cli.pruners._similarity import token_similarity, unit_vectors
 from speechprune_cli.pruners.base import Choice, Pruner
 
@@ -42,6 +43,9 @@ class CDPruner(Pruner):
             kept = torch.cat([kept, more])
         reason = f"{task.keep} tokens relevant to the question and unlike each other"
         return Choice(kept.sort().values, relevance, reason)
+
+    def flops(self, decoder: Any, size: PruningSize) -> int:
+        return size.total * size.kept * (2 * decoder.hidden_size + size.kept)
 
 
 def largest_determinant(features: Tensor, count: int) -> Tensor:

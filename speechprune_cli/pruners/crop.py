@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners.base import Choice, Pruner, check_seed, membership
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
 class Crop(Pruner):
     """Every start that fits is equally likely."""
 
+    reads_embeddings: ClassVar[bool] = False
     seed: int = 0
 
     def __post_init__(self) -> None:

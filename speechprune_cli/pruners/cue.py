@@ -23,10 +23,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import AudioTokens, PruningTask
+from speechprune_cli.profiler.costs import QUESTION_TOKENS, PruningSize
 from speechprune_cli.pruners._segments import equal_segments, quiet_segments
 from speechprune_cli.pruners._similarity import TOKENS_PER_BLOCK, check_finite
 from speechprune_cli.pruners.base import Choice, Pruner, check_choice
@@ -185,6 +186,9 @@ class Cue(Pruner):
             covered = covered.maximum(held[best])
             closed[best] = True
         return taken
+
+    def flops(self, decoder: Any, size: PruningSize) -> int:
+        return 2 * size.total * (2 + QUESTION_TOKENS) * decoder.hidden_size
 
 
 def in_a_row(cosines: Tensor, reach: int) -> Tensor:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from speechprune_cli.budget import top_k
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import PruningTask
+from speechprune_cli.profiler.costs import PruningSize
 from speechprune_cli.pruners._similarity import unit_vectors
 from speechprune_cli.pruners.base import Choice, Pruner
 
@@ -43,3 +45,6 @@ class Dart(Pruner):
         kept = (~free).nonzero().flatten()
         reason = f"{len(pivots)} pivots and {task.keep - len(pivots)} tokens unlike them"
         return Choice(kept, unlike.amin(1), reason)
+
+    def flops(self, decoder: Any, size: PruningSize) -> int:
+        return 2 * size.total * (2 + self.pivots) * decoder.hidden_size

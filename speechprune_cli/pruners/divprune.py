@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from speechprune_cli.flow import PruningTask
+from speechprune_cli.profiler.costs import PruningSize
 from speechprune_cli.pruners._similarity import unit_vectors
 from speechprune_cli.pruners.base import Choice, Pruner, membership
 
@@ -46,3 +48,6 @@ class DivPrune(Pruner):
             chosen.append(int(closest.argmin()))
         kept = torch.tensor(chosen).sort().values
         return Choice(kept, membership(kept, total), f"{task.keep} tokens far from each other")
+
+    def flops(self, decoder: Any, size: PruningSize) -> int:
+        return 2 * size.total * (1 + size.total + size.kept) * decoder.hidden_size

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from speechprune_cli.budget import top_k
 from speechprune_cli.flow import PruningTask
+from speechprune_cli.profiler.costs import PruningSize
 from speechprune_cli.pruners._merging import merge_runs, neighbour_similarity
 from speechprune_cli.pruners._similarity import unit_vectors
 from speechprune_cli.pruners.base import Choice, Pruner, membership
@@ -29,3 +31,6 @@ class FastAdaSP(Pruner):
         kept, merge = merge_runs(joined, task.tokens.attention.cpu().clamp_min(1e-6))
         reason = f"{total} tokens merged into {task.keep} by their neighbours' similarity"
         return Choice(kept, membership(kept, total), reason, merge)
+
+    def flops(self, decoder: Any, size: PruningSize) -> int:
+        return 6 * size.total * decoder.hidden_size

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners.base import Choice, Pruner, membership
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -17,6 +14,7 @@ class Full(Pruner):
     """All N tokens."""
 
     uses_rate: ClassVar[bool] = False
+    reads_embeddings: ClassVar[bool] = False
 
     def score_and_keep(self, task: PruningTask) -> Choice:
         import torch

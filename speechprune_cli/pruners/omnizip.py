@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from speechprune_cli.budget import top_k
 from speechprune_cli.flow import PruningTask
@@ -15,6 +16,8 @@ class OmniZip(Pruner):
 
     Its audio half alone: OmniZip goes on to let audio guide the pruning of video.
     """
+
+    reads_embeddings: ClassVar[bool] = False
 
     def score_and_keep(self, task: PruningTask) -> Choice:
         scores = task.tokens.attention.cpu()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from speechprune_cli.budget import BudgetMode, frame_quotas, top_per_frame
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import PruningTask
+from speechprune_cli.profiler.costs import PruningSize, similarity_flops
 from speechprune_cli.pruners._similarity import token_similarity
 from speechprune_cli.pruners.base import Choice, Pruner, check_choice
 
@@ -56,3 +57,6 @@ class Phase1(Pruner):
                 "use the exact budget mode or keep more"
             )
         return kept
+
+    def flops(self, decoder: Any, size: PruningSize) -> int:
+        return similarity_flops(decoder, size.total)

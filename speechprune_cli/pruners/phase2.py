@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import Any, get_args
 
 from speechprune_cli.budget import top_k
 from speechprune_cli.flow import PruningTask
+from speechprune_cli.profiler.costs import PruningSize, received_attention_flops, similarity_flops
 from speechprune_cli.pruners._attention import Heads, Scale, attention_received
 from speechprune_cli.pruners._similarity import token_similarity
 from speechprune_cli.pruners.base import Choice, Pruner, check_choice
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -34,3 +32,7 @@ class Phase2(Pruner):
         scores = attention_received(embeds, task.first_layer, self.scale, self.heads)
         kept = top_k(scores, task.keep, tie_break=similarity)
         return Choice(kept, scores, f"{len(scores)} -> {len(kept)} tokens by first-layer attention")
+
+    def flops(self, decoder: Any, size: PruningSize) -> int:
+        compared = similarity_flops(decoder, size.total)
+        return compared + received_attention_flops(decoder, size.total)

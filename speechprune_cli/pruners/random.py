@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
 from speechprune_cli.budget import top_k
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners.base import Choice, Pruner, check_seed
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
 class Random(Pruner):
     """Under one seed, what a higher rate keeps is part of what a lower rate keeps."""
 
+    reads_embeddings: ClassVar[bool] = False
     seed: int = 0
 
     def __post_init__(self) -> None:

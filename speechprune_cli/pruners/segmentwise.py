@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from speechprune_cli.budget import frame_quotas, top_per_frame
 from speechprune_cli.errors import UsageError
@@ -15,6 +16,7 @@ from speechprune_cli.pruners.base import Choice, Pruner
 class Segmentwise(Pruner):
     """S equal segments keep K/S each; what the paper's floor loses goes to the first ones."""
 
+    reads_embeddings: ClassVar[bool] = False
     seconds: float = 3.0
     """Length of a segment: ten to the encoder's window of 30 s."""
 

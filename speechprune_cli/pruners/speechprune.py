@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from speechprune_cli.budget import top_k
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import PruningTask
+from speechprune_cli.profiler.costs import PruningSize, received_attention_flops, similarity_flops
 from speechprune_cli.pruners._attention import attention_received
 from speechprune_cli.pruners._similarity import token_similarity
 from speechprune_cli.pruners.base import Choice
@@ -41,3 +43,7 @@ class SpeechPrune(Phase1, Phase2):
         if len(kept) < task.keep:
             reason += f" ({task.keep} asked for: faithful budgets lost the rest)"
         return Choice(kept, scores, reason)
+
+    def flops(self, decoder: Any, size: PruningSize) -> int:
+        compared = similarity_flops(decoder, size.total)
+        return compared + received_attention_flops(decoder, size.budget)

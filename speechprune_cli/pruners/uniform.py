@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners.base import Choice, Pruner, membership
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
 class Uniform(Pruner):
     """The middle token of each of k equal parts: strong, as 25 tokens a second are redundant."""
+
+    reads_embeddings: ClassVar[bool] = False
 
     def score_and_keep(self, task: PruningTask) -> Choice:
         import torch
