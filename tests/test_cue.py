@@ -72,6 +72,13 @@ def test_the_next_segment_counts_more_than_the_one_before() -> None:
     assert shares[20] == shares[21] == 1
 
 
+def test_a_segment_that_does_not_fit_is_thinned_evenly() -> None:
+    """Neighbouring tokens say the same: half of them say more than one half."""
+    kept = get_pruner("cue").select(spoken({20: 0}, keep=SEGMENT // 2)).kept
+    assert set((kept // SEGMENT).tolist()) == {20}
+    assert set(kept.diff().tolist()) == {2}
+
+
 def test_what_is_not_spent_on_passages_is_spread_evenly() -> None:
     task = spoken({20: 0}, keep=400)
     shares = share_kept(task)

@@ -99,3 +99,10 @@ def membership(kept: Tensor, total: int) -> Tensor:
     import torch
 
     return torch.zeros(total).index_fill_(0, kept, 1.0)
+
+
+def evenly(count: int, total: int) -> Tensor:
+    """The middle of each of `count` equal parts of `total`, int64 `[count]`."""
+    import torch
+
+    return (2 * torch.arange(count) + 1) * total // max(1, 2 * count)

@@ -9,9 +9,10 @@ nothing, a word that matches one place says where to look:
    neighbouring question tokens heard in a row are a cue of their own.
 3. A segment matches a cue as well as its best token does. Matches are standardised over the
    segments, and a cue weighs as much as the square of its best match: how far it stands out.
-4. Segments are taken greedily and whole, by the cues they hold and, in part, those that their
-   neighbours hold, until the budget is spent or a segment is worth little beside the first. What
-   is covered already counts for less, so that a question of two parts gets both.
+4. Segments are taken greedily by the cues they hold and, in part, those that their neighbours hold,
+   until the budget is spent or a segment is worth little beside the first: whole, or thinned where
+   it does not fit. What is covered already counts for less, so that a question of two parts gets
+   both.
 5. The rest of the budget is spread evenly over what is left, for context. Where no segment stands
    out by more than chance would have it, there is nothing to find, as in "what is it about?": the
    less evidence, the more is spread evenly.
@@ -30,7 +31,7 @@ from speechprune_cli.flow import AudioTokens, PruningTask
 from speechprune_cli.profiler.costs import QUESTION_TOKENS, PruningSize
 from speechprune_cli.pruners._segments import equal_segments, quiet_segments
 from speechprune_cli.pruners._similarity import TOKENS_PER_BLOCK, check_finite
-from speechprune_cli.pruners.base import Choice, Pruner, check_choice
+from speechprune_cli.pruners.base import Choice, Pruner, check_choice, evenly
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -180,9 +181,9 @@ class Cue(Pruner):
             first = first or float(worth[best])
             if worth[best] < self.least * first:
                 break
-            start, size = int(starts[best]), min(budget, int(sizes[best]))
-            taken[start : start + size] = True
-            budget -= size
+            fitting = min(budget, int(sizes[best]))
+            taken[starts[best] + evenly(fitting, int(sizes[best]))] = True
+            budget -= fitting
             covered = covered.maximum(held[best])
             closed[best] = True
         return taken
@@ -208,5 +209,4 @@ def spread(taken: Tensor, count: int) -> Tensor:
     import torch
 
     others = (~taken).nonzero().flatten()
-    even = others[(2 * torch.arange(count) + 1) * len(others) // max(1, 2 * count)]
-    return torch.cat([taken.nonzero().flatten(), even]).sort().values
+    return torch.cat([taken.nonzero().flatten(), others[evenly(count, len(others))]]).sort().values

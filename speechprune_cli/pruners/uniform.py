@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from speechprune_cli.flow import PruningTask
-from speechprune_cli.pruners.base import Choice, Pruner, membership
+from speechprune_cli.pruners.base import Choice, Pruner, evenly, membership
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,6 @@ class Uniform(Pruner):
     reads_embeddings: ClassVar[bool] = False
 
     def score_and_keep(self, task: PruningTask) -> Choice:
-        import torch
-
         total = len(task.tokens)
-        kept = (2 * torch.arange(task.keep) + 1) * total // (2 * task.keep)
+        kept = evenly(task.keep, total)
         return Choice(kept, membership(kept, total), f"every {total / task.keep:.3g}th token")
