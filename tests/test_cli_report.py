@@ -51,6 +51,7 @@ def runs(tmp_path):
 def answers(condition: str, rights: str) -> list[dict]:
     method, _, rate = condition.partition(" ")
     line = {"method": method, "rate": float(rate) if rate else None, "condition": condition}
+    line |= {"unparsed": 0, "prune_seconds": 0.1, "prefill_seconds": 0.1}
     return [
         {
             **line,
@@ -83,10 +84,11 @@ def test_a_method_against_all_others(run_with_lines, capfd):
     assert main(["report", run_with_lines, "--versus", "cue"]) == 0
     lines = [line.split("\t") for line in capfd.readouterr().out.splitlines()]
     assert lines[0] == ["cue against", "rate 0.8"]
-    assert lines[1] == ["full", "+30.0 (0.250)"]
-    assert lines[2] == ["uniform", "+70.0 (0.016)"]
-    assert lines[3] == ["random", "+50.0 (0.125)"]
-    assert lines[4] == [""]
+    assert lines[1] == ["(itself)", "80.0 (49-94)"]
+    assert lines[2] == ["full", "+30.0 (0.250)"]
+    assert lines[3] == ["uniform", "+70.0 (0.016)"]
+    assert lines[4] == ["random", "+50.0 (0.125)"]
+    assert lines[5] == [""]
 
 
 def test_a_method_against_all_others_as_json_and_markdown(run_with_lines, capfd):

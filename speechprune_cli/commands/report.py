@@ -98,7 +98,6 @@ def read(folder: Path) -> list[Results]:
 
 def show_versus(out: Output, folders: Sequence[Path], method: str, markdown: bool) -> None:
     """A method of one run against the others. Raises UsageError where the run does not have it."""
-    from speechprune_cli.bench.metrics import duels
     from speechprune_cli.bench.store import Run
     from speechprune_cli.report import versus
 
@@ -106,17 +105,17 @@ def show_versus(out: Output, folders: Sequence[Path], method: str, markdown: boo
         raise UsageError("--versus compares the methods of one run: give one folder")
     run = Run(folders[0])
     run.read()
-    found = duels(run.lines(), method)
-    if not found:
+    found = versus.Versus.of(run.lines(), method)
+    if not found.duels:
         raise UsageError(f"{run.folder} has no answers of {method!r} at any rate beside others")
-    for duel in found:
+    for duel in found.duels:
         out.record({"folder": str(run.folder), **asdict(duel)})
     if markdown:
-        out.text(versus.markdown(found, method))
+        out.text(versus.markdown(found))
     elif out.rich:
-        out.show(versus.table(found, method))
+        out.show(versus.table(found))
     else:
-        out.text(versus.plain(found, method))
+        out.text(versus.plain(found))
 
 
 def show(out: Output, found: Sequence[Results], markdown: bool) -> None:

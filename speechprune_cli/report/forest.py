@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from speechprune_cli.bench.metrics import Row
 
+ACROSS = 3
+"""Panels beside each other."""
 UNPRUNED = "#555555"
 
 
@@ -25,10 +27,12 @@ def forest(run: Results, method: str, path: Path) -> None:
 
     rates = sorted({row.rate for row in run.rows if row.method == method and row.rate is not None})
     panels = [_rows(run, rate) for rate in rates]
-    size = 3.4 * len(rates) + 1, 0.24 * max(map(len, panels)) + 1.1
+    across = min(len(rates), ACROSS)
+    down = -(-len(rates) // across)
+    size = 3.2 * across + 0.6, (0.17 * max(map(len, panels)) + 0.8) * down + 0.4
     figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(1, len(rates), squeeze=False)[0]
-    for axes, rows, rate in zip(grid, panels, rates, strict=True):
+    for number, (rows, rate) in enumerate(zip(panels, rates, strict=True), start=1):
+        axes = figure.add_subplot(down, across, number)
         _panel(axes, rows, method)
         axes.set_title(f"rate {rate:g}", loc="left", fontsize=9)
     figure.suptitle(heading(run), x=0.01, ha="left", fontsize=10, fontweight="bold")
