@@ -18,7 +18,6 @@ from speechprune_cli.options import bench_option, output_option
 from speechprune_cli.output import Output
 from speechprune_cli.pipeline import QUERIES
 
-
 PLANLESS = {
     "benchmark", "resume", "derive_hard", "workers", "ray", "gpus", "json", "quiet", "verbose",
     "no_cache",

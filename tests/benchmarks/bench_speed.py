@@ -36,7 +36,8 @@ Figures = dict[str, float]
 RATIOS: dict[str, Callable[[Figures], str]] = {
     "pruning / the prefill it shortens": lambda f: f"{f['prune'] / f['prefill of all']:.1%}",
     "(prune + prefill of 150) / prefill of 150": lambda f: (
-        f"{(f['prune'] + f['prefill of 150']) / f['prefill of 150']:.2f}"
+        f"{(f['prune'] + f['prefill of 150']) / f['prefill of 150']:.2f}, by cue "
+        f"{(f['prune by cue'] + f['prefill of 150']) / f['prefill of 150']:.2f}"
     ),
     "prefill of all / (prune + prefill of 150)": lambda f: (
         f"{f['prefill of all'] / (f['prune'] + f['prefill of 150']):.1f} x faster"
@@ -108,7 +109,10 @@ def test_prefill(timed, session, tokens, count):
     timed(f"prefill of {count}", lambda: session.model.prefill(prompt))
 
 
-@pytest.mark.parametrize(("name", "method"), [("prune", "speechprune"), ("phase 1", "phase1")])
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [("prune", "speechprune"), ("phase 1", "phase1"), ("prune by cue", "cue")],
+)
 def test_prune_to_150(timed, session, tokens, name, method):
     timed(name, lambda: session.prune(tokens, QUESTION, method=method, rate=0.8))
 

@@ -6,6 +6,7 @@ Draws the example recording and its question, with what the method itself comput
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def main() -> None:
     loud.vlines(edges, -70, 0, color="#555555", linewidth=0.4)
     loud.set(ylabel="dB", ylim=(-70, -5))
     loud.set_title(f"1  Segments end where it is quiet.   {QUESTION}", loc="left", fontsize=9)
-    names = [*words, *(f"{a} {b}" for a, b in zip(words, words[1:], strict=False))]
+    names = [*words, *(f"{a} {b}" for a, b in pairwise(words))]
     rows = standard.clamp_min(0).T.numpy()
     cues.pcolormesh(edges, np.arange(len(names) + 1), rows, cmap="Blues", vmin=0, vmax=5)
     cues.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=6)
