@@ -12,8 +12,10 @@ import typer
 
 from speechprune_cli import __version__
 from speechprune_cli.commands.ask import ask
+from speechprune_cli.commands.build import build
 from speechprune_cli.commands.eval import evaluate
 from speechprune_cli.commands.models import models
+from speechprune_cli.commands.profile import profile
 from speechprune_cli.commands.prune import prune
 from speechprune_cli.commands.report import report
 from speechprune_cli.errors import SpeechPruneError, UsageError
@@ -32,6 +34,8 @@ app = typer.Typer(
 app.command(epilog=ENVIRONMENT)(ask)
 app.command(epilog=ENVIRONMENT)(prune)
 app.command("eval", epilog=ENVIRONMENT)(evaluate)
+app.command(epilog=ENVIRONMENT)(profile)
+app.command()(build)
 app.command()(report)
 app.command()(models)
 

@@ -116,6 +116,13 @@ def test_scripts_are_as_long_as_asked_and_answer_where_asked(brief):
     assert abs(found - brief.position) < 0.06
 
 
+def test_an_hour_is_filled_without_saying_anything_twice():
+    brief = briefs(Plan(samples=3, seconds=3600))[0]
+    written = Grammar(held_out=True).write(brief, Random(0), set(), PAUSE)
+    texts = [line.text for line in written.lines]
+    assert len(set(texts)) == len(texts) > 600
+
+
 def test_questions_do_not_come_twice():
     brief = briefs(Plan(samples=1))[0]
     first = Grammar().write(brief, Random(0), set(), PAUSE)

@@ -24,7 +24,6 @@ from speechprune_cli.flow import SAMPLE_RATE, Answer, Audio, AudioTokens, Prompt
 from speechprune_cli.pipeline import Session
 from speechprune_cli.profiler import costs
 
-
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LETTER_ONLY = "Answer with the letter of the right option alone."
 

@@ -55,9 +55,58 @@ def draw_fact(rng: Random, *, held_out: bool = False, kind: str | None = None) -
     distractor = value
     while distractor == value:
         distractor = draw_word(rng, rule["v"])
-    wording = rng.choice(rule["say_held_out" if held_out else "say"])
+    statement = _state(rng, rule["say_held_out" if held_out else "say"], held_out)
+    return _fact(kind, subject, value, distractor, statement)
+
+
+def draw_contrast(
+    rng: Random, kind: str, *, count: int = 4, held_out: bool = False
+) -> tuple[Fact, ...]:
+    """Facts of one kind whose subjects and values cannot be mistaken for one another.
+
+    The statement of the first may name the value of the second beside its own; the others name
+    their own value only.
+    """
+    rule = _facts()[kind]
+    subjects = _draw_apart(rng, rule["s"], count)
+    values = _draw_apart(rng, rule["v"], count)
+    wordings = rule["say_held_out" if held_out else "say"]
+    plain = [wording for wording in wordings if "{d}" not in wording]
+    return tuple(
+        _fact(
+            kind,
+            subjects[i],
+            values[i],
+            values[(i + 1) % count],
+            _state(rng, plain if i else wordings, held_out),
+        )
+        for i in range(count)
+    )
+
+
+def apart(one: str, other: str) -> bool:
+    """Whether neither says all that the other says: `Monday` and `next Monday` are not apart."""
+    first, second = ({*text.lower().split()} for text in (one, other))
+    return not (first <= second or second <= first)
+
+
+def _draw_apart(rng: Random, slot: str, count: int) -> list[str]:
+    drawn: list[str] = []
+    while len(drawn) < count:
+        word = draw_word(rng, slot)
+        if all(apart(word, other) for other in drawn):
+            drawn.append(word)
+    return drawn
+
+
+def _state(rng: Random, wordings: list[str], held_out: bool) -> str:
+    wording = rng.choice(wordings)
     if not held_out and rng.random() < OPENER_SHARE:
         wording = f"{draw_word(rng, 'opener')} {_within(wording)}"
+    return wording
+
+
+def _fact(kind: str, subject: str, value: str, distractor: str, wording: str) -> Fact:
     statement = _sentence(wording.format(s=subject, v=value, d=distractor))
     return Fact(kind, subject, value, statement, distractor)
 
@@ -88,10 +137,38 @@ def fillers(*, held_out: bool = False) -> list[str]:
     return list(_words()["filler_held_out" if held_out else "filler"])
 
 
+def within(sentence: str) -> str:
+    """A sentence as it goes on after something else: small, but for names and `I`."""
+    first, blank, rest = sentence.partition(" ")
+    known = first in _first_words() and first.partition("'")[0] != "I"
+    return f"{first.lower()}{blank}{rest}" if known else sentence
+
+
+@cache
+def _first_words() -> frozenset[str]:
+    """What wordings begin with; values and subjects may be names."""
+    wordings = [
+        wording
+        for rule in _facts().values()
+        for wording in (*rule["say"], *rule["say_held_out"])
+        if not wording.startswith("{")
+    ]
+    said = wordings + fillers() + fillers(held_out=True)
+    said += [text for part in framing().values() if isinstance(part, dict)
+             for texts in part.values() for text in texts]  # fmt: skip
+    return frozenset(text.partition(" ")[0] for text in said)
+
+
 def draw_word(rng: Random, name: str) -> str:
     """A random filler of the slot `name`, numbers spelled out as they are spoken."""
     compose = COMPOSED.get(name)
     return compose(rng) if compose else rng.choice(_words()[name])
+
+
+@cache
+def framing() -> dict:
+    """Scenario -> `opening`, `remark`, `closing` -> sentences; and what people hesitate with."""
+    return yaml.safe_load((files(__package__) / "framing.yaml").read_text("utf-8"))
 
 
 @cache

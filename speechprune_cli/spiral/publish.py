@@ -11,6 +11,7 @@ import numpy as np
 
 from speechprune_cli.atomic import atomic
 from speechprune_cli.audio import write_audio
+from speechprune_cli.errors import SpeechPruneError
 from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.spiral.recording import Recording
 
@@ -24,10 +25,7 @@ def publish(recordings: Iterable[Recording], folder: Path, *, opus: bool = False
     rows = []
     for number, recording in enumerate(recordings):
         name = f"{number:03d}.{'opus' if opus else 'flac'}"
-        if opus:
-            write_opus(folder / name, recording.samples)
-        else:
-            write_audio(folder / name, recording.samples, SAMPLE_RATE)
+        save_sound(folder / name, recording.samples, SAMPLE_RATE)
         rows += [
             {
                 "id": f"{number:03d}-{place}",
@@ -46,14 +44,25 @@ def publish(recordings: Iterable[Recording], folder: Path, *, opus: bool = False
     return len(rows)
 
 
-def write_opus(path: Path, samples: np.ndarray) -> None:
-    """Ogg Opus at `OPUS_BITS`, mono: libsndfile writes Opus too, but at no chosen rate."""
+def save_sound(path: Path, samples: np.ndarray, rate: int) -> None:
+    """Write float32 samples `[T]` as the extension says; the folder is made where it is missing.
+
+    Ogg Opus comes at `OPUS_BITS`: libsndfile writes Opus too, but at no chosen rate. Raises
+    SpeechPruneError where the system refuses.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpeechPruneError(f"cannot write {path.parent}: {error.strerror}") from error
+    if path.suffix != ".opus":
+        write_audio(path, samples, rate)
+        return
     with atomic(path) as target, av.open(target, "w", format="ogg") as container:
-        stream = container.add_stream("libopus", rate=SAMPLE_RATE, layout="mono")
+        stream = container.add_stream("libopus", rate=rate, layout="mono")
         stream.bit_rate = OPUS_BITS
         stream.options = {"application": "voip"}
         pcm = (np.clip(samples, -1, 1) * 32767).astype(np.int16)
         frame = av.AudioFrame.from_ndarray(pcm[None], format="s16", layout="mono")
-        frame.sample_rate = SAMPLE_RATE
+        frame.sample_rate = rate
         for packet in [*stream.encode(frame), *stream.encode(None)]:
             container.mux(packet)

@@ -16,7 +16,7 @@ from speechprune_cli.audio import write_audio
 from speechprune_cli.flow import SAMPLE_RATE
 
 if TYPE_CHECKING:
-    from speechprune_cli.spiral.speech import Synthesizer
+    from speechprune_cli.spiral.speakers.base import Synthesizer
 
 PAUSE = (0.15, 0.6)
 """Shortest and longest silence after a sentence, in seconds."""

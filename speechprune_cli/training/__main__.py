@@ -26,7 +26,9 @@ from speechprune_cli.spiral.grammar import draw_fact, fillers, questions
 from speechprune_cli.spiral.publish import publish
 from speechprune_cli.spiral.recording import Recording
 from speechprune_cli.spiral.speak import speak_records
-from speechprune_cli.spiral.speech import KOKORO_HELD_OUT, Kokoro, Piper, Synthesizer
+from speechprune_cli.spiral.speakers.base import Synthesizer
+from speechprune_cli.spiral.speakers.kokoro import HELD_OUT, KokoroSynthesizer
+from speechprune_cli.spiral.speakers.piper import PiperSynthesizer
 from speechprune_cli.training.align import label, train_letters
 from speechprune_cli.training.encoder import STEPS as ENCODER_STEPS
 from speechprune_cli.training.encoder import finetune, load_windows, save_windows, windows
@@ -42,7 +44,7 @@ from speechprune_cli.training.features import (
     transcribed,
     vary,
 )
-from speechprune_cli.training.held_out import held_out_recordings
+from speechprune_cli.training.held_out import held_out_recordings, long_recordings
 from speechprune_cli.training.learner import Learner
 from speechprune_cli.training.natural import natural_recordings
 from speechprune_cli.training.speak import speak as speak_pool
@@ -81,7 +83,7 @@ def speak_spiral(
 ) -> None:
     """Speak SPIRAL's records with the voices that training never heard."""
     synthesizer = _synthesizer(engine, model, voices)
-    held_out = [voice for voice in synthesizer.voices if voice in KOKORO_HELD_OUT]
+    held_out = [voice for voice in synthesizer.voices if voice in HELD_OUT]
     count = speak_records(index, synthesizer, held_out or synthesizer.voices, folder)
     typer.echo(f"{count} records in {folder}")
 
@@ -183,15 +185,23 @@ def export_nano(work: Work, whisper: Whisper, folder: Path) -> None:
 @app.command("benchmark")
 def make_benchmark(
     kind: Annotated[
-        Literal["held-out", "spiral-nano", "natural"], typer.Argument(help="Which to make.")
+        Literal["held-out", "long", "spiral-nano", "natural"], typer.Argument(help="Which to make.")
     ],
     source: Annotated[Path, typer.Argument(help="Folder of a test split; natural: a CSV.")],
     folder: Annotated[Path, typer.Argument(help="Where it goes: index.jsonl and sound files.")],
     count: Annotated[int, typer.Option(help="Recordings.")] = 200,
+    minutes: Annotated[float, typer.Option(help="Of each long recording.")] = 3,
+    filler: Annotated[
+        Path | None, typer.Option(help="CSV of the speech that long recordings consist of.")
+    ] = None,
 ) -> None:
     """Make a benchmark for `speechprune eval jsonl --data FOLDER/index.jsonl`."""
     if kind == "natural":
         recordings: Iterator[Recording] = islice(natural_recordings(source), count)
+    elif kind == "long":
+        if filler is None:
+            raise typer.BadParameter("long recordings need --filler")
+        recordings = long_recordings(source, filler, minutes, count)
     else:
         asked = 2 if kind == "spiral-nano" else 1
         recordings = held_out_recordings(kind, source, count, asked)
@@ -269,10 +279,10 @@ def _pieces(work: Path, kind: str) -> list[Piece]:
 
 def _synthesizer(engine: str, model: Path, voices: Path | None) -> Synthesizer:
     if engine == "piper":
-        return Piper(model)
+        return PiperSynthesizer([model])
     if voices is None:
         raise typer.BadParameter("kokoro needs --voices")
-    return Kokoro(model, voices)
+    return KokoroSynthesizer(model, voices)
 
 
 def _name(source: Path) -> str:

@@ -17,7 +17,8 @@ import soxr
 
 from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.spiral.grammar import Fact, draw_fact, fillers
-from speechprune_cli.spiral.speech import KOKORO_HELD_OUT, Synthesizer
+from speechprune_cli.spiral.speakers.base import Synthesizer
+from speechprune_cli.spiral.speakers.kokoro import HELD_OUT
 
 FILLER_SHARE = 0.12
 
@@ -37,7 +38,7 @@ def plan_utterance(split: str, index: int, voices: tuple[str, ...]) -> Utterance
     """Sentence `index` of a split; splits named `test*` use held-out wordings and voices only."""
     rng = Random(f"{split}/{index}")
     held_out = split.startswith("test")
-    allowed = [v for v in voices if (v in KOKORO_HELD_OUT) == held_out]
+    allowed = [v for v in voices if (v in HELD_OUT) == held_out]
     fact = None if rng.random() < FILLER_SHARE else draw_fact(rng, held_out=held_out)
     text = fact.statement if fact else rng.choice(fillers(held_out=held_out))
     voice, speed = rng.choice(allowed), round(rng.uniform(0.95, 1.3), 2)
