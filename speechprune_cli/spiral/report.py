@@ -118,7 +118,8 @@ def command(plan: Plan) -> str:
             continue
         option = OPTIONS.get(name, f"--{name}")
         if name == "settings":
-            words += [word for k, v in value.items() for word in (option, f"{k}={v}")]
+            shown = {k: str(v).lower() if isinstance(v, bool) else v for k, v in value.items()}
+            words += [word for k, v in shown.items() for word in (option, f"{k}={v}")]
         elif name == "pause":
             words += [option, *map(str, value)]
         else:
@@ -155,9 +156,9 @@ def picture(verdicts: Sequence[Verdict], samples: Sequence[Sample], path: Path) 
     _deaf(axes[3], [each for each in verdicts if "% right" in each.found], colours)
     measured = [sample.measures for sample in samples]
     wer = [100 * m["wer"]["errors"] / max(m["wer"]["words"], 1) for m in measured if "wer" in m]
-    _histogram(axes[4], wer, "word error rate", "% of a recording's words", KEPT)
+    _histogram(axes[4], wer, "word error rate", "% of words", KEPT)
     mos = [m["mos"]["p808"] for m in measured if "mos" in m]
-    _histogram(axes[5], mos, "predicted MOS", "DNSMOS P.808 of a recording", KEPT)
+    _histogram(axes[5], mos, "predicted MOS", "DNSMOS P.808", KEPT)
     for each in axes:
         each.spines[["top", "right"]].set_visible(False)
     write(figure, path)
