@@ -66,7 +66,7 @@ def test_a_model_whose_tokens_are_not_aligned_is_told_of(
     assert main(["ask", recording, QUESTION, "--json", "--method", "cue", "--rate", "0.8"]) == 0
     captured = capfd.readouterr()
     (line,) = captured.err.splitlines()
-    assert line.startswith("warning: nothing in the recording stands out for this question")
+    assert line.startswith("warning: little in the recording stands out for this question")
     pruning = json.loads(captured.out)["pruning"]
     assert pruning["warning"] == line.removeprefix("warning: ")
     assert (pruning["method"], pruning["merged"]) == ("cue", False)

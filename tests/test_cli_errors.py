@@ -127,7 +127,7 @@ def test_silence_and_snippets_are_warned_about_and_answered(
     first, *others = captured.err.splitlines()
     assert first.startswith("warning: ")
     assert warning in first
-    assert all("nothing in the recording stands out" in other for other in others)
+    assert all("little in the recording stands out" in other for other in others)
     assert captured.out.endswith("\n")
 
 

@@ -165,7 +165,7 @@ def test_curves_are_drawn_where_asked(runs, tmp_path, capfd):
 @pytest.mark.parametrize(
     ("files", "told"),
     [
-        ({}, "no run"),
+        ({}, "give the folder of a run"),
         ({"run.json": "{}"}, "--resume"),
         ({"results.json": "[{]"}, "results.json"),
         ({"results.json": '[{"name": 1}]'}, "results.json"),

@@ -78,7 +78,13 @@ class Evaluation:
                 self.progress(out) as on_line,
             ):
                 self.run.write_environment(environment)
-                answer(self.run, self.plan, self.samples, workers, on_line)
+                try:
+                    answer(self.run, self.plan, self.samples, workers, on_line)
+                except KeyboardInterrupt:
+                    out.warning(
+                        f"interrupted: go on with speechprune eval --resume {self.run.folder}"
+                    )
+                    raise
             errors = self.sum_up(out, derive_hard)
         if not out.json and not out.quiet:
             out.text(f"run folder: {self.run.folder}\n")

@@ -90,7 +90,11 @@ def read(folder: Path) -> list[Results]:
         return [from_json(table) for table in json_format.loads(path.read_text(encoding="utf-8"))]
     except FileNotFoundError:
         unfinished = (folder / "run.json").exists()
-        cure = f"finish it with speechprune eval --resume {folder}" if unfinished else "no run"
+        cure = (
+            f"finish it with speechprune eval --resume {folder}"
+            if unfinished
+            else "give the folder of a run"
+        )
         raise UsageError(f"{folder} holds no results: {cure}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: not what a run writes: {error}") from error

@@ -91,14 +91,16 @@ class Cue(Pruner):
         focus = min(1.0, evidence / ENOUGH_EVIDENCE) * (1 - self.context)
         taken = self._take(held, segments, round(focus * task.keep))
         kept = spread(taken, task.keep - int(taken.sum()))
+        found = int(taken.sum())
         reason = (
-            f"{len(segments)} -> {task.keep} tokens: {int(taken.sum())} in passages around the "
-            f"question's words, the rest evenly (evidence {evidence:.1f})"
+            f"{len(segments)} -> {task.keep} tokens: {found} in passages around the question's "
+            f"words, {task.keep - found} evenly over the rest (evidence {evidence:.1f})"
         )
         unsure = evidence < LITTLE_EVIDENCE and task.keep < len(segments)
         warning = (
-            "nothing in the recording stands out for this question, so tokens are kept evenly: "
-            "it asks about the whole, or this model's audio tokens do not resemble its words"
+            f"little in the recording stands out for this question, so {task.keep - found} of "
+            f"{task.keep} tokens are spread evenly: it asks about the whole, or this model's audio "
+            "tokens do not resemble its words"
         )
         return Choice(kept, held.sum(1)[segments], reason, warning=warning if unsure else "")
 

@@ -67,6 +67,8 @@ def paper_sheet(preset: Preset, setting: Setting, rows: Sequence[PaperCount]) ->
         for place, name in enumerate(("TFLOPs", "memory\nGB", "activations\nGB")):
             columns[f"paper:\n{name.partition(chr(10))[0]}"] = _printed(place)
         caption.append("paper: as printed there, for Qwen2-Audio.")
+    if setting.seconds > preset.window_seconds:
+        caption.append("Rates are of the model's own input of 30 s, as in the paper.")
     title = f"{about(preset, setting)}: table I"
     return Sheet("paper", "counted", title, columns, rows, _paper_fields, caption)
 

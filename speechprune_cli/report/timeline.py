@@ -52,8 +52,9 @@ class Timeline:
     def best(self, count: int = 5, apart: int = 3) -> list[int]:
         """The seconds that keep most tokens (of equals, those that score higher), best first.
 
-        They are at least `apart` from each other. Empty where the method gave the retained tokens
-        no order.
+        They are at least `apart` from each other and keep at least half as many as the best, so
+        that tokens spread evenly between passages are no matches. Empty where the method gave the
+        retained tokens no order.
         """
         import numpy as np
 
@@ -61,6 +62,8 @@ class Timeline:
         if not self.ranked:
             return best
         for second in np.lexsort((-self.scores, -self.kept)).tolist():
+            if 2 * self.kept[second] < self.kept.max():
+                break
             if len(best) < count and all(abs(second - other) >= apart for other in best):
                 best.append(second)
         return best

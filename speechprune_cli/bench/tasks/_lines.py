@@ -50,7 +50,7 @@ def inside(folder: Path, name: str, place: str) -> Path:
     except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a zero byte
         raise UsageError(f"{place}: the path {name!r} cannot be followed") from error
     if outside or not path.is_relative_to(root):
-        raise UsageError(f"{place}: the path {name!r} leads out of {folder}")
+        raise UsageError(f"{place}: the path {name!r} leads out of {folder}: put the file there")
     return path
 
 
