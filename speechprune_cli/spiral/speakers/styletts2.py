@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -45,9 +45,11 @@ class StyleTTS2(Speaker):
 
     def voices(self) -> tuple[Voice, ...]:
         """A name that ends in _F or _M tells the gender."""
-        genders = {"F": "f", "M": "m"}
-        names = sorted(path.stem for path in Path(self.voices_folder or "/nowhere").glob("*.wav"))
-        return tuple(Voice(name, genders.get(name[-2:].lstrip("_"), "?")) for name in names)  # type: ignore[arg-type]
+        if not self.voices_folder:
+            return ()
+        genders: dict[str, Literal["f", "m"]] = {"_F": "f", "_M": "m"}
+        names = sorted(path.stem for path in Path(self.voices_folder).glob("*.wav"))
+        return tuple(Voice(name, genders.get(name[-2:], "?")) for name in names)
 
     def load(self) -> Synthesizer:
         """Its weights come from the model hub when they are first asked for."""
