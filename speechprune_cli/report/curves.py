@@ -25,7 +25,7 @@ FIRST = "speechprune"
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c6d31", "#7f3c8d")
 MARKERS = "os^Dv<>P"
 LINES = ("-", "--", ":")
-"""Told apart by these once the colours are used up."""
+"""Once the colours are used up, the next round has these, and other marks."""
 REFERENCES: dict[str, dict[str, Any]] = {
     "full": {"color": "#222222", "linestyle": "-"},
     "original": {"color": "#555555", "linestyle": (0, (5, 2))},
@@ -76,10 +76,11 @@ def styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def _style(number: int) -> dict[str, Any]:
+    again = number // len(COLOURS)
     return {
         "color": COLOURS[number % len(COLOURS)],
-        "marker": MARKERS[number % len(MARKERS)],
-        "linestyle": LINES[number // len(COLOURS) % len(LINES)],
+        "marker": MARKERS[(number + again) % len(MARKERS)],
+        "linestyle": LINES[again % len(LINES)],
         "linewidth": 1.4 if number else 2.2,
         "markersize": 4.5 if number else 6,
         "zorder": 3 if number else 4,
