@@ -90,8 +90,8 @@ class Cue(Pruner):
         held, evidence = self._cues(matches)
         focus = min(1.0, evidence / ENOUGH_EVIDENCE) * (1 - self.context)
         taken = self._take(held, segments, round(focus * task.keep))
-        kept = spread(taken, task.keep - int(taken.sum()))
         found = int(taken.sum())
+        kept = spread(taken, task.keep - found)
         reason = (
             f"{len(segments)} -> {task.keep} tokens: {found} in passages around the question's "
             f"words, {task.keep - found} evenly over the rest (evidence {evidence:.1f})"

@@ -188,7 +188,7 @@ def make_all(
     build: Build, done: Iterable[Done], begun: int, total: int, on_progress: OnProgress
 ) -> None:
     """Keep what workers make: sound first, so that a sample that says it is spoken is."""
-    with closing(iter(done)) as finished:  # type: ignore[type-var]
+    with closing(iter(done)) as finished:  # type: ignore[type-var]  # a generator has close()
         for count, each in enumerate(finished, start=begun + 1):
             for name, content in each.files.items():
                 target = build.folder / name
