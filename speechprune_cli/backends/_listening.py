@@ -30,7 +30,7 @@ def attention_received(attention: nn.Module) -> Iterator[list[Tensor]]:
     """Watch an encoder's self-attention: a tensor `[B, T]` for every time it runs.
 
     It has the attention that each of T positions receives, the mean over heads and over the
-    queries that are not masked, times the number of these: 1 is a fair share. One `[B, T, T]` is
+    queries that are not masked, times the number of these: 1 is a fair share. One `[T, T]` is
     held at a time. The module's own output is not touched.
     """
     seen: list[Tensor] = []
@@ -49,16 +49,20 @@ def attention_received(attention: nn.Module) -> Iterator[list[Tensor]]:
 
 def _received(attention: Any, hidden: Tensor, mask: Tensor | None) -> Tensor:
     batch, steps, _ = hidden.shape
-    allowed = torch.ones(batch, steps, dtype=torch.bool, device=hidden.device)
-    if mask is not None:
-        last = mask[:, 0, -1].expand(batch, steps)
-        allowed = last if last.dtype == torch.bool else last >= 0
     heads = attention.num_heads
     queries = (attention.q_proj(hidden) * attention.scaling).unflatten(-1, (heads, -1))
     keys = attention.k_proj(hidden).unflatten(-1, (heads, -1))
     total = torch.zeros(batch, steps, device=hidden.device)
-    for head in range(heads):
-        logits = (queries[:, :, head] @ keys[:, :, head].mT).float()
-        shares = logits.masked_fill_(~allowed[:, None], -torch.inf).softmax(-1)
-        total += shares.masked_fill_(~allowed[:, :, None], 0).sum(1)
+    for row, valid in enumerate(_valid_steps(mask, batch, steps)):
+        for head in range(heads):
+            logits = queries[row, :valid, head] @ keys[row, :valid, head].T
+            total[row, :valid] += logits.softmax(-1, dtype=torch.float32).sum(0)
     return total / heads
+
+
+def _valid_steps(mask: Tensor | None, batch: int, steps: int) -> list[int]:
+    """How many positions of each row, from the first on, may be attended to."""
+    if mask is None:
+        return [steps] * batch
+    last = mask[:, 0, -1].expand(batch, steps)
+    return [int(row) for row in (last if last.dtype == torch.bool else last >= 0).sum(-1)]
