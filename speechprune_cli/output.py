@@ -87,7 +87,7 @@ class Output:
     def note(self, message: str) -> None:
         """One line for people about what is being done."""
         if self.verbose or (sys.stderr.isatty() and not self.quiet):
-            self.stderr.print(message, style="dim", markup=False, soft_wrap=True)
+            self._line(message, "dim")
 
     def detail(self, message: str) -> None:
         """One more line, for who asked with `--verbose`."""
@@ -96,7 +96,12 @@ class Output:
 
     def warning(self, message: str) -> None:
         """One line about what may make the result worth less; never held back."""
-        print(f"warning: {message}", file=sys.stderr)
+        self._line(f"warning: {message}")
+
+    def _line(self, message: str, style: str | None = None) -> None:
+        """To stderr: wrapped between words on a terminal, one line everywhere else."""
+        wide = not sys.stderr.isatty()
+        self.stderr.print(message, style=style, markup=False, emoji=False, soft_wrap=wide)
 
     @contextmanager
     def progress(self, what: str) -> Iterator[OnProgress]:

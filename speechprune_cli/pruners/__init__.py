@@ -7,37 +7,17 @@ names begin with an underscore are shared pieces. Nothing here imports torch bef
 
 from __future__ import annotations
 
-import ast
-import pkgutil
 from dataclasses import fields
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from speechprune_cli.errors import UsageError
 from speechprune_cli.pruners.base import Pruner
+from speechprune_cli.registry import Registry
 
-METHODS = tuple(
-    sorted(
-        module.name
-        for module in pkgutil.iter_modules(__path__)
-        if module.name != "base" and not module.name.startswith("_")
-    )
-)
-
-
-def pruner_class(name: str) -> type[Pruner]:
-    """The class behind a method's name. Raises UsageError for an unknown one."""
-    if name not in METHODS:
-        raise UsageError(f"unknown pruning method {name!r}: choose from {', '.join(METHODS)}")
-    module = import_module(f"{__name__}.{name}")
-    return next(
-        item
-        for item in vars(module).values()
-        if isinstance(item, type)
-        and issubclass(item, Pruner)
-        and item.__module__ == module.__name__
-    )
+_METHODS: Registry[Pruner] = Registry(__name__, __path__, Pruner, "pruning method")
+METHODS = _METHODS.names
+pruner_class = _METHODS.part
+describe = _METHODS.describe
 
 
 def get_pruner(name: str, **settings: Any) -> Pruner:
@@ -48,11 +28,3 @@ def get_pruner(name: str, **settings: Any) -> Pruner:
         listed = f"it knows {', '.join(known)}" if known else "it has none"
         raise UsageError(f"pruning method {name!r} has no setting {unknown[0]!r}: {listed}")
     return method(**settings)
-
-
-def describe() -> dict[str, str]:
-    """Every method's name and its one line for people."""
-    folder = Path(__file__).parent
-    sources = {name: (folder / f"{name}.py").read_text(encoding="utf-8") for name in METHODS}
-    docs = {name: ast.get_docstring(ast.parse(source)) or "" for name, source in sources.items()}
-    return {name: doc.partition("\n")[0] for name, doc in docs.items()}

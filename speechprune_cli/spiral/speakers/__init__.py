@@ -7,7 +7,7 @@ imported that is not installed before `load`, and no speaker is needed to answer
 
 from __future__ import annotations
 
-from speechprune_cli.spiral.registry import Registry
+from speechprune_cli.registry import Registry
 from speechprune_cli.spiral.speakers.base import Speaker
 
 SPEAKERS: Registry[Speaker] = Registry(__name__, __path__, Speaker, "speaker")

@@ -6,7 +6,7 @@ settings, and the first line of the module's docstring is what people read about
 
 from __future__ import annotations
 
-from speechprune_cli.spiral.registry import Registry
+from speechprune_cli.registry import Registry
 from speechprune_cli.spiral.writers.base import Writer
 
 WRITERS: Registry[Writer] = Registry(__name__, __path__, Writer, "writer")

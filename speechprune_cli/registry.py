@@ -10,8 +10,6 @@ from importlib import import_module
 from importlib.resources import files
 from typing import Any, Generic, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-
 from speechprune_cli.errors import UsageError
 
 T = TypeVar("T")
@@ -30,26 +28,29 @@ class Registry(Generic[T]):
             )
         )
 
-    def part(self, name: str) -> Any:
+    def part(self, name: str) -> type[T]:
         """The class behind a name. Raises UsageError for an unknown one."""
         if name not in self.names:
             listed = ", ".join(self.names)
             raise UsageError(f"unknown {self.what} {name!r}: choose from {listed}")
         module = import_module(f"{self.package}.{name}")
-        return next(
+        found: type[T] = next(
             item
             for item in vars(module).values()
             if isinstance(item, type)
             and issubclass(item, self.kind)
             and item.__module__ == module.__name__
         )
+        return found
 
     def settings(self, name: str) -> set[str]:
         """What the part can be told."""
-        return {field.name for field in fields(self.part(name))}
+        return {field.name for field in fields(self.part(name))}  # type: ignore[arg-type]
 
     def make(self, name: str, settings: dict[str, Any]) -> T:
         """The part with those of `settings` that it knows. Raises UsageError for a bad value."""
+        from pydantic import TypeAdapter, ValidationError
+
         known = self.settings(name)
         try:
             made: T = TypeAdapter(self.part(name)).validate_python(
