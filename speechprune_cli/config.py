@@ -80,6 +80,8 @@ class Preset(BaseModel):
     """Module under `speechprune_cli.backends`; None: the checkpoint's own `model_type`."""
     revision: str | None = None
     summary: str = ""
+    caution: str = ""
+    """What people should know before they trust an answer."""
     licence: str = "see the model's own page"
     parameters: int | None = None
     architecture: Architecture | None = None

@@ -103,6 +103,8 @@ def ask(
         offline=offline,
         cache=not no_cache,
     )
+    if caution := session.model.preset.caution:
+        out.note(caution)
     tokens = encode(out, session, recording)
     talk = Talk(out, session, recording, tokens, pruning, choices, position, max_new_tokens)
     several = questions is not None and len(questions) > 1

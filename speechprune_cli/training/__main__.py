@@ -194,6 +194,9 @@ def make_benchmark(
     filler: Annotated[
         Path | None, typer.Option(help="CSV of the speech that long recordings consist of.")
     ] = None,
+    asked: Annotated[
+        int | None, typer.Option(help="Questions on each; default 1, of spiral-nano 2.")
+    ] = None,
 ) -> None:
     """Make a benchmark for `speechprune eval jsonl --data FOLDER/index.jsonl`."""
     if kind == "natural":
@@ -203,7 +206,7 @@ def make_benchmark(
             raise typer.BadParameter("long recordings need --filler")
         recordings = long_recordings(source, filler, minutes, count)
     else:
-        asked = 2 if kind == "spiral-nano" else 1
+        asked = asked or (2 if kind == "spiral-nano" else 1)
         recordings = held_out_recordings(kind, source, count, asked)
     typer.echo(f"{publish(recordings, folder, opus=kind == 'spiral-nano')} questions")
 
