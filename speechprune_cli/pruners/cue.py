@@ -13,10 +13,9 @@ nothing, a word that matches one place says where to look:
    until the budget is spent or a segment is worth little beside the first: whole, or thinned where
    it does not fit. What is covered already counts for less, so that a question of two parts gets
    both.
-5. The rest of the budget is spread evenly over what is left, for context; a budget that holds
-   half of what is left goes on with whole segments, which read better than thinned ones. Where no
-   segment stands out by more than chance would have it, there is nothing to find, as in "what is it
-   about?": the less evidence, the more is spread evenly.
+5. The rest of the budget is spread evenly over what is left, for context. Where no segment stands
+   out by more than chance would have it, there is nothing to find, as in "what is it about?": the
+   less evidence, the more is spread evenly.
 
 One product of `[N, D]` and `[D, L]`; memory for `[N, L]` and `[segments, cues]`.
 """
@@ -46,8 +45,6 @@ PHRASE_SECONDS = 0.4
 """Two question tokens heard within this time of each other are heard in a row."""
 ENOUGH_EVIDENCE = 1.5
 """Standard deviations beyond chance, summed over cues, from which on passages get everything."""
-AMPLE = 1 / 2
-"""Share of what is left from which on a budget takes whole segments instead of thinning all."""
 LITTLE_EVIDENCE = 1.0
 """Audio tokens turned at random, aligned to no words, stay below this in nine cases of ten."""
 
@@ -179,15 +176,13 @@ class Cue(Pruner):
         starts = sizes.cumsum(0) - sizes
         closed = torch.zeros(len(held), dtype=torch.bool)
         covered = torch.zeros(held.shape[1], dtype=held.dtype)
-        first, ample = 0.0, False
+        first = 0.0
         while budget > 0:
             worth = (held - self.diversity * held.minimum(covered)).sum(1)
             best = int(worth.masked_fill(closed, -math.inf).argmax())
             first = first or float(worth[best])
-            if worth[best] < self.least * first and not ample:
-                ample = budget >= AMPLE * int(sizes[~closed].sum())
-                if not ample:
-                    break
+            if worth[best] < self.least * first:
+                break
             fitting = min(budget, int(sizes[best]))
             taken[starts[best] + evenly(fitting, int(sizes[best]))] = True
             budget -= fitting
