@@ -15,10 +15,11 @@ from transformers import (
 from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
 
 from speechprune_cli.spiral.grammar import draw_fact
-from speechprune_cli.training import align
+from speechprune_cli.training import align, looking
 from speechprune_cli.training.export import export, load_trainable
 from speechprune_cli.training.features import Piece, load_pieces, save_pieces
-from speechprune_cli.training.learner import END, IM_END, Learner
+from speechprune_cli.training.learner import Learner
+from speechprune_cli.training.packing import AUDIO, END, IM_END, Recording, pack
 from speechprune_cli.training.tasks import (
     QuestionAnswer,
     ask_words,
@@ -30,6 +31,7 @@ from speechprune_cli.training.text import BLANK, SPECIALS, normalise, train_toke
 from speechprune_cli.training.train import Stage, Trainer, train
 
 WIDTH = 16
+LAMP = 300
 TEXTS = ("we need nine chairs", "the lamp is dark green", "please call maria about the boat")
 
 
@@ -90,13 +92,20 @@ def test_letters_are_learned_from_transcripts_alone(tokenizer):
     assert said == tokenizer.encode(TEXTS[0]).ids
 
 
+def recording(heard: torch.Tensor, asked: list[QuestionAnswer]) -> Recording:
+    """Two sentences in which the lamp is heard all the time."""
+    sentences = heard.split([5, len(heard) - 5])
+    return Recording(sentences, [torch.full((len(part),), LAMP) for part in sentences], asked)
+
+
 def test_packed_questions_cost_what_they_cost_alone(learner):
     heard = [torch.randn(30, 256), torch.randn(12, 256)]
     asked = [
         [QuestionAnswer("what is it", "nine chairs"), QuestionAnswer("who", "maria")],
         [QuestionAnswer("where", "the lamp")],
     ]
-    together = learner.answer_loss(list(zip(heard, asked, strict=True)))
+    recordings = [recording(h, qa) for h, qa in zip(heard, asked, strict=True)]
+    together = learner.answer_loss(recordings)
     alone = [
         learner.batch_loss([h], [qa]).value
         for h, questions in zip(heard, asked, strict=True)
@@ -104,6 +113,30 @@ def test_packed_questions_cost_what_they_cost_alone(learner):
     ]
     torch.testing.assert_close(together.value, sum(alone) / len(alone))
     assert together.asked == 3
+
+
+def test_looking_is_read_off_the_attention_of_the_model_itself(learner):
+    """Heads of `looking.HEADS`: how much of an answer's attention reaches its sentence and word."""
+    said = [torch.tensor([LAMP, LAMP, 301]), torch.tensor([302, LAMP, 301, 303])]
+    qa = QuestionAnswer("what is it", "nine chairs", sentence=1)
+    answer = [*learner.ids(qa.answer), END]
+    said[1][2] = answer[0]
+    heard = Recording([torch.randn(3, 256), torch.randn(4, 256)], said, [qa])
+    loss = learner.answer_loss([heard]).looking
+
+    row = pack([heard], learner.ids)
+    embeds = learner.embed(row.ids.tolist())
+    embeds[row.ids == AUDIO] = torch.cat(list(heard.sentences))
+    learner.lm.set_attn_implementation("eager")
+    attention = learner.lm(inputs_embeds=embeds[None], output_attentions=True).attentions
+    due = range(len(row.ids) - len(answer), len(row.ids))
+    by_layer = []
+    for layer, heads in looking.HEADS.items():
+        shares = attention[layer][0, list(heads)]
+        sentence = -shares[:, due, 4:8].sum(-1).log().mean()
+        word = -shares[:, due[0], 6].log().mean()
+        by_layer.append((sentence + word) / 2)
+    torch.testing.assert_close(loss, torch.stack(by_layer).mean())
 
 
 def test_a_batch_costs_what_its_rows_cost(learner):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -11,12 +11,19 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from speechprune_cli.training.looking import looking_loss, watched
+from speechprune_cli.training.packing import (
+    AUDIO,
+    AUDIO_BOS,
+    AUDIO_EOS,
+    END,
+    IGNORED,
+    IM_END,
+    Recording,
+    pack,
+)
 from speechprune_cli.training.tasks import QuestionAnswer
 from speechprune_cli.training.text import VOCABULARY
-
-END, IM_END, AUDIO_BOS, AUDIO, AUDIO_EOS = 0, 2, 3, 4, 5
-"""Ids of the special tokens, in the order of `text.SPECIALS`."""
-IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,8 @@ class Loss:
     value: Tensor
     right: int
     asked: int
+    looking: Tensor = torch.zeros(())
+    """See `looking.looking_loss`."""
 
 
 class Learner(nn.Module):
@@ -73,48 +82,23 @@ class Learner(nn.Module):
         """`[N, D]` audio or text embeddings between the audio markers: `[1, N + 2, D]`."""
         return torch.cat([self.embed([AUDIO_BOS]), inside, self.embed([AUDIO_EOS])])[None]
 
-    def answer_loss(self, recordings: Sequence[tuple[Tensor, Sequence[QuestionAnswer]]]) -> Loss:
-        """Cross-entropy of all answers about recordings `[N_i, D]`, in one packed row.
-
-        A recording stands once in the row, its questions behind it; a question sees its recording
-        and itself only, and its positions follow on those of the recording.
-        """
-        sounds: list[Tensor] = []
-        ids: list[int] = []
-        targets: list[int] = []
-        positions: list[int] = []
-        recording: list[int] = []
-        question: list[int] = []
-        asked_before = 0
-        for number, (heard, asked) in enumerate(recordings):
-            length = len(heard) + 2
-            sounds.append(heard)
-            ids += [AUDIO_BOS, *[AUDIO] * len(heard), AUDIO_EOS]
-            targets += [IGNORED] * length
-            positions += range(length)
-            recording += [number] * length
-            question += [-1] * length
-            for qa in asked:
-                before, answer = [*self.ids(qa.question), IM_END], [*self.ids(qa.answer), END]
-                added = len(before) + len(answer) - 1
-                ids += before + answer[:-1]
-                targets += [IGNORED] * (len(before) - 1) + answer
-                positions += range(length, length + added)
-                recording += [number] * added
-                question += [asked_before] * added
-                asked_before += 1
-        row = self.embed(ids)
-        row[torch.tensor(ids) == AUDIO] = torch.cat(sounds).to(row.dtype)
-        seen = _sees(torch.tensor(recording), torch.tensor(question)).to(self.device)
-        hidden = self.lm.model(
-            inputs_embeds=row[None],
-            attention_mask=seen[None, None],
-            position_ids=torch.tensor([positions], device=self.device),
-            use_cache=False,
-        ).last_hidden_state[0]
-        target = torch.tensor(targets, device=self.device)
-        owners = torch.tensor(question, device=self.device)
-        return self._cross_entropy(hidden, target, owners, asked_before)
+    def answer_loss(self, recordings: Sequence[Recording]) -> Loss:
+        """Cross-entropy of all answers about recordings, in one packed row."""
+        row = pack(recordings, self.ids).to(self.device)
+        embeds = self.lm.model.embed_tokens(row.ids)
+        sounds = torch.cat([part for heard in recordings for part in heard.sentences])
+        embeds[row.ids == AUDIO] = sounds.to(embeds.dtype)
+        seen = row.seen()
+        with watched(self.lm.model.layers) as given:
+            hidden = self.lm.model(
+                inputs_embeds=embeds[None],
+                attention_mask=seen[None, None],
+                position_ids=row.positions[None],
+                use_cache=False,
+            ).last_hidden_state[0]
+        asked = sum(len(heard.asked) for heard in recordings)
+        loss = self._cross_entropy(hidden, row.targets, row.question, asked)
+        return replace(loss, looking=looking_loss(self.lm.model.layers, given, row, seen))
 
     def batch_loss(self, heard: Sequence[Tensor], asked: Sequence[QuestionAnswer]) -> Loss:
         """Cross-entropy of one answer to each short recording `[N, D]`, as a right-padded batch."""
@@ -156,10 +140,3 @@ class Learner(nn.Module):
             words = F.normalize(self.lm.model.embed_tokens.weight, dim=-1)
             logits = self.cosine_scale * F.normalize(audio.float(), dim=-1) @ words.T
             return F.cross_entropy(logits, labels.to(audio.device))
-
-
-def _sees(recording: Tensor, question: Tensor) -> Tensor:
-    """Who sees whom in a packed row, bool `[n, n]`; `question` is -1 inside a recording."""
-    same = recording[:, None] == recording[None]
-    shared = (question == -1)[None] | (question[:, None] == question[None])
-    return (same & shared).tril()

@@ -57,6 +57,8 @@ class QuestionAnswer:
 
     question: str
     answer: str
+    sentence: int | None = None
+    """Which of the recording's sentences answers; None: more than one."""
 
 
 def transcription(text: str, rng: Random) -> QuestionAnswer:
@@ -117,16 +119,22 @@ def ask_about(
 ) -> list[QuestionAnswer]:
     """Questions on a recording: every fact in two wordings, some words, all words."""
     kinds = [fact.kind for fact in facts]
+    places = {text: place for place, text in enumerate(texts)}
     asked = [
-        (quote_fact if rng.random() < QUOTED_SHARE else ask_fact)(fact, kinds, rng)
+        replace(
+            (quote_fact if rng.random() < QUOTED_SHARE else ask_fact)(fact, kinds, rng),
+            sentence=places.get(normalise(fact.statement)),
+        )
         for fact in facts
         for _ in range(2)
     ]
     rng.shuffle(asked)
     asked = asked[: most * 3 // 4]
     about = rng.choices(texts, k=1 + len(asked) // 5) if rng.random() < 0.6 else []
-    found = [rng.choice((ask_words, quote_sentence))(text, rng) for text in about]
-    asked += [question for question in found if question]
+    for text in about:
+        found = rng.choice((ask_words, quote_sentence))(text, rng)
+        if found:
+            asked.append(replace(found, sentence=places[text]))
     if not asked or (len(texts) <= 2 and rng.random() < 0.5):
         asked.append(transcription(" ".join(texts), rng))
     return asked

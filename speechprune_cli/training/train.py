@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,8 +18,8 @@ from torch import Tensor
 from speechprune_cli.spiral.grammar import Fact, draw_fact
 from speechprune_cli.training.features import Piece
 from speechprune_cli.training.learner import Learner, Loss
+from speechprune_cli.training.packing import Recording
 from speechprune_cli.training.tasks import (
-    QuestionAnswer,
     ask_about,
     ask_words,
     draw_recording,
@@ -33,6 +34,8 @@ TRANSCRIPTION_TOKENS = 1000
 ALIGNMENT_TOKENS = 4000
 LISTENING_TOKENS = 900
 READING_TOKENS = 450
+LOOKING = 0.3
+"""Weight of the loss that tells attention heads where to look."""
 PROJECTOR_SCALE = 0.1
 """Of the learning rate: encoder features are long, and audio tokens should not tremble."""
 CHECKPOINT_EVERY = 100
@@ -72,7 +75,7 @@ class Trainer:
         self.learner, self.stated, self.open_speech = learner, stated, open_speech
         self.sentences = [piece.text for piece in open_speech]
         self.rng = Random(0)
-        self.seen: dict[str, list[float]] = defaultdict(lambda: [0.0] * 5)
+        self.seen: dict[str, list[float]] = defaultdict(lambda: [0.0] * 6)
 
     def step(self, stage: Stage, number: int) -> None:
         """Compute the gradients of step `number`."""
@@ -99,7 +102,7 @@ class Trainer:
             (rng.random() < 0.15 and ask_words(text, rng)) or transcription(text, rng)
             for text in texts
         ]
-        loss = self.learner.batch_loss([self._as_speech(text) for text in texts], asked)
+        loss = self.learner.batch_loss([self._as_speech(text)[0] for text in texts], asked)
         self._note("copy", loss)
         return loss.value
 
@@ -113,31 +116,33 @@ class Trainer:
 
     def read(self, stage: Stage) -> Tensor:
         """Answer questions about recordings given as words: a tenth of the cost of hearing them."""
-        recordings: list[tuple[Tensor, list[QuestionAnswer]]] = []
-        while sum(len(heard) for heard, _ in recordings) < READING_TOKENS:
+        recordings: list[Recording] = []
+        while sum(map(len, recordings)) < READING_TOKENS:
             count = self.rng.randint(*stage.pieces)
             texts, asked = written_recording(count, self.sentences, self.rng)
-            recordings.append((self._as_speech(" ".join(texts)), asked))
+            heard, said = zip(*map(self._as_speech, texts), strict=True)
+            recordings.append(Recording(heard, said, asked))
         loss = self.learner.answer_loss(recordings)
         self._note("read", loss)
-        return loss.value
+        return loss.value + LOOKING * loss.looking
 
     def listen(self, stage: Stage) -> Tensor:
         """Answer questions about spoken recordings, several short ones or one long."""
-        recordings: list[tuple[Tensor, list[QuestionAnswer]]] = []
+        recordings: list[Recording] = []
         alignments = []
-        while sum(len(heard) for heard, _ in recordings) < LISTENING_TOKENS:
+        while sum(map(len, recordings)) < LISTENING_TOKENS:
             count = self.rng.randint(*stage.pieces)
             pieces = draw_recording(self.stated, self.open_speech, count, self.rng)
             heard, alignment = self._aligned(pieces)
+            said = [piece.labels.long() for piece in pieces if piece.labels is not None]
             facts = [Fact(**piece.fact) for piece in pieces if piece.fact]
             asked = ask_about(facts, [piece.text for piece in pieces], self.rng)
-            recordings.append((torch.cat(heard), asked))
+            recordings.append(Recording(heard, said, asked))
             alignments.append(alignment)
         loss = self.learner.answer_loss(recordings)
         alignment = torch.stack(alignments).mean()
         self._note("listen", loss, alignment)
-        return loss.value + 0.3 * alignment
+        return loss.value + LOOKING * loss.looking + 0.3 * alignment
 
     def _alike(self, tokens: int) -> list[Piece]:
         """Sentences of about one length, `tokens` audio tokens in all."""
@@ -155,27 +160,32 @@ class Trainer:
         heard = audio.split([len(piece.features) for piece in pieces])
         return list(heard), self.learner.alignment_loss(audio, labels)
 
-    def _as_speech(self, text: str) -> Tensor:
-        """Embeddings of a text, often as uneven and noisy as speech."""
-        embeds = self.learner.embed(self.learner.ids(text))
+    def _as_speech(self, text: str) -> tuple[Tensor, Tensor]:
+        """Embeddings of a text, often as uneven and noisy as speech, and the token each is of."""
+        ids = self.learner.ids(text)
         if self.rng.random() < 0.4:
-            return embeds
-        repeats = torch.tensor([self.rng.choice((1, 2, 3, 4)) for _ in embeds])
-        embeds = embeds.repeat_interleave(repeats.to(embeds.device), dim=0)
-        return embeds + 0.02 * torch.randn_like(embeds)
+            return self.learner.embed(ids), torch.tensor(ids)
+        ids = [token for token in ids for _ in range(self.rng.choice((1, 2, 3, 4)))]
+        embeds = self.learner.embed(ids)
+        return embeds + 0.02 * torch.randn_like(embeds), torch.tensor(ids)
 
     def _note(self, task: str, loss: Loss | None = None, alignment: Tensor | None = None) -> None:
         row = self.seen[task]
-        answered = (loss.value.item(), loss.right, loss.asked) if loss else (0.0, 0, 0)
-        aligned = alignment.item() if alignment is not None else 0.0
-        for column, value in enumerate((1, *answered, aligned)):
+        answered = (loss.value.item(), loss.right, loss.asked, loss.looking.item()) if loss else ()
+        aligned = 0.0 if alignment is None else alignment.item()
+        for column, value in enumerate((1, aligned, *answered)):
             row[column] += value
 
     def report(self) -> dict[str, dict[str, float]]:
-        """Means since the last report: loss, share of right answers, alignment loss."""
+        """Means since the last report: losses, and the share of right answers."""
         means = {
-            task: {"loss": loss / n, "exact": right / max(1, asked), "align": ctc / n}
-            for task, (n, loss, right, asked, ctc) in self.seen.items()
+            task: {
+                "loss": loss / n,
+                "exact": right / max(1, asked),
+                "looking": looking / n,
+                "align": aligned / n,
+            }
+            for task, (n, aligned, loss, right, asked, looking) in self.seen.items()
         }
         self.seen.clear()
         return means
@@ -191,33 +201,54 @@ def train(
     """
     learner, start, begun = trainer.learner, 0, 0
     checkpoint = folder / "checkpoint.pt"
-    groups = [
-        {"params": learner.projector.parameters(), "scale": PROJECTOR_SCALE},
-        {"params": [*learner.lm.parameters(), learner.cosine_scale], "scale": 1.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=1, betas=(0.9, 0.98), weight_decay=0.02)
+    optimizers = make_optimizers(learner)
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         learner.load_state_dict(state["learner"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         begun, start = state["stage"], state["step"]
     for number, stage in enumerate(stages[begun:], begun):
         for step in range(start, stage.steps):
             trainer.rng.seed(f"{stage.name}/{step}")
-            for group in optimizer.param_groups:
-                group["lr"] = group["scale"] * learning_rate(stage, step)
-            optimizer.zero_grad()
-            trainer.step(stage, step)
-            torch.nn.utils.clip_grad_norm_(learner.parameters(), CLIP)
-            optimizer.step()
+            take_step(trainer, optimizers, stage, step)
             late = time.monotonic() > until
             if late or (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == stage.steps:
                 _log(folder, stage, step + 1, trainer)
-                save_checkpoint(checkpoint, learner, optimizer, number, step + 1)
+                save_checkpoint(checkpoint, learner, optimizers, number, step + 1)
             if late:
                 return False
         start = 0
     return True
+
+
+def make_optimizers(learner: Learner) -> tuple[torch.optim.Optimizer, ...]:
+    """Muon for the decoder's matrices, AdamW for the rest; learning rates of one scale."""
+    matrices = [p for p in learner.lm.model.layers.parameters() if p.ndim == 2]
+    known = {id(parameter) for parameter in matrices}
+    others = [p for p in learner.lm.parameters() if id(p) not in known]
+    groups: list[dict[str, Any]] = [
+        {"params": learner.projector.parameters(), "scale": PROJECTOR_SCALE},
+        {"params": [*others, learner.cosine_scale]},
+    ]
+    return (
+        torch.optim.Muon(matrices, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.02),
+    )
+
+
+def take_step(
+    trainer: Trainer, optimizers: Sequence[torch.optim.Optimizer], stage: Stage, step: int
+) -> None:
+    """Gradients, clipped, and one step of all optimizers at the stage's learning rate."""
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+        for group in optimizer.param_groups:
+            group["lr"] = group.get("scale", 1.0) * learning_rate(stage, step)
+    trainer.step(stage, step)
+    torch.nn.utils.clip_grad_norm_(trainer.learner.parameters(), CLIP)
+    for optimizer in optimizers:
+        optimizer.step()
 
 
 def learning_rate(stage: Stage, step: int) -> float:
@@ -227,12 +258,16 @@ def learning_rate(stage: Stage, step: int) -> float:
 
 
 def save_checkpoint(
-    path: Path, learner: Learner, optimizer: torch.optim.Optimizer, stage: int, step: int
+    path: Path,
+    learner: Learner,
+    optimizers: Sequence[torch.optim.Optimizer],
+    stage: int,
+    step: int,
 ) -> None:
     """Replace the checkpoint in one step, so that a kill leaves the old or the new one."""
     state = {
         "learner": learner.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         "stage": stage,
         "step": step,
     }
