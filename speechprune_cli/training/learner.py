@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +36,7 @@ class Loss:
     value: Tensor
     right: int
     asked: int
-    looking: Tensor = torch.zeros(())
+    looking: Tensor = field(default_factory=lambda: torch.zeros(()))
     """See `looking.looking_loss`."""
 
 
