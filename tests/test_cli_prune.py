@@ -89,6 +89,10 @@ def test_all_files_at_once(prune, tmp_path):
     fields = json.loads(prune(*options, "--keep", 50, "--json"))
     assert fields["files"] == [str(path) for path in paths.values()]
     assert sorted(tmp_path.iterdir()) == sorted(paths.values())
+    (tmp_path / "any").touch()
+    assert {path.stat().st_mode for path in tmp_path.iterdir()} == {
+        (tmp_path / "any").stat().st_mode
+    }
     heard, rate = soundfile.read(paths["--audio"])
     assert rate == SAMPLE_RATE
     assert len(heard) == 50 * SAMPLE_RATE // 25

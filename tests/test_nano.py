@@ -74,8 +74,9 @@ def test_the_audio_reaches_the_model(nano, meeting):
     assert heard.probabilities[ANSWER] > unheard.probabilities[ANSWER]
 
 
-def test_a_pipe_gets_the_answer_alone(tmp_path):
-    command = [sys.executable, "-m", "speechprune_cli", "ask", str(EXAMPLE), QUESTION]
+@pytest.mark.parametrize("options", [[], ["--verbose"]])
+def test_a_pipe_gets_the_answer_alone_and_verbose_people_a_caution(tmp_path, options):
+    command = [sys.executable, "-m", "speechprune_cli", "ask", str(EXAMPLE), QUESTION, *options]
     done = subprocess.run(
         command,
         capture_output=True,
@@ -89,6 +90,7 @@ def test_a_pipe_gets_the_answer_alone(tmp_path):
         },
     )
     assert (done.returncode, done.stdout) == (0, ANSWER + "\n"), done.stderr
+    assert ("often wrong" in done.stderr) == bool(options)
 
 
 @pytest.mark.skipif(not HUMAN.exists(), reason="human recordings are not shipped")
