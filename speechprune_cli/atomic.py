@@ -1,13 +1,17 @@
-"""Files that are complete or not there at all."""
+"""Files that are complete or not there at all, folders that one process holds."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from speechprune_cli.errors import SpeechPruneError
+from speechprune_cli.errors import SpeechPruneError, UsageError
+
+PARTIAL = re.compile(r"\.[^.]+\.[0-9a-f]{32}\.[a-z0-9]+")
+"""Names of what a kill leaves of a file that `atomic` was writing."""
 
 
 @contextmanager
@@ -29,3 +33,24 @@ def atomic(path: Path) -> Iterator[Path]:
         raise SpeechPruneError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Hold the folder of a `what`; the system lets go of it when the process ends, however it ends.
+
+    Raises `UsageError` where another process holds it, `SpeechPruneError` where the system refuses.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UsageError(f"{folder} is in use by another {what}") from None
+    except OSError as error:
+        raise SpeechPruneError(f"cannot write {lock.lock_file}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from speechprune_cli import __version__
-from speechprune_cli.atomic import atomic
+from speechprune_cli.atomic import atomic, locked
 from speechprune_cli.bench.plan import Plan
 from speechprune_cli.bench.sample import Benchmark
 from speechprune_cli.errors import SpeechPruneError, UsageError
@@ -46,7 +46,7 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"--output {self.folder}: {error.strerror}") from error
-        with self.locked():
+        with locked(self.folder, "run"):
             if (self.folder / "run.json").exists():
                 raise UsageError(f"{self.folder} holds a run: go on with --resume {self.folder}")
             if any(path.name != ".lock" for path in self.folder.iterdir()):
@@ -114,23 +114,6 @@ class Run:
         """Write a file of the run, whole or not at all."""
         with atomic(self.folder / name) as path:
             path.write_text(text, encoding="utf-8")
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder; the system lets go of it when the process ends, however it ends."""
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.folder / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise UsageError(f"{self.folder} is in use by another run") from None
-        except OSError as error:
-            raise SpeechPruneError(f"cannot write {lock.lock_file}: {error.strerror}") from error
-        try:
-            yield
-        finally:
-            lock.release()
 
     @contextmanager
     def appending(self) -> Iterator[Appender]:

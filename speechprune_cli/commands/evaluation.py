@@ -9,6 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from speechprune_cli.atomic import locked
 from speechprune_cli.bench import tasks
 from speechprune_cli.bench.grid import REFERENCES
 from speechprune_cli.bench.plan import Plan, draw, long_enough
@@ -72,7 +73,7 @@ class Evaluation:
         """Answer what is missing, then sum up. Raises SpeechPruneError where answers failed."""
         from speechprune_cli.bench.evaluate import evaluate as answer
 
-        with self.run.locked():
+        with locked(self.run.folder, "run"):
             with (
                 crew.at_work(out, self.plan) as (workers, environment),
                 self.progress(out) as on_line,

@@ -12,7 +12,6 @@ A kill at any moment costs at most the sample that was being made.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,14 +20,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from speechprune_cli import __version__
-from speechprune_cli.atomic import atomic
+from speechprune_cli.atomic import PARTIAL, atomic, locked
 from speechprune_cli.errors import SpeechPruneError, UsageError
 from speechprune_cli.spiral.checks import CHECKS
 from speechprune_cli.spiral.plan import Plan
 from speechprune_cli.spiral.script import Sample
-
-PARTIAL = re.compile(r"\.[^.]+\.[0-9a-f]{32}\.[a-z0-9]+")
-"""What a kill leaves of a file that was being written, see `atomic`."""
 
 
 @dataclass(frozen=True)
@@ -40,26 +36,18 @@ class Build:
     @contextmanager
     def opened(self, plan: Plan, sources: dict[str, str]) -> Iterator[None]:
         """Begin, or go on with what the same plan has begun. Raises UsageError for another one."""
-        from filelock import FileLock, Timeout
-
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._refuse_another()
-            lock = FileLock(self.folder / ".lock", timeout=0)
-            lock.acquire()
-        except Timeout:
-            raise UsageError(f"{self.folder} is in use by another build") from None
         except OSError as error:
             raise UsageError(f"{self.folder}: cannot be written: {error.strerror}") from error
-        try:
+        with locked(self.folder, "build"):
             self._claim(plan, sources)
             (self.folder / "samples").mkdir(exist_ok=True)
             for path in self.folder.rglob(".*"):
                 if PARTIAL.fullmatch(path.name):
                     path.unlink()
             yield
-        finally:
-            lock.release()
 
     def _refuse_another(self) -> None:
         """Leave alone, without so much as a lock, what is no build."""
