@@ -45,7 +45,8 @@ class Registry(Generic[T]):
 
     def settings(self, name: str) -> set[str]:
         """What the part can be told."""
-        return {field.name for field in fields(self.part(name))}  # type: ignore[arg-type]
+        part: Any = self.part(name)
+        return {field.name for field in fields(part)}
 
     def make(self, name: str, settings: dict[str, Any]) -> T:
         """The part with those of `settings` that it knows. Raises UsageError for a bad value."""
