@@ -371,8 +371,8 @@ def test_a_new_run_wants_a_folder_of_its_own(one, tiny_model_folder):
 HOLD = """
 import sys
 from pathlib import Path
-from speechprune_cli.bench.store import Run
-with Run(Path(sys.argv[1])).locked():
+from speechprune_cli.atomic import locked
+with locked(Path(sys.argv[1]), "run"):
     print("held", flush=True)
     sys.stdin.read()
 """
