@@ -7,12 +7,13 @@ libsndfile guesses the length of files without a Xing header and then drops what
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
-from io import SEEK_END
+from io import SEEK_CUR, SEEK_END
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
@@ -42,6 +43,9 @@ AVFMT_GENERIC_INDEX = 0x0100
 SOUNDFILE_MAGIC = (b"RIFF", b"RF64", b"fLaC", b"OggS")
 STREAMING_BYTES = 0x7FFF0000
 """Data lengths from here on are the placeholders of programs that wrote wav into a pipe."""
+
+LOWEST_RATE = 1000
+"""Hz. Below it there is no speech, and resampling would make gigabytes of kilobytes."""
 
 WRITABLE = {
     ".wav": ("WAV", "PCM_16"),
@@ -137,7 +141,7 @@ def _open_decoder(file: File, label: str) -> _SoundFileDecoder | _AvDecoder:
     file.seek(0)
     head = file.read(16)
     problem = None
-    if head.startswith(SOUNDFILE_MAGIC):
+    if head.startswith(SOUNDFILE_MAGIC) and not _is_chained(file):
         file.seek(0)
         try:
             decoder = _SoundFileDecoder(file)
@@ -165,6 +169,19 @@ def _open_av_decoder(file: File, label: str, head: bytes, problem: str | None) -
     raise AudioError(f"{label}: not audio: {problem.rstrip('.')}; it begins with {head!r}")
 
 
+def _is_chained(file: File) -> bool:
+    """Whether it is several Ogg streams, one after another: libsndfile reads only the first."""
+    file.seek(0)
+    data_seen = False
+    while (page := file.read(27)).startswith(b"OggS") and len(page) == 27:
+        begins_stream = page[5] & 2
+        if begins_stream and data_seen:
+            return True
+        data_seen = data_seen or not begins_stream
+        file.seek(sum(file.read(page[26])), SEEK_CUR)
+    return False
+
+
 class _SoundFileDecoder:
     """Decodes with libsndfile.
 
@@ -176,7 +193,8 @@ class _SoundFileDecoder:
 
     def __init__(self, file: File) -> None:
         # by name, or by descriptor where it has none: reading through Python swallows Ctrl-C
-        self._file = soundfile.SoundFile(file.name, closefd=False)
+        name = os.fsencode(file.name) if isinstance(file.name, str) else file.name
+        self._file = soundfile.SoundFile(name, closefd=False)
         self.rate: int = self._file.samplerate
         self.channels: int = self._file.channels
         self.stated = self._stated_frames()
@@ -223,7 +241,9 @@ class _AvDecoder:
         xing = _has_xing_header(file)
         file.seek(0)
         # no protocols: a playlist in disguise must not open other files or the network
-        self._container = av.open(file, "r", options={"protocol_whitelist": ""})
+        self._container = av.open(
+            file, "r", options={"protocol_whitelist": ""}, metadata_errors="replace"
+        )
         self.close = self._container.close
         self._label = label
         self.damaged = False
@@ -296,6 +316,11 @@ def _has_xing_header(file: File) -> bool:
 
 def _resample(decoder: _SoundFileDecoder | _AvDecoder, label: str) -> tuple[np.ndarray, int]:
     """Mono float32 `[T]` at 16 kHz, and the number of frames that went in."""
+    if decoder.rate < LOWEST_RATE:
+        raise AudioError(
+            f"{label}: its header says {decoder.rate} samples a second; "
+            f"at least {LOWEST_RATE:,} are needed"
+        )
     resampler = soxr.ResampleStream(decoder.rate, SAMPLE_RATE, 1, dtype="float32")
     pcm = bytearray()
     frames = 0

@@ -22,8 +22,8 @@ bench_option = partial(typer.Option, rich_help_panel="Benchmark", show_envvar=Fa
 output_option = partial(typer.Option, rich_help_panel="Output", show_envvar=False)
 
 ENVIRONMENT = (
-    "An option given in no other way is read from the environment: --model from SPEECHPRUNE_MODEL, "
-    "--rate from SPEECHPRUNE_RATE, and so on."
+    "Options of the model and the answer, --method, --rate, --budget and --seed that are not given "
+    "are read from the environment: --model from SPEECHPRUNE_MODEL, and so on."
 )
 
 Recording = Annotated[
@@ -95,6 +95,7 @@ Methods = Annotated[
     list[str] | None,
     _pruning(
         "--method",
+        envvar="SPEECHPRUNE_METHOD",
         metavar="NAME",
         help=f"{', '.join(METHODS)}; NAME:SETTING=VALUE,... for settings of its own. Repeatable. "
         "Default: speechprune.",
@@ -104,6 +105,7 @@ Rates = Annotated[
     list[float] | None,
     _pruning(
         "--rate",
+        envvar="SPEECHPRUNE_RATE",
         metavar="R",
         help="Share of the budget to drop, from 0 to below 1. Repeatable. Default: 0.2.",
     ),

@@ -43,11 +43,13 @@ def encode(path: Path, wave: np.ndarray, rate: int, codec: str, **options: str) 
     return path
 
 
-def wav_bytes(data: bytes, channels: int = 1, stated: int | None = None) -> bytes:
-    """A 16-bit wav at 16 kHz whose header may lie about the length of `data`."""
+def wav_bytes(
+    data: bytes, channels: int = 1, stated: int | None = None, rate: int = 16000
+) -> bytes:
+    """A 16-bit wav whose header may lie about the length of `data`."""
     length = len(data) if stated is None else stated
     block = channels * 2
-    fmt = struct.pack("<IHHIIHH", 16, 1, channels, 16000, 16000 * block, block, 16)
+    fmt = struct.pack("<IHHIIHH", 16, 1, channels, rate, rate * block, block, 16)
     riff = min(36 + length, 0xFFFFFFFF)
     return b"RIFF%sWAVEfmt %sdata%s%s" % (
         struct.pack("<I", riff),

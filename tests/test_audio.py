@@ -75,6 +75,34 @@ def test_containers_to_the_sample(
     assert audio.warnings == ()
 
 
+@pytest.mark.parametrize("extension", ["ogg", "opus"])
+def test_ogg_streams_one_after_another_are_one_recording(tmp_path: Path, extension: str) -> None:
+    """What joined files and radio streams look like; libsndfile stops after the first."""
+    path = tmp_path / f"a.{extension}"
+    data = b""
+    for seconds in (2, 3):
+        write_audio(path, voice(seconds, 16000), 16000)
+        data += path.read_bytes()
+    path.write_bytes(data)
+    audio = load_audio(path)
+    assert audio.source_seconds == pytest.approx(5, abs=0.05)
+    assert audio.warnings == ()
+
+
+def test_tags_in_another_alphabet(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    write_audio(path, voice(1, 16000), 16000)
+    tag = b"TAG" + "Café".encode("latin-1").ljust(124, b"\0") + b"\xff"
+    path.write_bytes(path.read_bytes() + tag)
+    assert load_audio(path).source_seconds == pytest.approx(1, abs=0.05)
+
+
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/\xff.wav"
+    soundfile.write(path, voice(1, 16000), 16000)
+    assert load_audio(os.fsdecode(path)).source_seconds == 1
+
+
 def test_mp3_without_a_length_header_is_not_cut(tmp_path: Path) -> None:
     """soundfile reads half of such a file: its length is a guess from the first frame."""
     path = tmp_path / "a.mp3"

@@ -24,6 +24,7 @@ NOT_AUDIO = {
     "noise.wav": (np.random.default_rng(0).bytes(50_000), r"not audio|no samples"),
     "channels.wav": (wav_bytes(bytes(100), channels=0), r"not audio: Channel count is zero; "),
     "samples.wav": (wav_bytes(b""), r"holds no samples$"),
+    "rate.wav": (wav_bytes(bytes(2000), rate=1), r"1 samples a second; at least 1,000"),
 }
 
 

@@ -149,13 +149,34 @@ def check_times(found, conditions):
     return rows
 
 
+def test_what_is_not_given_comes_from_the_environment(profile, monkeypatch):
+    monkeypatch.setenv("SPEECHPRUNE_METHOD", "uniform")
+    monkeypatch.setenv("SPEECHPRUNE_RATE", "0.35 0.7")
+    rows = objects(profile("qwen2-audio", "--json"))["compute"]["rows"]
+    assert [row["condition"] for row in rows] == ["full", "original", "uniform 0.35", "uniform 0.7"]
+
+
+def test_settings_beside_a_method_do_not_change_what_it_is(profile):
+    named = "speechprune:temperature=1"
+    found = objects(
+        profile("qwen2-audio", *SPEECHPRUNE, "--method", named, "--rate", 0.5, "--json",
+                "--seconds", 300)
+    )  # fmt: skip
+    counted = {}
+    for row in found["memory"]["rows"]:
+        counted.setdefault(row.pop("condition"), []).append(row)
+    assert counted[f"{named} 0.5"] == counted["speechprune 0.5"]
+
+
 def test_a_real_model_is_measured(profile, tiny_model_folder, tmp_path):
     plot = tmp_path / "times.svg"
     found = objects(
         profile(tiny_model_folder, *MEASURED, "--output-tokens", 3, "--batch-size", 2, "--json",
-                "--method", "speechprune", "--method", "uniform", "--plot", plot)
+                "--method", "speechprune", "--method", "uniform", "--method", "cue:reach=0",
+                "--plot", plot)
     )  # fmt: skip
-    rows = check_times(found, ["full", "original", "speechprune 0.5", "uniform 0.5"])
+    conditions = ["full", "original", "speechprune 0.5", "uniform 0.5", "cue:reach=0 0.5"]
+    rows = check_times(found, conditions)
     assert (rows["full"]["length"], rows["uniform 0.5"]["length"]) == (75 + 9, 38 + 9)
     assert all(row["decode"]["median"] > 0 for row in rows.values())
     assert rows["full"]["machine"]["weights"].startswith("local-")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,6 +114,13 @@ def test_destinations_are_checked_before_any_work(option, name, complaint, capsy
     captured = capsys.readouterr()
     assert captured.err.startswith(f"error: {complaint}")
     assert captured.err.count("\n") == 1
+
+
+def test_the_recording_is_not_overwritten(recording, capsys):
+    before = Path(recording).read_bytes()
+    assert main(["prune", recording, QUESTION, "--audio", recording]) == 2
+    assert "is the recording itself" in capsys.readouterr().err
+    assert Path(recording).read_bytes() == before
 
 
 def test_two_options_cannot_share_a_file(capsys, tmp_path):

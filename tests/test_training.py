@@ -14,6 +14,7 @@ from transformers import (
 )
 from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
 
+from speechprune_cli.errors import UsageError
 from speechprune_cli.spiral.grammar import draw_fact
 from speechprune_cli.training import align, looking
 from speechprune_cli.training.export import export, load_trainable
@@ -177,6 +178,15 @@ def test_training_resumed_after_a_stop_equals_training_in_one_go(tmp_path, token
         assert complete
         results.append(learner.projector.weight.detach().clone())
     torch.testing.assert_close(*results)
+
+
+def test_a_checkpoint_of_a_stage_that_is_left_out_is_not_gone_on_with(tmp_path, tokenizer, letters):
+    stages = (Stage("a", 3, 1e-3, ("align",)), Stage("b", 2, 1e-3, ("copy",)))
+    pieces = pieces_for(tokenizer, letters)
+    trainer = Trainer(Learner(tokenizer, encoder_width=WIDTH), pieces, pieces)
+    assert not train(trainer, tmp_path, stages, 0.0)
+    with pytest.raises(UsageError, match="left out: a"):
+        train(trainer, tmp_path, stages[1:])
 
 
 def test_pieces_survive_the_disk(tmp_path, tokenizer, letters):

@@ -69,7 +69,13 @@ BatchSize = Annotated[
     ),
 ]
 MaxNewTokens = Annotated[
-    int, bench_option(metavar="N", min=1, help="Longest answer to an open question.")
+    int,
+    bench_option(
+        envvar="SPEECHPRUNE_MAX_NEW_TOKENS",
+        metavar="N",
+        min=1,
+        help="Longest answer to an open question.",
+    ),
 ]
 WorkerCount = Annotated[
     int, bench_option(metavar="N", min=1, help="Processes that hold a model each, by Ray.")

@@ -52,6 +52,7 @@ Rates = Annotated[
     list[float] | None,
     _setting(
         "--rate",
+        envvar="SPEECHPRUNE_RATE",
         metavar="R",
         help="Share of the budget to drop, from 0 to below 1. Repeatable. Default: the paper's.",
     ),

@@ -100,6 +100,7 @@ def prune(
     if not question.strip():
         raise UsageError("the question is empty")
     files = Files(output, plot, tsne, listen, seed or 0)
+    files.spare(audio)
     recording = read_recording(audio, out)
     session = open_session(
         out,
@@ -142,6 +143,12 @@ class Files:
             figures.check_drawable("--tsne", "matplotlib", "sklearn")
         if len(set(self.names)) < len(self.names):
             raise UsageError("two options write to the same file")
+
+    def spare(self, recording: str) -> None:
+        """UsageError where a file asked for is the recording itself."""
+        for path in map(Path, self.names):
+            if path.exists() and Path(recording).exists() and path.samefile(recording):
+                raise UsageError(f"{path} is the recording itself: write to another file")
 
     @property
     def names(self) -> list[str]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from speechprune_cli.backends._decoding import Reading, read_prompts
 from speechprune_cli.backends.base import SpeechLM
+from speechprune_cli.bench.grid import split_method
 from speechprune_cli.device import PeakMemory, Stopwatch, memory_guard
 from speechprune_cli.errors import OutOfMemoryError
 from speechprune_cli.flow import SAMPLE_RATE, Audio, AudioTokens, Prompt
@@ -142,10 +143,12 @@ class Bench:
 
     def prompts(self, load: Load, tokens: AudioTokens) -> list[Prompt]:
         """One for each question of the batch, each pruned by itself."""
+        method, settings = split_method(load.condition.method)
         asked: dict[str, Any] = {
-            "method": load.condition.method,
+            "method": method,
             "budget": load.budget,
             "keep": load.kept,
+            **settings,
         }
         return [
             self.prompt(self.session.prune(tokens, QUESTION, **asked).apply(tokens))

@@ -27,9 +27,10 @@ def pruning_bytes(decoder: Any, method: str, size: PruningSize) -> int:
     hidden, query, key = decoder.hidden_size, query_width(decoder), key_width(decoder)
     if pruning_flops(decoder, method, size) == 0:
         return 0
-    if method not in {"speechprune", "phase1", "phase2"}:
+    name, _ = split_method(method)
+    if name not in {"speechprune", "phase1", "phase2"}:
         return 4 * size.total * hidden
     similarity = 3 * min(size.total, TOKENS_PER_BLOCK) * hidden
-    rivals = {"phase2": size.total, "speechprune": size.budget}.get(method, 0)
+    rivals = {"phase2": size.total, "speechprune": size.budget}.get(name, 0)
     attention = rivals * (2 * hidden + query + key) + 2 * hidden * query if rivals else 0
     return 4 * max(similarity, attention)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from speechprune_cli.errors import UsageError
 from speechprune_cli.spiral.grammar import Fact, draw_fact
 from speechprune_cli.training.features import Piece
 from speechprune_cli.training.learner import Learner, Loss
@@ -197,7 +198,8 @@ def train(
     """Run what is left of the stages; stop early at `until` (time.monotonic). True when complete.
 
     `folder/checkpoint.pt` holds everything needed to go on, `folder/log.jsonl` the losses. Random
-    draws depend on stage and step alone, but for the noise on written sentences.
+    draws depend on stage and step alone, but for the noise on written sentences. Raises UsageError
+    where the checkpoint is of a stage that `stages` leaves out.
     """
     learner, start, begun = trainer.learner, 0, 0
     checkpoint = folder / "checkpoint.pt"
@@ -207,15 +209,18 @@ def train(
         learner.load_state_dict(state["learner"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        begun, start = state["stage"], state["step"]
-    for number, stage in enumerate(stages[begun:], begun):
+        names = [stage.name for stage in stages]
+        if state["stage"] not in names:
+            raise UsageError(f"{checkpoint} is of a stage that is left out: {state['stage']}")
+        begun, start = names.index(state["stage"]), state["step"]
+    for stage in stages[begun:]:
         for step in range(start, stage.steps):
             trainer.rng.seed(f"{stage.name}/{step}")
             take_step(trainer, optimizers, stage, step)
             late = time.monotonic() > until
             if late or (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == stage.steps:
                 _log(folder, stage, step + 1, trainer)
-                save_checkpoint(checkpoint, learner, optimizers, number, step + 1)
+                save_checkpoint(checkpoint, learner, optimizers, stage.name, step + 1)
             if late:
                 return False
         start = 0
@@ -261,7 +266,7 @@ def save_checkpoint(
     path: Path,
     learner: Learner,
     optimizers: Sequence[torch.optim.Optimizer],
-    stage: int,
+    stage: str,
     step: int,
 ) -> None:
     """Replace the checkpoint in one step, so that a kill leaves the old or the new one."""
