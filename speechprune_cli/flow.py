@@ -87,8 +87,10 @@ class PruningTask:
     vocabulary_mean: Tensor
     """`[D]`: mean of all the model's word embeddings."""
     first_layer: FirstLayer
+    window: int
+    """Tokens that the model heard in training, 30 s for Qwen2-Audio; at most N."""
     phase1_budget: int
-    """B1: the original model's input length in tokens, at most N."""
+    """B1: what phase 1 leaves, by default `window`; at most N."""
     keep: int
     """k: tokens to retain, 1 <= k <= N."""
 

@@ -124,6 +124,7 @@ class Session:
             text=self.model.embed_text(_query_text(question, choices, query)),
             vocabulary_mean=self.model.vocabulary_mean,
             first_layer=self._first_layer,
+            window=min(self.model.window_tokens, len(tokens)),
             phase1_budget=allowed,
             keep=tokens_to_keep(allowed, rate, keep, defaults.rate),
         )

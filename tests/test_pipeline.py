@@ -90,6 +90,12 @@ def test_a_budget_of_all_lets_phase_two_see_everything(session, tokens):
     assert (selection.phase1_budget, len(selection.kept)) == (1000, 500)
 
 
+@pytest.mark.parametrize("budget", ["all", 40])
+def test_original_is_the_first_window_whatever_the_budget(session, tokens, budget):
+    selection = session.prune(tokens, QUESTION, method="original", budget=budget)
+    assert selection.kept.tolist() == list(range(750))
+
+
 def test_settings_reach_the_method(session, tokens):
     with pytest.raises(UsageError, match="colour"):
         session.prune(tokens, QUESTION, colour="red")

@@ -48,6 +48,12 @@ def test_longer_recordings_are_pruned_to_the_same_budget():
     assert (loads["full"].windows, loads["original"].windows) == (3, 1)
 
 
+def test_original_is_the_first_window_whatever_the_budget():
+    for budget in (40, "all"):
+        loads = {load.name: load for load in Setting(seconds=90, budget=budget).loads(QWEN)}
+        assert (loads["original"].kept, loads["original"].windows) == (750, 1)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"seconds": -1.0}, {"seconds": 0.0}, {"seconds": float("nan")}, {"seconds": 36_001.0},

@@ -50,7 +50,7 @@ def kept(method: str, task: PruningTask, **options: Any) -> list[int]:
 
 
 def expected_count(method: str, task: PruningTask) -> int:
-    own = {"full": len(task.tokens), "original": task.phase1_budget}
+    own = {"full": len(task.tokens), "original": task.window}
     return task.keep if get_pruner(method).uses_rate else own[method]
 
 
@@ -124,7 +124,7 @@ def test_stored_precision_changes_nothing(method: str, task: PruningTask) -> Non
 @given(task=tasks())
 def test_nothing_pruned_at_rate_zero(method: str, task: PruningTask) -> None:
     n = len(task.tokens)
-    whole = dataclasses.replace(task, phase1_budget=n, keep=n)
+    whole = dataclasses.replace(task, window=n, phase1_budget=n, keep=n)
     assert kept(method, whole) == list(range(n))
 
 

@@ -86,8 +86,9 @@ class Setting:
             raise UsageError(f"--seconds {seconds:g}: too short for a single audio token")
         window = window_tokens(preset)
         budget = phase1_budget(self.budget, total, window)
-        heard = budget if condition.method == "original" else total
-        kept = {"full": total, "original": budget}.get(condition.method)
+        first = min(window, total)
+        heard = first if condition.method == "original" else total
+        kept = {"full": total, "original": first}.get(condition.method)
         if kept is None:
             kept = tokens_to_keep(budget, condition.rate, None, 0.0)
         return Load(condition, -(-heard // window), total, budget, kept, kept + self.text_tokens)

@@ -11,7 +11,7 @@ from speechprune_cli.pruners.base import Choice, Pruner, membership
 
 @dataclass(frozen=True)
 class Original(Pruner):
-    """The first B1 tokens."""
+    """The first window, whatever the budget."""
 
     uses_rate: ClassVar[bool] = False
     reads_embeddings: ClassVar[bool] = False
@@ -19,5 +19,5 @@ class Original(Pruner):
     def score_and_keep(self, task: PruningTask) -> Choice:
         import torch
 
-        kept = torch.arange(task.phase1_budget)
+        kept = torch.arange(task.window)
         return Choice(kept, membership(kept, len(task.tokens)), f"the first {len(kept)} tokens")
