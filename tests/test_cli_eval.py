@@ -368,6 +368,14 @@ def test_a_new_run_wants_a_folder_of_its_own(one, tiny_model_folder):
     assert (code, "--output" in line) == (USAGE, True)
 
 
+def test_a_folder_where_a_kill_left_half_a_file_can_be_used(index, tiny_model_folder, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / f".run.{'0' * 32}.json").write_text('{"version"')
+    begin(index, tiny_model_folder, folder, "--method", "full", "--limit", "1")
+    assert not list(folder.glob(".run.*"))
+
+
 HOLD = """
 import sys
 from pathlib import Path

@@ -68,20 +68,20 @@ class Row:
     """Mean, of the prefill."""
 
 
-def summarise(lines: Sequence[Line], samples: Iterable[str] | None = None) -> list[Row]:
+def summarise(
+    lines: Sequence[Line], samples: Iterable[str] | None = None, *, hard: bool = False
+) -> list[Row]:
     """A row per condition, in the order of their first lines, over all `samples` or only some.
 
-    Of several lines of one sample and condition the last counts.
+    Of several lines of one sample and condition the last counts. `hard` says that the samples were
+    chosen because `original` fails them: nothing is tested against it then.
     """
     chosen = None if samples is None else frozenset(samples)
     groups: dict[str, dict[str, Line]] = {}
     for line in lines:
         if chosen is None or line["sample"] in chosen:
             groups.setdefault(line["condition"], {})[line["sample"]] = line
-    full, original = groups.get("full", {}), groups.get("original", {})
-    asked = {line["sample"] for line in lines}
-    if chosen is not None and chosen < asked and chosen <= frozenset(hard_ids(lines)):
-        original = {}  # chosen for its failures, it has no fair chance
+    full, original = groups.get("full", {}), {} if hard else groups.get("original", {})
     return [_row(name, group, full, original) for name, group in groups.items()]
 
 

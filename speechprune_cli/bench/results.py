@@ -20,11 +20,12 @@ def sum_up(
     *,
     limited: bool,
     title: str,
+    hard: bool = False,
 ) -> list[Results]:
     """Rows of all conditions on `samples`, with the controls that need no model.
 
     Questions with options and open ones are no one accuracy: where there are both, each has a
-    table.
+    table. `hard`: see `summarise`.
     """
     kinds = {
         "questions with options": [sample for sample in samples if sample.options],
@@ -35,7 +36,7 @@ def sum_up(
             title=title if len(part) == len(samples) else f"{title}, {kind}",
             benchmark=benchmark.name,
             model=plan.model,
-            rows=summarise(lines, {sample.id for sample in part}),
+            rows=summarise(lines, {sample.id for sample in part}, hard=hard),
             controls=controls(part, permuted=plan.permute_options),
             published=benchmark.published,
             n_samples=len(part),

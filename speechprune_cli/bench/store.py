@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from speechprune_cli import __version__
-from speechprune_cli.atomic import atomic, locked
+from speechprune_cli.atomic import PARTIAL, atomic, locked
 from speechprune_cli.bench.plan import Plan
 from speechprune_cli.bench.sample import Benchmark
 from speechprune_cli.errors import SpeechPruneError, UsageError
@@ -49,8 +49,11 @@ class Run:
         with locked(self.folder, "run"):
             if (self.folder / "run.json").exists():
                 raise UsageError(f"{self.folder} holds a run: go on with --resume {self.folder}")
-            if any(path.name != ".lock" for path in self.folder.iterdir()):
+            found = [path for path in self.folder.iterdir() if path.name != ".lock"]
+            if any(not PARTIAL.fullmatch(path.name) for path in found):
                 raise UsageError(f"--output {self.folder}: the folder is not empty")
+            for path in found:
+                path.unlink()
             self.write_json(
                 "run.json",
                 {

@@ -140,7 +140,7 @@ class Evaluation:
             hard = [sample for sample in self.samples if sample.id in set(ids)]
             if not hard:
                 out.warning("original fails no sample: there is no table of what it fails")
-            results += self.tables(hard, lines, f"{title}, what original fails")
+            results += self.tables(hard, lines, f"{title}, what original fails", hard=True)
         self.run.write_text("results.md", "\n\n".join(map(tables.markdown, results)))
         self.run.write_text("results.csv", tables.csv(results))
         self.run.write_json("results.json", [tables.as_json(result) for result in results])
@@ -152,12 +152,25 @@ class Evaluation:
         return errors
 
     def tables(
-        self, samples: Sequence[Sample], lines: Sequence[dict[str, Any]], title: str
+        self,
+        samples: Sequence[Sample],
+        lines: Sequence[dict[str, Any]],
+        title: str,
+        *,
+        hard: bool = False,
     ) -> list[Results]:
         """What the lines come to on some of the samples."""
         from speechprune_cli.bench.results import sum_up
 
-        return sum_up(self.plan, self.benchmark, samples, lines, limited=self.limited, title=title)
+        return sum_up(
+            self.plan,
+            self.benchmark,
+            samples,
+            lines,
+            limited=self.limited,
+            title=title,
+            hard=hard,
+        )
 
 
 def begun(run: Run, plan: Plan) -> Evaluation:
