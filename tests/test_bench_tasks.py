@@ -355,6 +355,13 @@ def test_a_record_in_the_published_layout(tmp_path, where):
     assert benchmark.published["speechprune 0.2"] == 89.23
 
 
+def test_choices_without_letters_keep_their_initials(tmp_path):
+    choices = ["729", "119", "John F. Kennedy", "9"]
+    record = spiral_record(choices=choices, correct_answer="729")
+    (sample,) = load_task("spiral", write_spiral(tmp_path, record), offline=True).samples
+    assert sample.options == tuple(choices)
+
+
 def test_spiral_h_has_an_index_of_its_own(tmp_path):
     folder = write_spiral(tmp_path, spiral_record(), index="data_h.jsonl")
     benchmark = load_task("spiral-h", folder, offline=True)

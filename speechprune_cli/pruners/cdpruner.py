@@ -52,10 +52,11 @@ def largest_determinant(features: Tensor, count: int) -> Tensor:
     """At most `count` rows of `features` `[N, D]` whose Gram matrix has a large determinant.
 
     Greedy, by an incremental Cholesky decomposition; at least one row, and fewer than `count` once
-    what is left lies in the span of those chosen.
+    what is left lies in the span of those chosen, after D rows at the latest.
     """
     import torch
 
+    count = min(count, features.shape[1])
     residual = features.square().sum(1)
     enough = EXHAUSTED * float(residual.max())
     basis = torch.zeros(count, len(features), dtype=features.dtype)

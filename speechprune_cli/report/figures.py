@@ -95,7 +95,8 @@ def project(points: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.manifold import TSNE
 
     perplexity = min(30, (len(points) - 1) / 3)
-    return TSNE(perplexity=perplexity, metric="cosine", random_state=seed).fit_transform(points)
+    state = seed % 2**32
+    return TSNE(perplexity=perplexity, metric="cosine", random_state=state).fit_transform(points)
 
 
 def caption(tokens: AudioTokens, selection: Selection, question: str) -> str:

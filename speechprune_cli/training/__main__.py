@@ -109,6 +109,7 @@ def teach_encoder(
     for source in sources:
         path = work / "windows" / f"{_name(source)}.safetensors"
         if not path.exists():
+            rng = Random(f"encoder/{_name(source)}")
             path.parent.mkdir(parents=True, exist_ok=True)
             save_windows(path, list(windows(_varied(source, rng), tower, letters, tokenizer, rng)))
         made += load_windows(path)

@@ -25,7 +25,7 @@ from speechprune_cli.flow import SAMPLE_RATE
 
 INDEX_PAGE = "https://github.com/linyueqian/SPIRAL_Dataset"
 WAVS_PAGE = "https://duke.box.com/v/spiral-dataset"
-LETTER = re.compile(r"[A-Z]\.\s+")
+LETTER = re.compile(r"\A[A-Z]\.\s+")
 
 log = logging.getLogger("speechprune")
 
