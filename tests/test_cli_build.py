@@ -432,3 +432,11 @@ def test_a_registry_out_of_reach_is_one_line(archives, refused, tmp_path):
     assert code == 1
     assert line.startswith(f"cannot fetch {ARCHIVES[0].url}: ")
     assert os.environ["NPM_CONFIG_REGISTRY"] in line
+
+
+def test_a_bare_installation_is_told_what_to_install(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("speechprune_cli.spiral.speakers.base.find_spec", lambda name: None)
+    assert main(["build", str(tmp_path / "set"), "--samples", "2"]) == 2
+    error = "error: speechprune build needs num2words: pip install 'speechprune[build]'\n"
+    assert capsys.readouterr().err == error
+    assert not (tmp_path / "set").exists()

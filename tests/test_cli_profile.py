@@ -240,7 +240,7 @@ def test_a_condition_that_does_not_fit_costs_only_its_own_row(
     assert "full\t75\t84\t–\t–" in out
     assert "full: out of memory on cpu." in out
     assert "speechprune 0.5\t20\t29\t" in out
-    assert err == "error: did not fit into memory: full\n"
+    assert err == "error: did not fit into memory: full, original\n"
 
 
 def test_the_plot_of_growth(profile, tmp_path):

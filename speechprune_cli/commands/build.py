@@ -156,9 +156,13 @@ def build(
 
 
 def planned(**choices: Any) -> Plan:
-    """A valid plan. Raises UsageError, which names the option."""
+    """A valid plan. Raises UsageError, which names the option or the package that is missing."""
     from pydantic import ValidationError
 
+    from speechprune_cli.spiral.speakers.base import need
+
+    for package in ("num2words", "scipy", "rapidfuzz", "pyloudnorm"):
+        need(package, "speechprune build", "build")
     from speechprune_cli.spiral.checks import CHECKS
     from speechprune_cli.spiral.layouts import layout
     from speechprune_cli.spiral.plan import Plan
@@ -205,13 +209,10 @@ def made(
     from speechprune_cli.spiral import build as making
     from speechprune_cli.spiral.crew import here, on_ray
     from speechprune_cli.spiral.speakers import SPEAKERS
-    from speechprune_cli.spiral.speakers.base import need
     from speechprune_cli.spiral.store import Build
     from speechprune_cli.spiral.writers import WRITERS
 
     check_drawable("speechprune build", "matplotlib")
-    for package in ("scipy", "rapidfuzz"):
-        need(package, "speechprune build", "build")
     speaker = SPEAKERS.make(plan.speaker, plan.settings)
     speaker.check()
     making.allowed(speaker, plan)
