@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from speechprune_cli.errors import ModelError, UsageError
+from speechprune_cli.validation import explain
 
 PACKAGE = Path(__file__).parent
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 class Defaults(BaseModel):
-    """What a run uses where neither a flag nor an environment variable says otherwise."""
+    """What a run uses where neither a flag nor an environment variable says otherwise.
+
+    This is the one place that says which method prunes by default, and how much it keeps: of a
+    model without a preset this class, of others their preset's `defaults`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: str = "cue"
+    keep: str | None = None
+    """As `--keep`: `20%` of the recording, or `150` tokens; else `rate` counts."""
     rate: float = 0.2
+    """As `--rate`: the share of B1 that is dropped."""
     position: Literal["repacked", "original"] = "repacked"
     list_choices: bool = True
     """Whether the prompt of a multiple-choice question shows its options."""
@@ -44,27 +52,26 @@ class Decoder(BaseModel):
     """The context limit, in tokens."""
 
 
-class Encoder(BaseModel):
-    """Shape of the audio encoder, a Whisper's, each key as transformers names it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    d_model: PositiveInt
-    encoder_layers: PositiveInt
-    encoder_attention_heads: PositiveInt
-    encoder_ffn_dim: PositiveInt
-    num_mel_bins: PositiveInt
-    max_source_positions: PositiveInt
-
-
 class Architecture(BaseModel):
     """What a model's costs follow from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     decoder: Decoder
-    encoder: Encoder | None = None
-    """None where it is no Whisper encoder: what it costs is not known then."""
+    encoder: dict[str, Any]
+    """Its keys are those of the family's own encoder."""
+
+
+class PublishedCost(BaseModel):
+    """A row of SpeechPrune's table I (arXiv 2412.12009), its figures as printed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rate: float
+    prompt_tokens: int
+    tflops: str
+    memory_gb: str
+    activations_gb: str
 
 
 class Preset(BaseModel):
@@ -73,11 +80,10 @@ class Preset(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    kind: Literal["model"] = "model"
     source: str
     """A Hub id, a folder, or `package:<folder>` for weights inside this package."""
     family: str | None = None
-    """Module under `speechprune_cli.backends`; None: the checkpoint's own `model_type`."""
+    """Its file in `backends/`; None: told by the checkpoint's own `model_type`."""
     revision: str | None = None
     summary: str = ""
     caution: str = ""
@@ -87,8 +93,7 @@ class Preset(BaseModel):
     architecture: Architecture | None = None
     weights_gb: dict[str, float] = {}
     """Weights in memory, in decimal GB, by dtype or quantisation."""
-    window_seconds: float = 30.0
-    tokens_per_second: float = 25.0
+    published_costs: tuple[PublishedCost, ...] = ()
     defaults: Defaults = Defaults()
 
 
@@ -120,23 +125,15 @@ def read_preset(path: Path) -> Preset:
     except yaml.YAMLError as error:
         raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
-        raise UsageError(f"{path}: {_explain(error)}") from error
+        raise UsageError(f"{path}: {explain(error, _keys_at)}") from error
 
 
-def _explain(error: ValidationError) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        model = _model_at(first["loc"][:-1])
-        return f"unknown key '{key}': the known ones are {', '.join(model.model_fields)}"
-    return f"{key or 'the file'}: {first['msg'].lower()}"
-
-
-def _model_at(keys: tuple[int | str, ...]) -> type[BaseModel]:
-    """The part of a preset that the nested `keys` lead to."""
+def _keys_at(keys: tuple[int | str, ...]) -> list[str]:
+    """The keys of the part of a preset that the nested `keys` lead to."""
     parts: dict[int | str, type[BaseModel]] = {"defaults": Defaults, "architecture": Architecture}
-    parts |= {"decoder": Decoder, "encoder": Encoder}
-    return parts[keys[-1]] if keys else Preset
+    parts |= {"decoder": Decoder, "published_costs": PublishedCost}
+    named = [key for key in keys if isinstance(key, str)]
+    return list((parts[named[-1]] if named else Preset).model_fields)
 
 
 def resolve_model(name: str) -> Preset:

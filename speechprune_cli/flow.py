@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from speechprune_cli.errors import UsageError
+
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
@@ -47,7 +49,8 @@ class AudioTokens:
     embeds: Tensor
     """`[N, D]`, after the projector."""
     times: Tensor
-    """float32 `[N, 2]`: start and end of each token in the recording, in seconds."""
+    """float32 `[N, 2]`: start and end of each token in the recording, in seconds. Tokens of what
+    an encoder adds behind the end of the recording have no length."""
     per_second: float
     """Tokens per second, f in the paper (25 for Qwen2-Audio)."""
     seconds: float
@@ -56,9 +59,11 @@ class AudioTokens:
     """Time that encoding took."""
     loudness: Tensor
     """float32 `[N]`: level of the sound under each token, in dB of full scale, at least -100."""
-    attention: Tensor
+    attention: Tensor | None = None
     """float32 `[N]`: attention that each token received in the encoder's last layer, over the
-    queries of its window and all heads; 1 is a fair share."""
+    queries of its window and all heads; 1 is a fair share. None where the model does not tell."""
+    nominal_times: bool = False
+    """Whether `times` are a guess, as where learned queries look at a whole window."""
     from_cache: bool = False
 
     def __len__(self) -> int:
@@ -87,12 +92,19 @@ class PruningTask:
     vocabulary_mean: Tensor
     """`[D]`: mean of all the model's word embeddings."""
     first_layer: FirstLayer
-    window: int
-    """Tokens that the model heard in training, 30 s for Qwen2-Audio; at most N."""
+    first: int
+    """Tokens of the model's own input length, 30 s for Qwen2-Audio; at most N."""
     phase1_budget: int
-    """B1: what phase 1 leaves, by default `window`; at most N."""
+    """B1: what phase 1 leaves, by default `first`; at most N."""
     keep: int
     """k: tokens to retain, 1 <= k <= N."""
+
+    @property
+    def attention(self) -> Tensor:
+        """The encoder's. Raises UsageError where the model does not tell."""
+        if self.tokens.attention is None:
+            raise UsageError("this model does not give its encoder's attention")
+        return self.tokens.attention
 
 
 @dataclass(frozen=True)
@@ -149,9 +161,9 @@ class Prompt:
     inputs_embeds: Tensor
     """`[1, n, D]`."""
     position_ids: Tensor
-    """int64 `[1, n]`."""
+    """int64 `[1, n]`, or `[3, 1, n]` where a model counts in three rows (M-RoPE)."""
     text: str
-    """The prompt as rendered, with one audio placeholder."""
+    """The prompt for people, the audio in one word."""
     audio_tokens: int
     text_tokens: int
 

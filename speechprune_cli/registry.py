@@ -1,71 +1,130 @@
-"""Parts that are found by name: a package with one file each, a class of settings in each file."""
+"""Parts that are found by name: a package with one file each, a class in each file.
+
+Other installed packages add parts with an entry point of the registry's group, such as
+
+    [project.entry-points."speechprune.pruners"]
+    loudest = "their_package.loudest:Loudest"
+"""
 
 from __future__ import annotations
 
 import ast
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from functools import cached_property
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
+from inspect import getdoc, isabstract
 from typing import Any, Generic, TypeVar
 
-from speechprune_cli.errors import UsageError
+from speechprune_cli.errors import UsageError, one_line
+from speechprune_cli.validation import checked
 
 T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """The parts of a package: every module but `base` and those that begin with an underscore."""
+    """Modules of a package that hold a concrete subclass of `kind`, and entry points of others.
 
-    def __init__(self, package: str, path: Iterable[str], kind: Any, what: str) -> None:
-        self.package, self.kind, self.what = package, kind, what
-        self.names = tuple(
-            sorted(
-                module.name
-                for module in pkgutil.iter_modules(path)
-                if module.name != "base" and not module.name.startswith("_")
-            )
-        )
+    Modules named in `beside` and those that begin with an underscore are shared pieces. A part's
+    name is its module's, with hyphens for underscores where `hyphens` says so.
+    """
+
+    def __init__(
+        self,
+        package: str,
+        path: Iterable[str],
+        kind: Any,
+        what: str,
+        *,
+        group: str,
+        beside: Iterable[str] = ("base",),
+        hyphens: bool = False,
+    ) -> None:
+        self.package, self.kind, self.what, self.group = package, kind, what, group
+        self.modules = {
+            module.name.replace("_", "-") if hyphens else module.name: module.name
+            for module in pkgutil.iter_modules(path)
+            if module.name not in beside and not module.name.startswith("_")
+        }
+
+    @cached_property
+    def foreign(self) -> dict[str, EntryPoint]:
+        """Parts of other packages."""
+        return {entry.name: entry for entry in entry_points(group=self.group)}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All there are, sorted."""
+        return tuple(sorted({*self.modules, *self.foreign}))
 
     def part(self, name: str) -> type[T]:
-        """The class behind a name. Raises UsageError for an unknown one."""
-        if name not in self.names:
+        """The class behind a name. Raises UsageError for an unknown, broken or ambiguous one."""
+        if name in self.modules and name in self.foreign:
+            raise UsageError(f"{self.what} {name!r}: {_origin(self.foreign[name])} has one too")
+        if name in self.foreign:
+            return self._load(self.foreign[name])
+        if name not in self.modules:
             listed = ", ".join(self.names)
             raise UsageError(f"unknown {self.what} {name!r}: choose from {listed}")
-        module = import_module(f"{self.package}.{name}")
+        module = import_module(f"{self.package}.{self.modules[name]}")
         found: type[T] = next(
             item
             for item in vars(module).values()
             if isinstance(item, type)
             and issubclass(item, self.kind)
             and item.__module__ == module.__name__
+            and not isabstract(item)
         )
         return found
+
+    def name_of(self, part: type[T]) -> str:
+        """The name that a class has here."""
+        return next(name for name in self.names if self.part(name) is part)
 
     def settings(self, name: str) -> set[str]:
         """What the part can be told."""
         part: Any = self.part(name)
         return {field.name for field in fields(part)}
 
-    def make(self, name: str, settings: dict[str, Any]) -> T:
-        """The part with those of `settings` that it knows. Raises UsageError for a bad value."""
-        from pydantic import TypeAdapter, ValidationError
+    def make(self, name: str, settings: Mapping[str, Any]) -> T:
+        """The part with `settings`. Raises UsageError for an unknown one and for a bad value."""
+        return checked(self.part(name), settings, f"{self.what} {name!r}:")
 
+    def make_of(self, name: str, settings: Mapping[str, Any]) -> T:
+        """The part with those of `settings` that it knows; others are for other parts."""
         known = self.settings(name)
-        try:
-            made: T = TypeAdapter(self.part(name)).validate_python(
-                {key: value for key, value in settings.items() if key in known}
-            )
-        except ValidationError as error:
-            first = error.errors()[0]
-            setting = f"{first['loc'][0]}={first['input']}"
-            raise UsageError(f"--set {setting}: {first['msg'].lower()}") from error
-        return made
+        return self.make(name, {key: value for key, value in settings.items() if key in known})
 
     def describe(self) -> dict[str, str]:
-        """Every part's name and its one line for people."""
+        """Every part's name and its one line for people; modules of this package are not run."""
         folder = files(self.package)
-        sources = {name: (folder / f"{name}.py").read_text("utf-8") for name in self.names}
-        docs = {name: ast.get_docstring(ast.parse(text)) or "" for name, text in sources.items()}
-        return {name: doc.partition("\n")[0] for name, doc in docs.items()}
+        lines = {}
+        for name in self.names:
+            if name in self.foreign:
+                text = getdoc(self.part(name)) or ""
+            else:
+                source = (folder / f"{self.modules[name]}.py").read_text("utf-8")
+                text = ast.get_docstring(ast.parse(source)) or ""
+            lines[name] = text.partition("\n")[0]
+        return lines
+
+    def _load(self, entry: EntryPoint) -> type[T]:
+        try:
+            found = entry.load()
+        except (ImportError, AttributeError) as error:
+            raise UsageError(
+                f"{self.what} {entry.name!r} of {_origin(entry)} cannot be loaded: "
+                f"{one_line(error)}"
+            ) from error
+        if not (isinstance(found, type) and issubclass(found, self.kind)) or isabstract(found):
+            raise UsageError(
+                f"{self.what} {entry.name!r} of {_origin(entry)} is no {self.kind.__name__}"
+            )
+        return found
+
+
+def _origin(entry: EntryPoint) -> str:
+    return f"the package {entry.dist.name}" if entry.dist else entry.value

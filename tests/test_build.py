@@ -17,19 +17,19 @@ pytest.importorskip("pyloudnorm", reason="building is an extra")
 pytest.importorskip("rapidfuzz", reason="building is an extra")
 
 from speechprune_cli.errors import UsageError
-from speechprune_cli.spiral import grammar
-from speechprune_cli.spiral.build import allowed
-from speechprune_cli.spiral.fairness import position, verdicts
-from speechprune_cli.spiral.mixing import GRID, _in_room, cast, loudness, record
-from speechprune_cli.spiral.plan import LUFS, RATE, Plan
-from speechprune_cli.spiral.script import Line, Sample, Script, Speech
-from speechprune_cli.spiral.speakers import SPEAKERS
-from speechprune_cli.spiral.speakers.base import Voice
-from speechprune_cli.spiral.speakers.kokoro import HELD_OUT, Kokoro
-from speechprune_cli.spiral.topics import briefs, topics
-from speechprune_cli.spiral.writers import WRITERS
-from speechprune_cli.spiral.writers.base import spoken_seconds
-from speechprune_cli.spiral.writers.grammar import Grammar
+from speechprune_cli.builder import grammar
+from speechprune_cli.builder.build import allowed
+from speechprune_cli.builder.fairness import position, verdicts
+from speechprune_cli.builder.mixing import GRID, _in_room, cast, loudness, record
+from speechprune_cli.builder.plan import LUFS, RATE, Plan
+from speechprune_cli.builder.script import Line, Sample, Script, Speech
+from speechprune_cli.builder.speakers import SPEAKERS
+from speechprune_cli.builder.speakers.base import Voice
+from speechprune_cli.builder.speakers.kokoro import HELD_OUT, Kokoro
+from speechprune_cli.builder.topics import briefs, topics
+from speechprune_cli.builder.writers import WRITERS
+from speechprune_cli.builder.writers.base import spoken_seconds
+from speechprune_cli.builder.writers.grammar import Grammar
 
 PAUSE = 0.375
 VOICES = [Voice(f"{gender}{n}", gender) for gender in "fm" for n in range(4)]

@@ -27,7 +27,7 @@ from speechprune_cli.audio import load_audio
 from speechprune_cli.bench import tasks
 from speechprune_cli.errors import SpeechPruneError
 from speechprune_cli.main import main
-from speechprune_cli.spiral.fetch import ARCHIVES, Archive, fetch_kokoro
+from speechprune_cli.builder.fetch import ARCHIVES, Archive, fetch_kokoro
 
 NEEDED = ("num2words", "pyloudnorm", "rapidfuzz", "espeakng_loader", "matplotlib")
 pytestmark = pytest.mark.skipif(
@@ -321,7 +321,7 @@ def test_a_damaged_sample_is_named(whole, refused, build, tmp_path):
 
 
 def test_a_language_model_that_breaks_off_is_gone_on_with(build, refused, tmp_path, monkeypatch):
-    from speechprune_cli.spiral.writers import _chat
+    from speechprune_cli.builder.writers import _chat
 
     monkeypatch.setattr(_chat, "PAUSES", ())
     healthy = [True, True]
@@ -354,7 +354,7 @@ def test_a_language_model_that_breaks_off_is_gone_on_with(build, refused, tmp_pa
 
 
 def test_an_endpoint_that_is_down_keeps_what_is_written(refused, tmp_path, monkeypatch):
-    from speechprune_cli.spiral.writers import _chat
+    from speechprune_cli.builder.writers import _chat
 
     monkeypatch.setattr(_chat, "PAUSES", ())
     llm = ["--writer", "llm", "--set", "endpoint=http://127.0.0.1:9/v1", "--set", "model=x"]
@@ -435,7 +435,7 @@ def test_a_registry_out_of_reach_is_one_line(archives, refused, tmp_path):
 
 
 def test_a_bare_installation_is_told_what_to_install(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("speechprune_cli.spiral.speakers.base.find_spec", lambda name: None)
+    monkeypatch.setattr("speechprune_cli.builder.speakers.base.find_spec", lambda name: None)
     assert main(["build", str(tmp_path / "set"), "--samples", "2"]) == 2
     error = "error: speechprune build needs num2words: pip install 'speechprune[build]'\n"
     assert capsys.readouterr().err == error

@@ -15,7 +15,7 @@ from transformers.models.qwen2_audio.modeling_qwen2_audio import (
 
 from speechprune_cli.config import list_presets, load_preset
 from speechprune_cli.pipeline import load
-from speechprune_cli.profiler import costs
+from speechprune_cli import costs
 from speechprune_cli.profiler.pruning import pruning_flops
 
 PRESET = load_preset("qwen2-audio")

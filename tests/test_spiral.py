@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from speechprune_cli.flow import SAMPLE_RATE
-from speechprune_cli.spiral import grammar
-from speechprune_cli.spiral.recording import LOUDNESS, Sentence, compose
+from speechprune_cli.builder import grammar
+from speechprune_cli.builder.recording import LOUDNESS, Sentence, compose
 
-KINDS = sorted(yaml.safe_load((files("speechprune_cli.spiral") / "facts.yaml").read_text()))
+KINDS = sorted(yaml.safe_load((files("speechprune_cli.builder") / "facts.yaml").read_text()))
 
 
 @pytest.mark.parametrize("held_out", [False, True])
@@ -30,7 +30,7 @@ def test_a_fact_says_its_answer_and_its_question_does_not(kind, held_out):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_held_out_wordings_are_never_trained_on(kind):
-    rules = yaml.safe_load((files("speechprune_cli.spiral") / "facts.yaml").read_text())[kind]
+    rules = yaml.safe_load((files("speechprune_cli.builder") / "facts.yaml").read_text())[kind]
     assert not set(rules["say"]) & set(rules["say_held_out"])
     assert not set(rules["ask"]) & set(rules["ask_held_out"])
     assert not set(rules["bare"]) & set(rules["ask_held_out"])

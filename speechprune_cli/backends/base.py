@@ -23,7 +23,7 @@ from speechprune_cli.config import Preset
 from speechprune_cli.device import PeakMemory, Placement, Stopwatch, memory_guard
 from speechprune_cli.errors import ModelError, UsageError
 from speechprune_cli.flow import Answer, Audio, AudioTokens, FirstLayer, Prompt, Selection
-from speechprune_cli.profiler import costs
+from speechprune_cli import costs
 
 ProgressCallback = Callable[[int, int], None]
 """Called with the windows done and the windows in all."""

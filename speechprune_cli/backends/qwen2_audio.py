@@ -26,7 +26,7 @@ from speechprune_cli.config import Preset
 from speechprune_cli.device import Placement, Stopwatch, memory_guard
 from speechprune_cli.errors import AudioError, ModelError, one_line
 from speechprune_cli.flow import SAMPLE_RATE, Audio, AudioTokens
-from speechprune_cli.profiler import costs
+from speechprune_cli import costs
 
 
 class Backend(SpeechLM):

@@ -22,7 +22,7 @@ from speechprune_cli.bench.scoring import parse_letter, rotations
 from speechprune_cli.errors import ModelError, SpeechPruneError
 from speechprune_cli.flow import SAMPLE_RATE, Answer, Audio, AudioTokens, Prompt, Selection
 from speechprune_cli.pipeline import Session
-from speechprune_cli.profiler import costs
+from speechprune_cli import costs
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LETTER_ONLY = "Answer with the letter of the right option alone."

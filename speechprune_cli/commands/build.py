@@ -13,9 +13,9 @@ from speechprune_cli.options import bench_option, output_option
 from speechprune_cli.output import Output
 
 if TYPE_CHECKING:
-    from speechprune_cli.spiral.plan import Plan
-    from speechprune_cli.spiral.script import Sample
-    from speechprune_cli.spiral.store import Build
+    from speechprune_cli.builder.plan import Plan
+    from speechprune_cli.builder.script import Sample
+    from speechprune_cli.builder.store import Build
 
 Target = Annotated[
     Path | None,
@@ -159,15 +159,15 @@ def planned(**choices: Any) -> Plan:
     """A valid plan. Raises UsageError, which names the option or the package that is missing."""
     from pydantic import ValidationError
 
-    from speechprune_cli.spiral.speakers.base import need
+    from speechprune_cli.builder.speakers.base import need
 
     for package in ("num2words", "scipy", "rapidfuzz", "pyloudnorm"):
         need(package, "speechprune build", "build")
-    from speechprune_cli.spiral.checks import CHECKS
-    from speechprune_cli.spiral.layouts import layout
-    from speechprune_cli.spiral.plan import Plan
-    from speechprune_cli.spiral.speakers import SPEAKERS
-    from speechprune_cli.spiral.writers import WRITERS
+    from speechprune_cli.builder.checks import CHECKS
+    from speechprune_cli.builder.layouts import layout
+    from speechprune_cli.builder.plan import Plan
+    from speechprune_cli.builder.speakers import SPEAKERS
+    from speechprune_cli.builder.writers import WRITERS
 
     try:
         plan = Plan(**{name: value for name, value in choices.items() if value is not None})
@@ -186,7 +186,7 @@ def planned(**choices: Any) -> Plan:
 
 def checks_of(out: Output, wanted: list[str] | None, plan: Plan) -> tuple[str, ...]:
     """What to measure. Raises UsageError where what is asked for is not installed."""
-    from speechprune_cli.spiral.checks import CHECKS
+    from speechprune_cli.builder.checks import CHECKS
 
     found = []
     for name in OPTIONAL_CHECKS if wanted is None else [n for n in wanted if n != "none"]:
@@ -206,11 +206,11 @@ def made(
 ) -> list[str]:
     """Make all of it; the names of what is skewed."""
     from speechprune_cli.report.figures import check_drawable
-    from speechprune_cli.spiral import build as making
-    from speechprune_cli.spiral.crew import here, on_ray
-    from speechprune_cli.spiral.speakers import SPEAKERS
-    from speechprune_cli.spiral.store import Build
-    from speechprune_cli.spiral.writers import WRITERS
+    from speechprune_cli.builder import build as making
+    from speechprune_cli.builder.crew import here, on_ray
+    from speechprune_cli.builder.speakers import SPEAKERS
+    from speechprune_cli.builder.store import Build
+    from speechprune_cli.builder.writers import WRITERS
 
     check_drawable("speechprune build", "matplotlib")
     speaker = SPEAKERS.make(plan.speaker, plan.settings)
@@ -238,9 +238,9 @@ def finish(out: Output, store: Build, plan: Plan, samples: list[Sample], licence
     """Write picture, report, card and, last, the index; show the report."""
     import json
 
-    from speechprune_cli.spiral import report
-    from speechprune_cli.spiral.fairness import verdicts
-    from speechprune_cli.spiral.layouts import layout
+    from speechprune_cli.builder import report
+    from speechprune_cli.builder.fairness import verdicts
+    from speechprune_cli.builder.layouts import layout
 
     found = verdicts(samples, plan)
     report.picture(found, samples, store.folder / "report.png")
@@ -259,7 +259,7 @@ def finish(out: Output, store: Build, plan: Plan, samples: list[Sample], licence
 
 def fetch(out: Output, folder: Path | None) -> None:
     """Kokoro's files, behind a progress bar."""
-    from speechprune_cli.spiral.fetch import fetch_kokoro, kokoro_folder
+    from speechprune_cli.builder.fetch import fetch_kokoro, kokoro_folder
 
     target = folder or kokoro_folder()
     with out.progress("fetching") as on_progress:

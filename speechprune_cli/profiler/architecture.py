@@ -12,7 +12,7 @@ from speechprune_cli.backends import FAMILIES
 from speechprune_cli.config import Architecture, Decoder, Encoder, Preset
 from speechprune_cli.errors import ModelError, one_line
 from speechprune_cli.hub import download
-from speechprune_cli.profiler.costs import linear_parameters
+from speechprune_cli.costs import linear_parameters
 
 
 def described(preset: Preset, revision: str | None = None, offline: bool = False) -> Preset:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from speechprune_cli.bench.grid import Condition
 from speechprune_cli.config import Architecture, Preset
 from speechprune_cli.errors import ModelError
-from speechprune_cli.profiler import costs
-from speechprune_cli.profiler.costs import GIGA, TERA
+from speechprune_cli import costs
+from speechprune_cli.costs import GIGA, TERA
 from speechprune_cli.profiler.pruning import pruning_bytes, pruning_flops
 from speechprune_cli.profiler.setting import LONGEST, Load, Setting, window_tokens
 

@@ -23,7 +23,7 @@ from speechprune_cli.device import PeakMemory, Stopwatch, memory_guard
 from speechprune_cli.errors import OutOfMemoryError
 from speechprune_cli.flow import SAMPLE_RATE, Audio, AudioTokens, Prompt
 from speechprune_cli.pipeline import Session
-from speechprune_cli.profiler import costs
+from speechprune_cli import costs
 from speechprune_cli.profiler.setting import Load, Setting
 
 SEED = 0

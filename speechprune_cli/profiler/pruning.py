@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from speechprune_cli.bench.grid import split_method
-from speechprune_cli.profiler.costs import PruningSize, key_width, query_width
+from speechprune_cli.costs import PruningSize, key_width, query_width
 from speechprune_cli.pruners import get_pruner
 
 TOKENS_PER_BLOCK = 8192

@@ -11,7 +11,7 @@ from speechprune_cli.bench.grid import Condition, conditions
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.pipeline import phase1_budget, tokens_to_keep
-from speechprune_cli.profiler.costs import PruningSize
+from speechprune_cli.costs import PruningSize
 
 if TYPE_CHECKING:
     from speechprune_cli.config import Preset

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
+from annotated_types import Interval
+
+from speechprune_cli.costs import PruningSize
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import Merge, PruningTask, Selection
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from speechprune_cli.profiler.costs import PruningSize
+
+ENCODER_ATTENTION = "the encoder's attention"
+"""`AudioTokens.attention`."""
+
+Seed = Annotated[int, Interval(ge=0, lt=2**63)]
+"""Setting of a method that draws at random."""
 
 
 class Choice(NamedTuple):
@@ -34,12 +41,16 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True)
 class Pruner(ABC):
-    """A pruning method. Its fields are its settings, checked in `__post_init__` (UsageError)."""
+    """A pruning method. Its fields are its settings; their types say what may be set."""
 
-    uses_rate: ClassVar[bool] = True
-    """False where the method settles by itself how much it keeps."""
+    takes_amount: ClassVar[bool] = True
+    """False where the method settles by itself how much it keeps (`retained`)."""
     reads_embeddings: ClassVar[bool] = True
     """False where it looks at positions, or at what comes with the encoding."""
+    requires: ClassVar[frozenset[str]] = frozenset()
+    """What not every model gives, such as `ENCODER_ATTENTION`; without it it is refused."""
+    hears_all: ClassVar[bool] = True
+    """False where what lies behind the model's own input length need not be encoded."""
 
     @abstractmethod
     def score_and_keep(self, task: PruningTask) -> Choice:
@@ -48,7 +59,7 @@ class Pruner(ABC):
     def flops(self, decoder: Any, size: PruningSize) -> int | None:
         """Operations that choosing takes for a model's `decoder`; None where nobody counted them.
 
-        A multiply-add is two; see `profiler/costs.py`.
+        A multiply-add is two; see `costs.py`.
         """
         return None if self.reads_embeddings else 0
 
@@ -80,18 +91,6 @@ def check_task(task: PruningTask) -> None:
     for name, tokens in (("tokens to keep", task.keep), ("phase-1 budget", task.phase1_budget)):
         if not 1 <= tokens <= total:
             raise UsageError(f"{name}: {tokens} is not within the recording's 1 to {total} tokens")
-
-
-def check_choice(setting: str, value: object, known: Sequence[object]) -> None:
-    """Raise UsageError unless `value` is one of `known`."""
-    if value not in known:
-        raise UsageError(f"{setting} is {value!r}: choose from {', '.join(map(str, known))}")
-
-
-def check_seed(seed: object) -> None:
-    """Raise UsageError unless `seed` is an integer that a generator takes."""
-    if not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise UsageError(f"seed is {seed!r}: give a whole number from 0 to 2**63 - 1")
 
 
 def membership(kept: Tensor, total: int) -> Tensor:

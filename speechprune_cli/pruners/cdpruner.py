@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from speechprune_cli.costs import PruningSize
 from speechprune_cli.flow import PruningTask
-from speechprune_cli.profiler.costs import PruningSize
 from speechprune_cli.pruners._similarity import token_similarity, unit_vectors
 from speechprune_cli.pruners.base import Choice, Pruner
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from speechprune_cli.flow import PruningTask
-from speechprune_cli.pruners.base import Choice, Pruner, check_seed, membership
+from speechprune_cli.pruners.base import Choice, Pruner, Seed, membership
 
 
 @dataclass(frozen=True)
@@ -14,10 +14,7 @@ class Crop(Pruner):
     """Every start that fits is equally likely."""
 
     reads_embeddings: ClassVar[bool] = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_seed(self.seed)
+    seed: Seed = 0
 
     def score_and_keep(self, task: PruningTask) -> Choice:
         import torch

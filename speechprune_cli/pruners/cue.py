@@ -24,20 +24,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from speechprune_cli.errors import UsageError
+from annotated_types import Interval
+
+from speechprune_cli.costs import QUESTION_TOKENS, PruningSize
 from speechprune_cli.flow import AudioTokens, PruningTask
-from speechprune_cli.profiler.costs import QUESTION_TOKENS, PruningSize
 from speechprune_cli.pruners._segments import equal_segments, quiet_segments
 from speechprune_cli.pruners._similarity import TOKENS_PER_BLOCK, check_finite
-from speechprune_cli.pruners.base import Choice, Pruner, check_choice, evenly
+from speechprune_cli.pruners.base import Choice, Pruner, evenly
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Segments = Literal["quiet", "seconds", "tokens"]
 Match = Literal["best", "mean"]
+Share = Annotated[float, Interval(ge=0, le=1)]
 
 DECIMALS = 6
 """Of cosines, so that equal tokens match equally in whatever order a device sums."""
@@ -65,24 +67,14 @@ class Cue(Pruner):
     """Divide matches by their standard deviation over the segments."""
     prominence: bool = True
     """Weigh cues by how far they stand out."""
-    reach: float = 0.25
+    reach: Share = 0.25
     """Share of a segment's cues that count for the next one; half of it for the one before."""
-    diversity: float = 0.5
+    diversity: Share = 0.5
     """By how much a cue counts for less once a segment that holds it is taken."""
-    least: float = 0.3
+    least: Share = 0.3
     """Share of the first segment's worth below which none is taken any more."""
-    context: float = 0.0
+    context: Share = 0.0
     """Least share of the budget that is spread evenly over what the passages leave."""
-
-    def __post_init__(self) -> None:
-        check_choice("segments", self.segments, get_args(Segments))
-        check_choice("match", self.match, get_args(Match))
-        for name in ("centre", "phrases", "standardise", "prominence"):
-            check_choice(name, getattr(self, name), (True, False))
-        for name in ("reach", "diversity", "least", "context"):
-            value = getattr(self, name)
-            if not (isinstance(value, int | float) and 0 <= value <= 1):
-                raise UsageError(f"{name} is {value!r}: give a number from 0 to 1")
 
     def score_and_keep(self, task: PruningTask) -> Choice:
         segments = self._segments(task.tokens)

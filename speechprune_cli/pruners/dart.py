@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge
 
 from speechprune_cli.budget import top_k
-from speechprune_cli.errors import UsageError
+from speechprune_cli.costs import PruningSize
 from speechprune_cli.flow import PruningTask
-from speechprune_cli.profiler.costs import PruningSize
 from speechprune_cli.pruners._similarity import unit_vectors
 from speechprune_cli.pruners.base import Choice, Pruner
 
@@ -23,11 +24,7 @@ class Dart(Pruner):
     DART acts on a decoder layer's keys; here on what enters the decoder.
     """
 
-    pivots: int = 8
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.pivots, int) or self.pivots < 1:
-            raise UsageError(f"pivots is {self.pivots!r}: give a whole number above 0")
+    pivots: Annotated[int, Ge(1)] = 8
 
     def score_and_keep(self, task: PruningTask) -> Choice:
         import torch

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from speechprune_cli.budget import top_k
+from speechprune_cli.costs import PruningSize
 from speechprune_cli.flow import PruningTask
-from speechprune_cli.profiler.costs import PruningSize
 from speechprune_cli.pruners._merging import merge_runs, neighbour_similarity
 from speechprune_cli.pruners._similarity import unit_vectors
-from speechprune_cli.pruners.base import Choice, Pruner, membership
+from speechprune_cli.pruners.base import ENCODER_ATTENTION, Choice, Pruner, membership
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class FastAdaSP(Pruner):
     the projected tokens are compared and the encoder's attention weighs them.
     """
 
+    requires: ClassVar[frozenset[str]] = frozenset({ENCODER_ATTENTION})
+
     def score_and_keep(self, task: PruningTask) -> Choice:
         import torch
 
@@ -28,7 +30,7 @@ class FastAdaSP(Pruner):
         similarity = neighbour_similarity(unit_vectors(task.tokens.embeds)).cpu()
         joined = torch.zeros(total - 1, dtype=torch.bool)
         joined[top_k(similarity, total - task.keep)] = True
-        kept, merge = merge_runs(joined, task.tokens.attention.cpu().clamp_min(1e-6))
+        kept, merge = merge_runs(joined, task.attention.cpu().clamp_min(1e-6))
         reason = f"{total} tokens merged into {task.keep} by their neighbours' similarity"
         return Choice(kept, membership(kept, total), reason, merge)
 

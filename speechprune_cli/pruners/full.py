@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from speechprune_cli.costs import PruningSize
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners.base import Choice, Pruner, membership
 
@@ -13,7 +14,7 @@ from speechprune_cli.pruners.base import Choice, Pruner, membership
 class Full(Pruner):
     """All N tokens."""
 
-    uses_rate: ClassVar[bool] = False
+    takes_amount: ClassVar[bool] = False
     reads_embeddings: ClassVar[bool] = False
 
     def score_and_keep(self, task: PruningTask) -> Choice:
@@ -21,3 +22,6 @@ class Full(Pruner):
 
         kept = torch.arange(len(task.tokens))
         return Choice(kept, membership(kept, len(kept)), f"all {len(kept)} tokens")
+
+    def retained(self, size: PruningSize) -> int:
+        return size.total

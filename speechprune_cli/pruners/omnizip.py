@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from speechprune_cli.budget import top_k
 from speechprune_cli.flow import PruningTask
-from speechprune_cli.pruners.base import Choice, Pruner
+from speechprune_cli.pruners.base import ENCODER_ATTENTION, Choice, Pruner
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,9 @@ class OmniZip(Pruner):
     """
 
     reads_embeddings: ClassVar[bool] = False
+    requires: ClassVar[frozenset[str]] = frozenset({ENCODER_ATTENTION})
 
     def score_and_keep(self, task: PruningTask) -> Choice:
-        scores = task.tokens.attention.cpu()
+        scores = task.attention.cpu()
         kept = top_k(scores, task.keep)
         return Choice(kept, scores, f"{task.keep} tokens that the encoder attends to most")

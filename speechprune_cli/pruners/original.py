@@ -5,19 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from speechprune_cli.costs import PruningSize
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners.base import Choice, Pruner, membership
 
 
 @dataclass(frozen=True)
 class Original(Pruner):
-    """The first window, whatever the budget."""
+    """The model's own input length, whatever the budget."""
 
-    uses_rate: ClassVar[bool] = False
+    takes_amount: ClassVar[bool] = False
+    hears_all: ClassVar[bool] = False
     reads_embeddings: ClassVar[bool] = False
 
     def score_and_keep(self, task: PruningTask) -> Choice:
         import torch
 
-        kept = torch.arange(task.window)
+        kept = torch.arange(task.first)
         return Choice(kept, membership(kept, len(task.tokens)), f"the first {len(kept)} tokens")
+
+    def retained(self, size: PruningSize) -> int:
+        return size.first

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from math import inf
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Interval
 
 from speechprune_cli.budget import BudgetMode, frame_quotas, top_per_frame
+from speechprune_cli.costs import PruningSize, similarity_flops
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import PruningTask
-from speechprune_cli.profiler.costs import PruningSize, similarity_flops
-from speechprune_cli.pruners._similarity import token_similarity
-from speechprune_cli.pruners.base import Choice, Pruner, check_choice
+from speechprune_cli.pruners._similarity import TOKENS_PER_BLOCK, token_similarity
+from speechprune_cli.pruners.base import Choice, Pruner
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,13 +25,8 @@ class Phase1(Pruner):
 
     budget_mode: BudgetMode = "exact"
     """`exact` hands out every token of the budget; `faithful` loses some, as the paper's does."""
-    temperature: float = 1.0
+    temperature: Annotated[float, Interval(gt=0, lt=inf)] = 1.0
     """Of the softmax over seconds."""
-
-    def __post_init__(self) -> None:
-        check_choice("budget_mode", self.budget_mode, get_args(BudgetMode))
-        if not (isinstance(self.temperature, int | float) and 0 < self.temperature < math.inf):
-            raise UsageError(f"temperature is {self.temperature!r}: give a number above 0")
 
     def score_and_keep(self, task: PruningTask) -> Choice:
         scores = token_similarity(task.tokens.embeds, task.text)
@@ -60,3 +57,7 @@ class Phase1(Pruner):
 
     def flops(self, decoder: Any, size: PruningSize) -> int:
         return similarity_flops(decoder, size.total)
+
+    def working_bytes(self, decoder: Any, size: PruningSize) -> int:
+        """A block of tokens is normalised at a time."""
+        return 12 * min(size.total, TOKENS_PER_BLOCK) * decoder.hidden_size

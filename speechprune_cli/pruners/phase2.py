@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from speechprune_cli.budget import top_k
+from speechprune_cli.costs import (
+    PruningSize,
+    received_attention_bytes,
+    received_attention_flops,
+    similarity_flops,
+)
 from speechprune_cli.flow import PruningTask
-from speechprune_cli.profiler.costs import PruningSize, received_attention_flops, similarity_flops
 from speechprune_cli.pruners._attention import Heads, Scale, attention_received
 from speechprune_cli.pruners._similarity import token_similarity
-from speechprune_cli.pruners.base import Choice, Pruner, check_choice
+from speechprune_cli.pruners.base import Choice, Pruner
 
 
 @dataclass(frozen=True)
@@ -22,10 +27,6 @@ class Phase2(Pruner):
     heads: Heads = "mean"
     """Over heads, the mean or the highest of the attention received."""
 
-    def __post_init__(self) -> None:
-        check_choice("scale", self.scale, get_args(Scale))
-        check_choice("heads", self.heads, get_args(Heads))
-
     def score_and_keep(self, task: PruningTask) -> Choice:
         embeds = task.tokens.embeds
         similarity = token_similarity(embeds, task.text)
@@ -36,3 +37,6 @@ class Phase2(Pruner):
     def flops(self, decoder: Any, size: PruningSize) -> int:
         compared = similarity_flops(decoder, size.total)
         return compared + received_attention_flops(decoder, size.total)
+
+    def working_bytes(self, decoder: Any, size: PruningSize) -> int:
+        return received_attention_bytes(decoder, size.total)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from speechprune_cli.budget import top_k
 from speechprune_cli.flow import PruningTask
-from speechprune_cli.pruners.base import Choice, Pruner, check_seed
+from speechprune_cli.pruners.base import Choice, Pruner, Seed
 
 
 @dataclass(frozen=True)
@@ -15,10 +15,7 @@ class Random(Pruner):
     """Under one seed, what a higher rate keeps is part of what a lower rate keeps."""
 
     reads_embeddings: ClassVar[bool] = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_seed(self.seed)
+    seed: Seed = 0
 
     def score_and_keep(self, task: PruningTask) -> Choice:
         import torch

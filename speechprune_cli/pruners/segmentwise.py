@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from annotated_types import Interval
 
 from speechprune_cli.budget import frame_quotas, top_per_frame
-from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners._segments import equal_segments
-from speechprune_cli.pruners.base import Choice, Pruner
+from speechprune_cli.pruners.base import ENCODER_ATTENTION, Choice, Pruner
 
 
 @dataclass(frozen=True)
@@ -17,17 +18,14 @@ class Segmentwise(Pruner):
     """S equal segments keep K/S each; what the paper's floor loses goes to the first ones."""
 
     reads_embeddings: ClassVar[bool] = False
-    seconds: float = 3.0
+    requires: ClassVar[frozenset[str]] = frozenset({ENCODER_ATTENTION})
+    seconds: Annotated[float, Interval(gt=0, lt=1e6)] = 3.0
     """Length of a segment: ten to the encoder's window of 30 s."""
-
-    def __post_init__(self) -> None:
-        if not (isinstance(self.seconds, int | float) and 0 < self.seconds < 1e6):
-            raise UsageError(f"seconds is {self.seconds!r}: give a number above 0")
 
     def score_and_keep(self, task: PruningTask) -> Choice:
         import torch
 
-        scores = task.tokens.attention.cpu()
+        scores = task.attention.cpu()
         segments = equal_segments(len(scores), max(1.0, self.seconds * task.tokens.per_second))
         sizes = segments.bincount()
         quotas = frame_quotas(torch.zeros(len(sizes)), sizes, task.keep)

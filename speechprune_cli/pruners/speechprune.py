@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from speechprune_cli.budget import top_k
+from speechprune_cli.costs import (
+    PruningSize,
+    received_attention_bytes,
+    received_attention_flops,
+    similarity_flops,
+)
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import PruningTask
-from speechprune_cli.profiler.costs import PruningSize, received_attention_flops, similarity_flops
 from speechprune_cli.pruners._attention import attention_received
 from speechprune_cli.pruners._similarity import token_similarity
 from speechprune_cli.pruners.base import Choice
@@ -19,10 +24,6 @@ from speechprune_cli.pruners.phase2 import Phase2
 @dataclass(frozen=True)
 class SpeechPrune(Phase1, Phase2):
     """Phase 1 takes the N tokens to B1, phase 2 those to k. Settings are those of both."""
-
-    def __post_init__(self) -> None:
-        Phase1.__post_init__(self)
-        Phase2.__post_init__(self)
 
     def score_and_keep(self, task: PruningTask) -> Choice:
         import torch
@@ -47,3 +48,7 @@ class SpeechPrune(Phase1, Phase2):
     def flops(self, decoder: Any, size: PruningSize) -> int:
         compared = similarity_flops(decoder, size.total)
         return compared + received_attention_flops(decoder, size.budget)
+
+    def working_bytes(self, decoder: Any, size: PruningSize) -> int:
+        attention = received_attention_bytes(decoder, size.budget)
+        return max(Phase1.working_bytes(self, decoder, size), attention)

@@ -148,7 +148,7 @@ def describe_answer(prompt: Prompt, answer: Answer, selection: dict[str, Any]) -
 
 def tflops_saved(session: Session, tokens: AudioTokens, selection: Selection) -> float:
     """TFLOPs by which pruning shortens the prefill, in the paper's convention."""
-    from speechprune_cli.profiler.costs import paper_tflops
+    from speechprune_cli.costs import paper_tflops
 
     config = session.model.text_config
     return paper_tflops(config, len(tokens)) - paper_tflops(config, len(selection.kept))

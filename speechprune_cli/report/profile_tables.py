@@ -12,7 +12,7 @@ from typing import Any
 
 from speechprune_cli.config import Preset
 from speechprune_cli.profiler import counted
-from speechprune_cli.profiler.costs import QUESTION_TOKENS
+from speechprune_cli.costs import QUESTION_TOKENS
 from speechprune_cli.profiler.counted import (
     DTYPES,
     Compute,

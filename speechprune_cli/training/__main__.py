@@ -22,13 +22,13 @@ from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncod
 
 from speechprune_cli.atomic import atomic
 from speechprune_cli.options import parse_value
-from speechprune_cli.spiral.grammar import draw_fact, fillers, questions
-from speechprune_cli.spiral.publish import publish
-from speechprune_cli.spiral.recording import Recording
-from speechprune_cli.spiral.speak import speak_records
-from speechprune_cli.spiral.speakers.base import Synthesizer
-from speechprune_cli.spiral.speakers.kokoro import HELD_OUT, KokoroSynthesizer
-from speechprune_cli.spiral.speakers.piper import PiperSynthesizer
+from speechprune_cli.builder.grammar import draw_fact, fillers, questions
+from speechprune_cli.builder.publish import publish
+from speechprune_cli.builder.recording import Recording
+from speechprune_cli.builder.speak import speak_records
+from speechprune_cli.builder.speakers.base import Synthesizer
+from speechprune_cli.builder.speakers.kokoro import HELD_OUT, KokoroSynthesizer
+from speechprune_cli.builder.speakers.piper import PiperSynthesizer
 from speechprune_cli.training.align import label, train_letters
 from speechprune_cli.training.encoder import STEPS as ENCODER_STEPS
 from speechprune_cli.training.encoder import finetune, load_windows, save_windows, windows

@@ -8,8 +8,8 @@ from pathlib import Path
 from random import Random
 
 from speechprune_cli.flow import SAMPLE_RATE
-from speechprune_cli.spiral.grammar import Fact
-from speechprune_cli.spiral.recording import Recording, Sentence, compose, splice
+from speechprune_cli.builder.grammar import Fact
+from speechprune_cli.builder.recording import Recording, Sentence, compose, splice
 from speechprune_cli.training.features import Sound, spoken_pool, transcribed
 
 SHORTEST, LONGEST = 80, 96

@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 
 from speechprune_cli.flow import SAMPLE_RATE
-from speechprune_cli.spiral.recording import Question, Recording
+from speechprune_cli.builder.recording import Question, Recording
 from speechprune_cli.training.tasks import AFTER, BEFORE
 from speechprune_cli.training.text import normalise
 

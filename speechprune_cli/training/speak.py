@@ -16,9 +16,9 @@ import soundfile
 import soxr
 
 from speechprune_cli.flow import SAMPLE_RATE
-from speechprune_cli.spiral.grammar import Fact, draw_fact, fillers
-from speechprune_cli.spiral.speakers.base import Synthesizer
-from speechprune_cli.spiral.speakers.kokoro import HELD_OUT
+from speechprune_cli.builder.grammar import Fact, draw_fact, fillers
+from speechprune_cli.builder.speakers.base import Synthesizer
+from speechprune_cli.builder.speakers.kokoro import HELD_OUT
 
 FILLER_SHARE = 0.12
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
-from speechprune_cli.spiral.grammar import Fact, bare_questions, draw_fact, questions
+from speechprune_cli.builder.grammar import Fact, bare_questions, draw_fact, questions
 from speechprune_cli.training.features import Piece
 from speechprune_cli.training.text import normalise
 

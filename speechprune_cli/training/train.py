@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from speechprune_cli.errors import UsageError
-from speechprune_cli.spiral.grammar import Fact, draw_fact
+from speechprune_cli.builder.grammar import Fact, draw_fact
 from speechprune_cli.training.features import Piece
 from speechprune_cli.training.learner import Learner, Loss
 from speechprune_cli.training.packing import Recording

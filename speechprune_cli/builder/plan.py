@@ -1,0 +1,75 @@
+"""Every choice of a build that its data depends on: saved in `build.json`, compared to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from speechprune_cli.errors import UsageError
+from speechprune_cli.builder.script import SCENARIOS
+
+RATE = 24_000
+"""Of the recordings, as SPIRAL's."""
+LUFS = -23.0
+"""Loudness of the recordings, as SPIRAL's (EBU R 128)."""
+
+OPTIONS = {"settings": "--set", "voices": "--voice", "scenarios": "--scenario"}
+"""Where an option is not named like the choice."""
+
+
+class Plan(BaseModel):
+    """The resolved configuration of a build."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    samples: Annotated[int, Field(ge=1)] = 100
+    seconds: Annotated[float, Field(ge=10, le=3600)] = 90.0
+    seed: int = 0
+    writer: str = "grammar"
+    speaker: str = "kokoro"
+    settings: dict[str, Any] = {}
+    """Of the writer and of the speaker; each is told what it knows."""
+    voices: tuple[str, ...] = ()
+    """Names; none: all of the speaker's."""
+    scenarios: tuple[str, ...] = SCENARIOS
+    pause: tuple[float, float] = (0.15, 0.6)
+    """Shortest and longest silence after a sentence, in seconds."""
+    overlap: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the changes of speaker at which the next one does not wait."""
+    snr: float | None = None
+    """Pink noise, so many decibels below the speech."""
+    reverb: float | None = None
+    """Time in which the echo of a room dies away by 60 dB, in seconds."""
+    layout: str = "jsonl"
+    format: Literal["flac", "opus", "wav"] = "flac"
+
+    def model_post_init(self, _context: Any) -> None:
+        """Raises UsageError for choices that do not go together."""
+        shortest, longest = self.pause
+        if not 0 <= shortest <= longest <= 10:
+            raise UsageError(
+                f"--pause {shortest:g} {longest:g}: give the shortest and the longest, 0 to 10 s"
+            )
+        if unknown := sorted(set(self.scenarios) - set(SCENARIOS)):
+            raise UsageError(f"--scenario {unknown[0]}: choose from {', '.join(SCENARIOS)}")
+        if self.reverb is not None and not 0 < self.reverb <= 5:
+            raise UsageError(f"--reverb {self.reverb:g}: give more than 0 and at most 5 s")
+        if self.layout == "spiral" and self.format != "wav":
+            raise UsageError(f"--format {self.format}: the layout spiral wants wav")
+
+    def differences(self, other: Plan, aside: Collection[str] = ()) -> list[str]:
+        """Options in which two plans differ, with both values, some settings left `aside`."""
+        mine, others = self._options(aside), other._options(aside)
+        return [
+            f"{name} {mine.get(name)} there, {others.get(name)} here"
+            for name in {**mine, **others}
+            if mine.get(name) != others.get(name)
+        ]
+
+    def _options(self, aside: Collection[str]) -> dict[str, Any]:
+        """Every choice by its option; a setting counts by itself."""
+        options = {OPTIONS.get(name, f"--{name}"): value for name, value in self}
+        settings = options.pop("--set")
+        return options | {f"--set {k}": v for k, v in settings.items() if k not in aside}

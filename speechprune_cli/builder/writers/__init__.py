@@ -1,0 +1,12 @@
+"""Who writes the dialogues: one file each, named like the writer. To add one, add a file.
+
+A writer is a module of this package that holds one subclass of `Writer`; its fields are its
+settings, and the first line of the module's docstring is what people read about it.
+"""
+
+from __future__ import annotations
+
+from speechprune_cli.registry import Registry
+from speechprune_cli.builder.writers.base import Writer
+
+WRITERS: Registry[Writer] = Registry(__name__, __path__, Writer, "writer")

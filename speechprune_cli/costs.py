@@ -1,0 +1,186 @@
+"""What reading a recording costs, in closed form.
+
+Two conventions. The paper's (SpeechPrune, arXiv 2412.12009, table I) counts the linear layers and
+the output head at every position and nothing else; `paper_*` reproduce its columns. The other
+functions give what a run really does: attention, the audio encoder, the pruning itself, and the
+output head only where a token is predicted.
+
+Every `decoder` and `encoder` is a part of `config.Architecture`, or a configuration that names its
+fields alike, as transformers' do. Operations are counted as everybody does: a multiply-add is two,
+attention over all pairs of positions (the causal half is not taken off), and element-wise work is
+left out. One TFLOP is 1e12 operations, one GB 1e9 bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+TERA = 1e12
+GIGA = 1e9
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 2, "nf4": 2}
+"""Of one value that is computed with, by dtype or quantisation: those compute in 16 bits."""
+QUESTION_TOKENS = 16
+"""Of a question, for methods that compare every one of them with every audio token."""
+QUANTISED_BYTES = {"int8": 1.0, "nf4": 0.5 + 4 / 64}
+"""Of one weight of the decoder's linear layers, as bitsandbytes holds it: nf4 has a float32 for
+every 64 weights. All else stays in 16 bits."""
+
+
+def query_width(decoder: Any) -> int:
+    """Of all heads together."""
+    return decoder.num_attention_heads * _head_dim(decoder)
+
+
+def key_width(decoder: Any) -> int:
+    """Of all key heads together."""
+    return decoder.num_key_value_heads * _head_dim(decoder)
+
+
+def _head_dim(decoder: Any) -> int:
+    explicit = getattr(decoder, "head_dim", None)
+    return explicit or decoder.hidden_size // decoder.num_attention_heads
+
+
+def linear_parameters(decoder: Any) -> int:
+    """Weights of the linear layers, without the output head: attention and a gated MLP."""
+    hidden = decoder.hidden_size
+    attention = 2 * hidden * (query_width(decoder) + key_width(decoder))
+    mlp = 3 * hidden * decoder.intermediate_size
+    return decoder.num_hidden_layers * (attention + mlp)
+
+
+def head_parameters(decoder: Any) -> int:
+    """Weights of the output head."""
+    return decoder.hidden_size * decoder.vocab_size
+
+
+def paper_tflops(decoder: Any, n_tokens: int) -> float:
+    """Table I's TF: TFLOPs of the linear layers and the head at each of `n_tokens` positions."""
+    return 2 * (linear_parameters(decoder) + head_parameters(decoder)) * n_tokens / TERA
+
+
+def paper_memory_gb(decoder: Any, n_tokens: int) -> float:
+    """Table I's TM: decoder layers and KV cache in 16 bits; no embeddings, head, encoder."""
+    weights = 2 * linear_parameters(decoder)
+    return (weights + kv_cache_bytes(decoder, n_tokens, 2)) / GIGA
+
+
+def paper_activations_gb(decoder: Any, n_tokens: int) -> float:
+    """Table I's SA: one layer's activations in 16 bits, the attention matrix `[H, n, n]` held."""
+    values = 9 * decoder.hidden_size + 2 * decoder.intermediate_size
+    pairs = 2 * decoder.num_attention_heads * n_tokens
+    return 2 * n_tokens * (values + pairs) / GIGA
+
+
+def layers_flops(decoder: Any, n_tokens: int) -> int:
+    """Linear layers over `n_tokens`."""
+    return 2 * linear_parameters(decoder) * n_tokens
+
+
+def attention_flops(decoder: Any, queries: int, keys: int) -> int:
+    """The two attention products of all layers: `queries` positions that look at `keys`."""
+    return 4 * queries * keys * query_width(decoder) * decoder.num_hidden_layers
+
+
+def head_flops(decoder: Any) -> int:
+    """The output head at one position."""
+    return 2 * head_parameters(decoder)
+
+
+def prefill_flops(decoder: Any, n_tokens: int) -> int:
+    """Reading a prompt up to the logits of the first new token."""
+    attention = attention_flops(decoder, n_tokens, n_tokens)
+    return layers_flops(decoder, n_tokens) + attention + head_flops(decoder)
+
+
+def causal_prefill_flops(decoder: Any, n_tokens: int) -> int:
+    """The same with attention over the causal half of the pairs alone, which kernels compute."""
+    attention = attention_flops(decoder, n_tokens, n_tokens + 1) // 2
+    return layers_flops(decoder, n_tokens) + attention + head_flops(decoder)
+
+
+def decode_flops(decoder: Any, n_tokens: int, new_tokens: int) -> int:
+    """Writing `new_tokens` after a prompt of `n_tokens`; the first comes with the prefill."""
+    steps = new_tokens - 1
+    keys_seen = steps * n_tokens + steps * (steps + 1) // 2
+    each = layers_flops(decoder, 1) + head_flops(decoder)
+    return steps * each + attention_flops(decoder, 1, keys_seen)
+
+
+def encoder_flops(encoder: Any, decoder: Any, windows: int) -> int:
+    """The audio encoder and its projector over 30 s `windows`; pruning saves none of it."""
+    width, ffn = encoder.d_model, encoder.encoder_ffn_dim
+    steps = encoder.max_source_positions
+    convolutions = 2 * 2 * steps * 3 * encoder.num_mel_bins * width + 2 * steps * 3 * width**2
+    linears = 2 * steps * (4 * width**2 + 2 * width * ffn)
+    attention = 4 * steps**2 * width
+    projector = 2 * (steps // 2) * width * decoder.hidden_size
+    return windows * (convolutions + encoder.encoder_layers * (linears + attention) + projector)
+
+
+def similarity_flops(decoder: Any, n_tokens: int) -> int:
+    """Phase 1's score of every token: its norm, and one product with the question's direction."""
+    return 4 * n_tokens * decoder.hidden_size
+
+
+def received_attention_flops(decoder: Any, n_tokens: int) -> int:
+    """Phase 2's binarised first-layer attention over `n_tokens` (eq. 10-12)."""
+    query, key = query_width(decoder), key_width(decoder)
+    projections = 2 * n_tokens * decoder.hidden_size * (query + key)
+    return projections + 2 * n_tokens**2 * query
+
+
+def received_attention_bytes(decoder: Any, n_tokens: int) -> int:
+    """What that holds in float32, about: signs, queries and keys of all tokens, one weight."""
+    query, key = query_width(decoder), key_width(decoder)
+    hidden = decoder.hidden_size
+    return 4 * (n_tokens * (2 * hidden + query + key) + 2 * hidden * query)
+
+
+@dataclass(frozen=True)
+class PruningSize:
+    """How much a method has to choose from, and how much it keeps, in audio tokens."""
+
+    total: int
+    """N."""
+    budget: int
+    """B1, what phase 1 leaves."""
+    kept: int
+    """k."""
+    first: int
+    """Tokens of the model's own input length; at most N."""
+
+
+def weights_bytes(decoder: Any, parameters: int, dtype: str) -> float:
+    """All `parameters` of a model: embeddings, head and encoder too.
+
+    `dtype` is one of `BYTES`; a quantisation packs the decoder's linear layers alone.
+    """
+    linear = linear_parameters(decoder) if dtype in QUANTISED_BYTES else 0
+    packed = linear * QUANTISED_BYTES.get(dtype, 0)
+    return packed + (parameters - linear) * BYTES[dtype]
+
+
+def kv_cache_bytes(decoder: Any, n_tokens: int, bytes_per_value: int) -> int:
+    """Keys and values of `n_tokens` in every layer."""
+    per_token = 2 * decoder.num_hidden_layers * key_width(decoder)
+    return per_token * n_tokens * bytes_per_value
+
+
+def activation_bytes(decoder: Any, n_tokens: int, bytes_per_value: int) -> int:
+    """One layer's activations over `n_tokens`, about: attention that builds no n x n matrix."""
+    values = 6 * decoder.hidden_size + 3 * decoder.intermediate_size
+    return n_tokens * values * bytes_per_value
+
+
+def prefill_bytes(decoder: Any, n_tokens: int, bytes_per_value: int) -> int:
+    """Memory to read a prompt beside the weights: the KV cache and one layer's activations."""
+    cache = kv_cache_bytes(decoder, n_tokens, bytes_per_value)
+    return cache + activation_bytes(decoder, n_tokens, bytes_per_value)
+
+
+def encoding_bytes(encoder: Any, windows: int, bytes_per_value: int) -> int:
+    """Activations to encode `windows` of 30 s side by side, about."""
+    values = encoder.max_source_positions * (8 * encoder.d_model + 2 * encoder.encoder_ffn_dim)
+    return windows * values * bytes_per_value

@@ -1,0 +1,193 @@
+"""Which method prunes, by which settings, and how much it keeps: parsed once, here.
+
+Three ways to say how much stays, of a recording of N tokens and a budget B1 (by default the model's
+own input length): `rate`, the share of B1 that is dropped, as in the paper; a share of the whole
+recording that is kept, `20%`; or a number of tokens that is kept, `150`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+from speechprune_cli.costs import PruningSize
+from speechprune_cli.errors import UsageError
+from speechprune_cli.pruners import PRUNERS
+from speechprune_cli.pruners.base import Pruner
+
+BudgetOption = int | Literal["all"] | None
+"""B1: a number of tokens, the whole recording, or the model's own input length."""
+
+PAPER_RATES = (0.2, 0.4, 0.6, 0.8)
+PAPER_METHODS = ("random", "crop", "phase1", "phase2", "speechprune")
+"""What SpeechPrune (arXiv 2412.12009) compares, in its tables 2 and 3 and figure 3."""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much is kept: one of the three is given. Raises UsageError for impossible ones."""
+
+    rate: float | None = None
+    """Share of B1 that is dropped."""
+    share: float | None = None
+    """Share of the whole recording that is kept."""
+    tokens: int | None = None
+    """k itself."""
+
+    def __post_init__(self) -> None:
+        if self.rate is not None and not 0 <= self.rate < 1:
+            raise UsageError(f"rate {self.rate:g} is outside [0, 1): 0.2 drops a fifth of B1")
+        if self.share is not None and not 0 < self.share <= 1:
+            raise UsageError(f"keep {100 * self.share:g}%: give more than 0% and at most 100%")
+        if self.tokens is not None and self.tokens < 1:
+            raise UsageError(f"keep {self.tokens}: at least one token has to stay")
+
+    @classmethod
+    def keeping(cls, what: str | int) -> Amount:
+        """`20%` of the recording, or `150` tokens. Raises UsageError for anything else."""
+        text = str(what).strip()
+        if re.fullmatch(r"\d+(\.\d+)?\s*%", text):
+            return cls(share=float(text.rstrip("% ")) / 100)
+        if re.fullmatch(r"\d+", text):
+            return cls(tokens=int(text))
+        raise UsageError(f"keep {what}: give a share of the recording, 20%, or tokens, 150")
+
+    @property
+    def label(self) -> str:
+        """As it stands in tables: `0.2`, `20%`, `150 tokens`."""
+        if self.rate is not None:
+            return f"{self.rate:g}"
+        return f"{100 * self.share:g}%" if self.share is not None else f"{self.tokens} tokens"
+
+    def tokens_of(self, total: int, budget: int) -> int:
+        """k, of `total` tokens and a budget B1; at least one."""
+        if self.tokens is not None:
+            return self.tokens
+        left = total * self.share if self.share is not None else budget * (1 - (self.rate or 0))
+        return max(1, round(left))
+
+
+def amount_of(rate: float | None, keep: str | int | None) -> Amount | None:
+    """What two options come to; None where neither is given. Raises UsageError where both are."""
+    if rate is not None and keep is not None:
+        raise UsageError("give either a rate or how much to keep, not both")
+    if rate is not None:
+        return Amount(rate=rate)
+    return None if keep is None else Amount.keeping(keep)
+
+
+def pruning_size(
+    total: int, input_tokens: int, budget: BudgetOption, amount: Amount
+) -> PruningSize:
+    """N, B1 and k of a recording of `total` tokens.
+
+    B1 is never more than there is; where it is left to the model, it is never less than k.
+    """
+    if budget not in (None, "all") and (not isinstance(budget, int) or budget < 1):
+        raise UsageError(f"budget is {budget!r}: give a positive number of tokens, or 'all'")
+    wanted = total if budget == "all" else input_tokens if budget is None else int(budget)
+    allowed = min(wanted, total)
+    kept = amount.tokens_of(total, allowed)
+    if budget is None:
+        allowed = max(allowed, min(kept, total))
+    return PruningSize(total, allowed, kept, min(input_tokens, total))
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A method, all settings it is told, and how much it keeps."""
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    amount: Amount | None = None
+    """None: the method settles it by itself."""
+    own: str = ""
+    """Settings that tell it apart from others of its name, as written: `reach=0`."""
+
+    @classmethod
+    def parse(
+        cls, text: str, amount: Amount | None = None, shared: Mapping[str, Any] | None = None
+    ) -> MethodSpec:
+        """`name`, or `name:setting=value,...` for settings of its own.
+
+        Those of `shared` that it knows are added; its own come first. Raises UsageError for an
+        unknown method, setting or value.
+        """
+        name, _, own = text.partition(":")
+        known = PRUNERS.settings(name)
+        settings = {key: value for key, value in (shared or {}).items() if key in known}
+        settings |= parse_settings(own.split(",") if own else [])
+        pruner = PRUNERS.make(name, settings)
+        return cls(name, settings, amount if pruner.takes_amount else None, own)
+
+    @property
+    def method(self) -> str:
+        """Its name, with settings of its own."""
+        return f"{self.name}:{self.own}" if self.own else self.name
+
+    @property
+    def label(self) -> str:
+        """As it stands in tables: `cue 0.2`."""
+        return self.method if self.amount is None else f"{self.method} {self.amount.label}"
+
+    @cached_property
+    def pruner(self) -> Pruner:
+        """Ready to select."""
+        return PRUNERS.make(self.name, self.settings)
+
+    @property
+    def draws(self) -> bool:
+        """Whether it draws at random."""
+        return "seed" in PRUNERS.settings(self.name)
+
+    def seeded(self, seed: int | None) -> MethodSpec:
+        """With that seed, where it draws at random and was told none."""
+        if seed is None or not self.draws or "seed" in self.settings:
+            return self
+        return replace(self, settings={**self.settings, "seed": seed})
+
+
+FULL = MethodSpec("full")
+"""Nothing pruned."""
+ORIGINAL = MethodSpec("original")
+"""The recording cut at the model's own input length."""
+
+
+def grid(
+    methods: Iterable[str],
+    amounts: Sequence[Amount],
+    shared: Mapping[str, Any] | None = None,
+) -> tuple[MethodSpec, ...]:
+    """Every method at every amount, each once, in the order given. Raises UsageError.
+
+    A setting of `shared` that no method knows is an error.
+    """
+    shared, methods = shared or {}, list(methods)
+    known = {key for method in methods for key in PRUNERS.settings(method.partition(":")[0])}
+    if unknown := sorted(set(shared) - known):
+        raise UsageError(f"--set {unknown[0]}: no method of this run has such a setting")
+    specs = [MethodSpec.parse(method, amount, shared) for method in methods for amount in amounts]
+    return tuple({spec.label: spec for spec in specs}.values())
+
+
+def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
+    """`["temperature=0.5", "heads=max"]` -> `{"temperature": 0.5, "heads": "max"}`."""
+    settings = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not (key and equals and text):
+            raise UsageError(f"--set {pair}: write key=value, for example temperature=0.5")
+        settings[key] = parse_value(text)
+    return settings
+
+
+def parse_value(text: str) -> Any:
+    """A number or a truth value where it reads as one, else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

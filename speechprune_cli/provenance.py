@@ -1,0 +1,43 @@
+"""What numbers depend on: versions, the model, the machine."""
+
+from __future__ import annotations
+
+import platform
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechprune_cli import __version__
+
+if TYPE_CHECKING:
+    from speechprune_cli.backends.base import SpeechLM
+
+
+def versions() -> dict[str, str]:
+    """Of this package and the two that compute."""
+    import torch
+    import transformers
+
+    return {
+        "speechprune": __version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def processor() -> str:
+    """The CPU's name where Linux tells it, else its architecture."""
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def describe_model(model: SpeechLM) -> dict[str, Any]:
+    """Which weights, where, in which precision."""
+    return {
+        "name": model.preset.name,
+        "source": model.preset.source,
+        "revision": model.revision,
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+    }
