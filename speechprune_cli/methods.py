@@ -12,12 +12,17 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from speechprune_cli.costs import PruningSize
 from speechprune_cli.errors import UsageError
 from speechprune_cli.pruners import PRUNERS
 from speechprune_cli.pruners.base import Pruner
+
+if TYPE_CHECKING:
+    from speechprune_cli.backends.base import SpeechLM
+    from speechprune_cli.config import Defaults
+    from speechprune_cli.flow import PruningTask, Selection
 
 BudgetOption = int | Literal["all"] | None
 """B1: a number of tokens, the whole recording, or the model's own input length."""
@@ -80,6 +85,11 @@ def amount_of(rate: float | None, keep: str | int | None) -> Amount | None:
     return None if keep is None else Amount.keeping(keep)
 
 
+def default_amount(defaults: Defaults) -> Amount:
+    """How much a model keeps where nothing else is asked for."""
+    return amount_of(None, defaults.keep) or Amount(rate=defaults.rate)
+
+
 def pruning_size(
     total: int, input_tokens: int, budget: BudgetOption, amount: Amount
 ) -> PruningSize:
@@ -138,6 +148,21 @@ class MethodSpec:
     def pruner(self) -> Pruner:
         """Ready to select."""
         return PRUNERS.make(self.name, self.settings)
+
+    def check_family(self, family: type[SpeechLM]) -> None:
+        """Raise UsageError where the method needs what models of a family do not give."""
+        if missing := sorted(self.pruner.requires - family.provides):
+            able = [
+                name for name in PRUNERS.names if PRUNERS.part(name).requires <= family.provides
+            ]
+            raise UsageError(
+                f"{self.name} needs {missing[0]}, which {family.family} models do not give: "
+                f"choose from {', '.join(able)}"
+            )
+
+    def select(self, task: PruningTask) -> Selection:
+        """What it keeps. Raises UsageError, ModelError."""
+        return replace(self.pruner.select(task), method=self.name)
 
     @property
     def draws(self) -> bool:

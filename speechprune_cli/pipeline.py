@@ -2,7 +2,7 @@
 
 >>> session = load("nano")
 >>> tokens = session.encode("meeting.wav")
->>> selection = session.prune(tokens, "When is the report due?", rate=0.8)
+>>> selection = session.prune(tokens, "When is the report due?", keep="10%")
 >>> answer = session.answer(tokens, selection, "When is the report due?")
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import (
@@ -28,6 +28,7 @@ from speechprune_cli.flow import (
 if TYPE_CHECKING:
     from speechprune_cli.backends.base import ProgressCallback, SpeechLM
     from speechprune_cli.cache import TokenCache
+    from speechprune_cli.methods import BudgetOption, MethodSpec
 
 QUERIES = ("question", "question+choices")
 
@@ -101,34 +102,58 @@ class Session:
         *,
         method: str | None = None,
         rate: float | None = None,
-        keep: int | None = None,
-        budget: int | Literal["all"] | None = None,
+        keep: str | int | None = None,
+        budget: BudgetOption = None,
         choices: Sequence[str] = (),
-        query: str = "question",
+        query: str = QUERIES[0],
         **settings: Any,
     ) -> Selection:
         """Select the tokens that `question` needs.
 
-        `budget` is B1, what phase 1 leaves (default: the model's own input length, 30 s; "all":
-        every token). `rate` is the share of B1 to drop, so k = B1 (1 - rate); `keep` states k
-        itself. `query` says what the audio is matched against: the question, or the question and
-        its `choices`. `settings` are the method's own. Raises `UsageError`.
+        `keep` says how much stays: `"20%"` of the recording, or `150` tokens. `rate` says it as the
+        paper does, by the share of B1 to drop: k = B1 (1 - rate). `budget` is B1, what phase 1
+        leaves (default: the model's own input length; "all": every token). `query` says what the
+        audio is matched against: the question, or the question and its `choices`. `settings` are
+        the method's own. Raises `UsageError`.
         """
-        from speechprune_cli.pruners import get_pruner
+        from speechprune_cli.methods import MethodSpec, amount_of, default_amount
 
         defaults = self.model.preset.defaults
-        pruner = get_pruner(method or defaults.method, **settings)
-        allowed = phase1_budget(budget, len(tokens), self.model.window_tokens)
+        amount = amount_of(rate, keep) or default_amount(defaults)
+        spec = MethodSpec.parse(method or defaults.method, amount)
+        spec = replace(spec, settings={**spec.settings, **settings})
+        return self.select(tokens, question, spec, budget=budget, choices=choices, query=query)
+
+    def select(
+        self,
+        tokens: AudioTokens,
+        question: str,
+        spec: MethodSpec,
+        *,
+        budget: BudgetOption = None,
+        choices: Sequence[str] = (),
+        query: str = QUERIES[0],
+    ) -> Selection:
+        """`prune` by a method that is parsed already."""
+        from speechprune_cli.methods import default_amount, pruning_size
+
+        self.check_method(spec)
+        amount = spec.amount or default_amount(self.model.preset.defaults)
+        size = pruning_size(len(tokens), self.model.input_tokens, budget, amount)
         task = PruningTask(
             tokens=tokens,
             text=self.model.embed_text(_query_text(question, choices, query)),
             vocabulary_mean=self.model.vocabulary_mean,
             first_layer=self._first_layer,
-            window=min(self.model.window_tokens, len(tokens)),
-            phase1_budget=allowed,
-            keep=tokens_to_keep(allowed, rate, keep, defaults.rate),
+            first=size.first,
+            phase1_budget=size.budget,
+            keep=size.kept,
         )
-        return pruner.select(task)
+        return spec.select(task)
+
+    def check_method(self, spec: MethodSpec) -> None:
+        """Raise UsageError where a method needs what this model does not give."""
+        spec.check_family(type(self.model))
 
     def build_prompt(
         self,
@@ -233,32 +258,8 @@ class Session:
             model=model.preset.source,
             revision=model.revision,
             dtype=str(model.dtype).removeprefix("torch."),
-            window=model.window_seconds,
             code_version=model.code_version,
         )
-
-
-def phase1_budget(budget: int | Literal["all"] | None, total: int, window_tokens: int) -> int:
-    """B1: `budget`, by default the model's own input length, and never more than there is."""
-    if budget == "all":
-        return total
-    if budget is None:
-        budget = window_tokens
-    if not isinstance(budget, int) or budget < 1:
-        raise UsageError(f"budget is {budget!r}: give a positive number of tokens, or 'all'")
-    return min(budget, total)
-
-
-def tokens_to_keep(budget: int, rate: float | None, keep: int | None, default_rate: float) -> int:
-    """k = B1 (1 - rate), at least one token, unless `keep` states it."""
-    if keep is not None:
-        if rate is not None:
-            raise UsageError("give either a rate or the number of tokens to keep, not both")
-        return keep
-    rate = default_rate if rate is None else rate
-    if not 0 <= rate < 1:
-        raise UsageError(f"rate is {rate:g}: it must be at least 0 and below 1")
-    return max(1, round(budget * (1 - rate)))
 
 
 def _query_text(question: str, choices: Sequence[str], query: str) -> str:

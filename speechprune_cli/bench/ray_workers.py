@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import floor
 from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.bench.evaluate import Job, Line
 from speechprune_cli.bench.plan import Plan
 from speechprune_cli.bench.runner import Runner, failed
+from speechprune_cli.cluster import RAY_SETTINGS, connect, share
 from speechprune_cli.errors import ModelError, SpeechPruneError, UsageError
 
 if TYPE_CHECKING:
@@ -25,15 +23,6 @@ IN_FLIGHT = 2
 """Jobs that a worker holds: it never waits for the next, and few recordings are decoded early."""
 DEATHS = 3
 """How many workers one job may kill."""
-CONNECT_SECONDS = 10
-RAY_SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # otherwise a worker's death is reported on stdout
-    "RAY_worker_niceness": "0",  # otherwise workers give way to all else on the machine
-}
-"""Ray reads these when it is imported and when it is started."""
-PASSED_ON = ("HF_HUB_OFFLINE", "SPEECHPRUNE_CACHE_DIR", "TRANSFORMERS_VERBOSITY")
-"""Environment variables that workers are given as they are here."""
 
 
 class Worker:
@@ -182,41 +171,3 @@ def ray_workers(
         yield RayWorkers(plan, hire, workers)
     finally:
         ray.shutdown()
-
-
-def connect(address: str | None) -> None:
-    """Join the cluster at `address`, or start one here. Raises UsageError."""
-    import ray
-
-    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    try:
-        host, _, port = (address or "").rpartition(":")
-        if port.isdecimal() and "/" not in host:  # Ray itself would try for minutes
-            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
-        ray.init(
-            address or "local",
-            include_dashboard=None if address else False,
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-            runtime_env={"env_vars": passed_on},
-        )
-    except (OSError, OverflowError, RuntimeError, ValueError) as error:
-        what = f"--ray {address}: cannot join" if address else "--workers: Ray does not start"
-        raise UsageError(f"{what}: {error}") from error
-
-
-def share(workers: int, gpus: float | None, device: str) -> tuple[dict[str, Any], int]:
-    """What Ray is to reserve for each worker, and its threads. Raises UsageError."""
-    import ray
-
-    have = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cpus, total = ([node.get(kind, 0) for node in have] for kind in ("CPU", "GPU"))
-    each = min(max(cpus), sum(cpus) / workers)
-    if gpus is None:
-        gpus = 1 if sum(total) and device != "cpu" else 0
-    if workers * gpus > sum(total) or (gpus > 1 and gpus % 1):
-        raise UsageError(
-            f"{workers} workers on {gpus:g} GPUs each do not fit on {sum(total):g}: "
-            "lower --workers or --gpus (a whole number, or less than 1)"
-        )
-    return {"num_cpus": min(1, floor(1000 * each) / 1000), "num_gpus": gpus}, max(1, int(each))

@@ -23,7 +23,7 @@ def here(plan: Plan, jobs: Iterable[Job]) -> Iterator[Done]:
 
 def on_ray(plan: Plan, jobs: Iterable[Job], workers: int, address: str | None) -> Iterator[Done]:
     """`workers` jobs at a time, as they are done. Raises SpeechPruneError."""
-    from speechprune_cli.bench.ray_workers import RAY_SETTINGS, connect, share
+    from speechprune_cli.cluster import RAY_SETTINGS, connect, share
 
     os.environ.update({name: os.environ.get(name, value) for name, value in RAY_SETTINGS.items()})
     try:
