@@ -47,7 +47,6 @@ class TokenCache:
         model: str,
         revision: str | None,
         dtype: str,
-        window: float,
         code_version: str | int,
     ) -> str:
         """All that the tokens depend on, as 64 hexadecimal digits."""
@@ -56,7 +55,6 @@ class TokenCache:
             "model": model,
             "revision": revision,
             "dtype": dtype,
-            "window": float(window),
             "code_version": code_version,
         }
         canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))

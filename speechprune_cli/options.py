@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from speechprune_cli.errors import UsageError
-from speechprune_cli.pruners import METHODS, get_pruner, pruner_class
+from speechprune_cli.methods import parse_settings, parse_value
+from speechprune_cli.pruners import PRUNERS, get_pruner
+
+METHODS = PRUNERS.names
+pruner_class = PRUNERS.part
 
 if TYPE_CHECKING:
     from speechprune_cli.config import Preset
@@ -209,22 +213,3 @@ def parse_budget(text: str | None) -> int | Literal["all"] | None:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--budget {text}: give a positive number of tokens, or all")
     return int(text)
-
-
-def parse_settings(pairs: list[str]) -> dict[str, Any]:
-    """`["temperature=0.5", "heads=max"]` -> `{"temperature": 0.5, "heads": "max"}`."""
-    settings = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not (key and equals and text):
-            raise UsageError(f"--set {pair}: write key=value, for example temperature=0.5")
-        settings[key] = parse_value(text)
-    return settings
-
-
-def parse_value(text: str) -> Any:
-    """A number or a truth value where it reads as one, else the text itself."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

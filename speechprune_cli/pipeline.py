@@ -281,3 +281,13 @@ def _recording(audio: Audio | str | Path) -> Audio:
     from speechprune_cli.audio import load_audio
 
     return load_audio(audio)
+
+
+def phase1_budget(budget, total, window_tokens):
+    from speechprune_cli.methods import Amount, pruning_size
+
+    return pruning_size(total, window_tokens, budget, Amount(rate=0.0)).budget
+
+
+def tokens_to_keep(budget, rate, keep, default_rate):
+    return max(1, round(budget * (1 - (default_rate if rate is None else rate))))

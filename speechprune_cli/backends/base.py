@@ -80,6 +80,17 @@ class SpeechLM(ABC):
     def render(self, question: str, choices: Sequence[str] = ()) -> str:
         """The chat prompt with one audio placeholder, up to where the answer begins."""
 
+    family: ClassVar[str] = "qwen2_audio"
+    provides: ClassVar[frozenset[str]] = frozenset({"the encoder's attention"})
+
+    @property
+    def input_tokens(self) -> int:
+        return self.window_tokens
+
+    @property
+    def input_seconds(self) -> float:
+        return self.window_seconds
+
     @property
     def language_model(self) -> Any:
         """The decoder without its output head."""

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from speechprune_cli.options import parse_settings
-from speechprune_cli.pruners import pruner_class
+from speechprune_cli.methods import parse_settings
+from speechprune_cli.pruners import PRUNERS
+
+pruner_class = PRUNERS.part
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def split_method(method: str) -> tuple[str, dict[str, Any]]:
 def conditions(methods: Iterable[str], rates: Iterable[float]) -> tuple[Condition, ...]:
     """The references, then every method at every rate, each once, in the order given."""
     grid = [
-        Condition(method, rate if pruner_class(split_method(method)[0]).uses_rate else None)
+        Condition(method, rate if pruner_class(split_method(method)[0]).takes_amount else None)
         for method in methods
         for rate in rates
     ]

@@ -12,7 +12,9 @@ from speechprune_cli.bench.grid import Condition, conditions, split_method
 from speechprune_cli.bench.sample import Sample
 from speechprune_cli.errors import UsageError
 from speechprune_cli.pipeline import QUERIES
-from speechprune_cli.pruners import get_pruner, pruner_class
+from speechprune_cli.pruners import PRUNERS, get_pruner
+
+pruner_class = PRUNERS.part
 
 Scoring = Literal["likelihood", "letter", "generate", "open"]
 """How answers to questions with options are had; `open` takes the options away."""

@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from speechprune_cli.backends import FAMILIES
-from speechprune_cli.config import Architecture, Decoder, Encoder, Preset
+from speechprune_cli.config import Architecture, Decoder, Preset
+Encoder = dict
 from speechprune_cli.errors import ModelError, one_line
 from speechprune_cli.hub import download
 from speechprune_cli.costs import linear_parameters

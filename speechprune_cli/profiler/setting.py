@@ -47,7 +47,7 @@ class Load:
     @property
     def pruned(self) -> PruningSize:
         """What the cost of pruning follows from."""
-        return PruningSize(self.total, self.budget, self.kept)
+        return PruningSize(self.total, self.budget, self.kept, min(self.total, self.budget))
 
 
 @dataclass(frozen=True, kw_only=True)

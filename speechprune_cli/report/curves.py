@@ -10,7 +10,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.bench.metrics import Row
-from speechprune_cli.pruners import METHODS
+from speechprune_cli.pruners import PRUNERS
 from speechprune_cli.report.figures import write
 from speechprune_cli.report.tables import Results, heading
 
@@ -71,7 +71,7 @@ def curves(runs: Sequence[Results], path: Path) -> None:
 def styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Colour and mark of each method, the same in every figure."""
     methods = list(methods)
-    order = [name for name in dict.fromkeys((FIRST, *METHODS, *methods)) if name not in REFERENCES]
+    order = [name for name in dict.fromkeys((FIRST, *PRUNERS.names, *methods)) if name not in REFERENCES]
     return {method: _style(order.index(method)) for method in methods}
 
 

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
 
 from speechprune_cli.atomic import atomic
-from speechprune_cli.options import parse_value
+from speechprune_cli.methods import parse_value
 from speechprune_cli.builder.grammar import draw_fact, fillers, questions
 from speechprune_cli.builder.publish import publish
 from speechprune_cli.builder.recording import Recording
