@@ -49,16 +49,16 @@ class Checkpoint:
                 total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
         return total
 
-    def read_tensor(self, suffix: str) -> Tensor:
-        """The one tensor of the language model whose name ends in `suffix`, as it was saved."""
+    def read_tensor(self, part: str, suffix: str) -> Tensor:
+        """The one tensor of a part, which its name says, that ends in `suffix`, as it was saved."""
         from safetensors import safe_open
 
         for path in self.weights:
             with safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                    if "language_model" in name and name.endswith(suffix):
+                    if part in name and name.endswith(suffix):
                         return file.get_tensor(name)
-        raise ModelError(f"{self.folder}: no weight of the language model ends in {suffix}")
+        raise ModelError(f"{self.folder}: no weight of {part} ends in {suffix}")
 
 
 def open_checkpoint(preset: Preset, revision: str | None, offline: bool) -> Checkpoint:

@@ -5,10 +5,11 @@ the output head at every position and nothing else; `paper_*` reproduce its colu
 functions give what a run really does: attention, the audio encoder, the pruning itself, and the
 output head only where a token is predicted.
 
-Every `decoder` and `encoder` is a part of `config.Architecture`, or a configuration that names its
-fields alike, as transformers' do. Operations are counted as everybody does: a multiply-add is two,
-attention over all pairs of positions (the causal half is not taken off), and element-wise work is
-left out. One TFLOP is 1e12 operations, one GB 1e9 bytes.
+Every `decoder` is a `config.Decoder`, or a configuration that names its fields alike, as
+transformers' do; what an audio encoder costs is told by its family (`backends/`). Operations are
+counted as everybody does: a multiply-add is two, attention over all pairs of positions (the causal
+half is not taken off), and element-wise work is left out. One TFLOP is 1e12 operations, one GB 1e9
+bytes.
 """
 
 from __future__ import annotations
@@ -108,17 +109,6 @@ def decode_flops(decoder: Any, n_tokens: int, new_tokens: int) -> int:
     return steps * each + attention_flops(decoder, 1, keys_seen)
 
 
-def encoder_flops(encoder: Any, decoder: Any, windows: int) -> int:
-    """The audio encoder and its projector over 30 s `windows`; pruning saves none of it."""
-    width, ffn = encoder.d_model, encoder.encoder_ffn_dim
-    steps = encoder.max_source_positions
-    convolutions = 2 * 2 * steps * 3 * encoder.num_mel_bins * width + 2 * steps * 3 * width**2
-    linears = 2 * steps * (4 * width**2 + 2 * width * ffn)
-    attention = 4 * steps**2 * width
-    projector = 2 * (steps // 2) * width * decoder.hidden_size
-    return windows * (convolutions + encoder.encoder_layers * (linears + attention) + projector)
-
-
 def similarity_flops(decoder: Any, n_tokens: int) -> int:
     """Phase 1's score of every token: its norm, and one product with the question's direction."""
     return 4 * n_tokens * decoder.hidden_size
@@ -178,9 +168,3 @@ def prefill_bytes(decoder: Any, n_tokens: int, bytes_per_value: int) -> int:
     """Memory to read a prompt beside the weights: the KV cache and one layer's activations."""
     cache = kv_cache_bytes(decoder, n_tokens, bytes_per_value)
     return cache + activation_bytes(decoder, n_tokens, bytes_per_value)
-
-
-def encoding_bytes(encoder: Any, windows: int, bytes_per_value: int) -> int:
-    """Activations to encode `windows` of 30 s side by side, about."""
-    values = encoder.max_source_positions * (8 * encoder.d_model + 2 * encoder.encoder_ffn_dim)
-    return windows * values * bytes_per_value

@@ -8,6 +8,7 @@ model's embedding width, B1 the budget of phase 1, k the tokens retained.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SAMPLE_RATE = 16_000
+ENCODER_ATTENTION = "the encoder's attention"
+"""What a model may provide and a pruning method require: `AudioTokens.attention`."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class PruningTask:
     def attention(self) -> Tensor:
         """The encoder's. Raises UsageError where the model does not tell."""
         if self.tokens.attention is None:
-            raise UsageError("this model does not give its encoder's attention")
+            raise UsageError(f"this model does not give {ENCODER_ATTENTION}")
         return self.tokens.attention
 
 
@@ -152,6 +155,16 @@ class Selection:
         if self.merge is not None:
             return self.merge.average(tokens.embeds, len(self.kept))
         return tokens.embeds[self.kept.to(tokens.embeds.device)]
+
+
+@dataclass(frozen=True)
+class PromptIds:
+    """A chat prompt as token ids around the audio: text that is tokenised again may differ."""
+
+    before: Sequence[int]
+    after: Sequence[int]
+    text: str
+    """The same for people, the audio in one word."""
 
 
 @dataclass(frozen=True)

@@ -169,6 +169,12 @@ class MethodSpec:
         """Whether it draws at random."""
         return "seed" in PRUNERS.settings(self.name)
 
+    def told(self, settings: Mapping[str, Any]) -> MethodSpec:
+        """With more settings. Raises UsageError for those it does not know."""
+        spec = replace(self, settings={**self.settings, **settings})
+        PRUNERS.make(self.name, spec.settings)
+        return spec
+
     def seeded(self, seed: int | None) -> MethodSpec:
         """With that seed, where it draws at random and was told none."""
         if seed is None or not self.draws or "seed" in self.settings:

@@ -120,8 +120,7 @@ class Session:
 
         defaults = self.model.preset.defaults
         amount = amount_of(rate, keep) or default_amount(defaults)
-        spec = MethodSpec.parse(method or defaults.method, amount)
-        spec = replace(spec, settings={**spec.settings, **settings})
+        spec = MethodSpec.parse(method or defaults.method, amount).told(settings)
         return self.select(tokens, question, spec, budget=budget, choices=choices, query=query)
 
     def select(
@@ -282,12 +281,3 @@ def _recording(audio: Audio | str | Path) -> Audio:
 
     return load_audio(audio)
 
-
-def phase1_budget(budget, total, window_tokens):
-    from speechprune_cli.methods import Amount, pruning_size
-
-    return pruning_size(total, window_tokens, budget, Amount(rate=0.0)).budget
-
-
-def tokens_to_keep(budget, rate, keep, default_rate):
-    return max(1, round(budget * (1 - (default_rate if rate is None else rate))))

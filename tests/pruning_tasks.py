@@ -57,7 +57,7 @@ def pruning_task(
             heads=query_heads,
             kv_heads=kv_heads,
         ),
-        window=n if budget is None else budget,
+        first=n if budget is None else budget,
         phase1_budget=n if budget is None else budget,
         keep=keep,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -54,7 +55,7 @@ def stock_inputs(lm, audio):
     size = 30 * SAMPLE_RATE
     windows = [audio.samples[i : i + size] for i in range(0, len(audio.samples), size)]
     placeholder = lm.processor.audio_token
-    text = lm.render(QUESTION).replace(placeholder, placeholder * len(windows))
+    text = lm.prompt_ids(QUESTION).text.replace(placeholder, placeholder * len(windows))
     return lm.processor(text=text, audio=windows, sampling_rate=SAMPLE_RATE, return_tensors="pt")
 
 
@@ -75,7 +76,7 @@ def test_with_nothing_pruned_the_logits_are_the_stock_model_s(lm, seconds):
 @pytest.mark.parametrize("seconds", LENGTHS)
 def test_hidden_states_of_the_prefill_are_the_stock_model_s(lm, seconds):
     seen = []
-    hook = lm.language_model.register_forward_hook(
+    hook = lm.decoder.register_forward_hook(
         lambda module, inputs, output: seen.append(output.last_hidden_state)
     )
     lm.model(**stock_inputs(lm, make_audio(seconds)))
@@ -175,7 +176,7 @@ def test_original_positions_leave_every_token_where_it_was(llama):
     tokens = llama.encode(make_audio(3.0))
     whole = llama.build_prompt(tokens, keep(tokens), QUESTION, position="original")
     part = llama.build_prompt(tokens, keep(tokens, [3, 10, 70]), QUESTION, position="original")
-    before = llama.tokenizer(whole.text).input_ids.index(llama.audio_token_id)
+    before = llama.tokenizer(whole.text).input_ids.index(llama.model.config.audio_token_id)
     audio = set(range(before, before + len(tokens)))
     left = [p for p in range(whole.position_ids.shape[1]) if p not in audio]
     assert part.position_ids[0].tolist() == sorted([*left, before + 3, before + 10, before + 70])
@@ -202,7 +203,7 @@ def test_dropping_tokens_really_shortens_the_prompt(llama):
     tokens = llama.encode(make_audio(12.0))
     kept = list(range(0, 300, 5))
     prompt = llama.build_prompt(tokens, keep(tokens, kept), QUESTION)
-    start = llama.tokenizer(prompt.text).input_ids.index(llama.audio_token_id)
+    start = llama.tokenizer(prompt.text).input_ids.index(llama.model.config.audio_token_id)
     assert torch.equal(prompt.inputs_embeds[0, start : start + 60], tokens.embeds[::5])
 
 
@@ -242,8 +243,8 @@ def test_choose_wants_options_that_differ(llama):
 
 
 def test_options_are_listed_in_the_prompt_when_given(llama):
-    assert "When?\nA. noon\nB. dusk<|im_end|>" in llama.render("When?", ["noon", "dusk"])
-    assert llama.render("When?").endswith("When?<|im_end|>\n<|im_start|>assistant\n")
+    assert "When?\nA. noon\nB. dusk<|im_end|>" in llama.prompt_ids("When?", ["noon", "dusk"]).text
+    assert llama.prompt_ids("When?").text.endswith("When?<|im_end|>\n<|im_start|>assistant\n")
 
 
 def test_a_question_cannot_smuggle_in_an_audio_placeholder(llama):
@@ -267,7 +268,7 @@ def test_first_layer_is_the_model_s_and_the_checkpoint_s(lm):
     assert layer.k_weight.shape == (32, 64)
     assert (layer.heads, layer.kv_heads) == (4, 2)
     for name, weight in (("q_proj", layer.q_weight), ("k_proj", layer.k_weight)):
-        stored = lm.checkpoint.read_tensor(f"layers.0.self_attn.{name}.weight")
+        stored = lm.checkpoint.read_tensor("language_model", f"layers.0.self_attn.{name}.weight")
         assert torch.equal(stored, weight)
 
 
@@ -449,9 +450,11 @@ def test_a_prompt_that_cannot_fit_is_refused_before_it_is_read(llama):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="free memory is known on Linux only")
 def test_an_encoding_that_cannot_fit_is_refused_before_it_starts(llama):
-    message = r"encoding 75 tokens, 1000000000 windows at a time, needs.*GiB.*try --dtype"
+    endless = np.broadcast_to(np.float32(0), 2**42)
+    audio = dataclasses.replace(make_audio(3.0), samples=endless)
+    message = r"encoding 6,871,947,673 tokens, 4 windows at a time, needs.*GiB.*try --dtype"
     with pytest.raises(OutOfMemoryError, match=message):
-        llama.encode(make_audio(3.0), batch_size=10**9)
+        llama.encode(audio)
 
 
 LONG_PREFILL = """

@@ -11,7 +11,7 @@ import torch
 from conftest import make_audio
 from test_backend import keep, load
 
-from speechprune_cli.backends._decoding import read_prompts, score_batch
+from speechprune_cli.backends.decoding import read_prompts, score_batch
 from speechprune_cli.errors import OutOfMemoryError, UsageError
 from speechprune_cli.pipeline import Session
 
@@ -70,7 +70,7 @@ def masks(monkeypatch):
         def note(module, args, kwargs):
             seen.append(kwargs["attention_mask"])
 
-        hooks.append(lm.language_model.register_forward_pre_hook(note, with_kwargs=True))
+        hooks.append(lm.decoder.register_forward_pre_hook(note, with_kwargs=True))
         return seen
 
     yield watch

@@ -13,13 +13,15 @@ from transformers.models.qwen2_audio.modeling_qwen2_audio import (
     Qwen2AudioEncoderConfig,
 )
 
+from speechprune_cli import costs
 from speechprune_cli.config import list_presets, load_preset
 from speechprune_cli.pipeline import load
-from speechprune_cli import costs
-from speechprune_cli.profiler.pruning import pruning_flops
+from speechprune_cli.profiler.architecture import shape_of
+from speechprune_cli.pruners import get_pruner
 
 PRESET = load_preset("qwen2-audio")
-TEXT, AUDIO = PRESET.architecture.decoder, PRESET.architecture.encoder
+SHAPE = shape_of(PRESET)
+TEXT, AUDIO = SHAPE.decoder, SHAPE.encoder
 GROUPED = TEXT.model_copy(update={"model_type": "llama", "num_key_value_heads": 8})
 WIDE = GROUPED.model_copy(update={"model_type": "qwen3", "head_dim": 96})
 
@@ -84,8 +86,8 @@ def test_torch_counts_the_same_encoder_on_the_meta_device():
         frames = torch.empty(2, AUDIO.num_mel_bins, 2 * AUDIO.max_source_positions)
         hidden = tower(frames).last_hidden_state
         torch.nn.Linear(AUDIO.d_model, TEXT.hidden_size)(hidden)
-    assert counter.get_total_flops() == costs.encoder_flops(AUDIO, TEXT, 2)
-    assert costs.encoder_flops(AUDIO, TEXT, 1) / costs.TERA == pytest.approx(2.28, abs=5e-3)
+    assert counter.get_total_flops() == AUDIO.flops(60, TEXT.hidden_size)
+    assert AUDIO.flops(30, TEXT.hidden_size) / costs.TERA == pytest.approx(2.28, abs=5e-3)
 
 
 def test_calflops_counts_the_paper_s_convention():
@@ -119,14 +121,14 @@ def test_decoding_counts_every_step(n):
 
 def test_what_pruning_costs():
     def share(method, total):
-        size = costs.PruningSize(total, 750, 600)
-        return pruning_flops(TEXT, method, size) / 1e12 / costs.paper_tflops(TEXT, 857)
+        size = costs.PruningSize(total, 750, 600, 750)
+        return get_pruner(method).flops(TEXT, size) / 1e12 / costs.paper_tflops(TEXT, 857)
 
     assert share("speechprune", 750) == pytest.approx(0.0045, abs=5e-5)
     assert share("phase2", 2250) == pytest.approx(0.016, abs=5e-4)
     assert share("phase1", 2250) < 1e-5
     assert share("uniform", 2250) == 0
-    assert pruning_flops(TEXT, "atome", costs.PruningSize(750, 750, 600)) is None
+    assert get_pruner("atome").flops(TEXT, costs.PruningSize(750, 750, 600, 750)) is None
 
 
 def test_phase_2_costs_what_torch_counts_of_it(monkeypatch):
@@ -165,13 +167,8 @@ def test_presets_state_the_memory_that_is_counted(name):
 
 
 def test_nano_s_preset_is_the_shipped_model():
-    from speechprune_cli.profiler.architecture import described
-
     preset = load_preset("nano")
     shipped = load("nano", offline=True, cache=False).model
-    found = described(
-        preset.model_copy(update={"source": str(shipped.checkpoint.folder), "architecture": None})
-    )
-    assert found.architecture == preset.architecture
-    assert found.parameters == preset.parameters == shipped.checkpoint.parameters
-    assert found.tokens_per_second == preset.tokens_per_second == shipped.tokens_per_second
+    folder = str(shipped.checkpoint.folder)
+    found = shape_of(preset.model_copy(update={"source": folder, "architecture": None}))
+    assert found == shape_of(preset) == shipped.shape

@@ -9,7 +9,7 @@ from conftest import make_audio
 from transformers import Qwen2AudioForConditionalGeneration
 
 from speechprune_cli import load
-from speechprune_cli.backends._listening import QUIETEST, loudness
+from speechprune_cli.backends.listening import QUIETEST, loudness
 from speechprune_cli.flow import SAMPLE_RATE
 
 

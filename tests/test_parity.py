@@ -140,7 +140,7 @@ def test_both_phases_on_real_embeddings(mode: str, scale: str) -> None:
         session.model.embed_text(QUESTION),
         session.model.vocabulary_mean,
         session.model.first_layer(),
-        window=750,
+        first=750,
         phase1_budget=750,
         keep=300,
     )

@@ -12,8 +12,8 @@ from conftest import make_audio
 import speechprune_cli
 from speechprune_cli import load
 from speechprune_cli.errors import ModelError, UsageError
-from speechprune_cli.pipeline import phase1_budget, tokens_to_keep
-from speechprune_cli.pruners import METHODS
+from speechprune_cli.methods import Amount, pruning_size
+from speechprune_cli.pruners import PRUNERS
 
 QUESTION = "When is the report due?"
 
@@ -39,7 +39,7 @@ def test_ask_is_the_four_steps_in_one(session, tokens):
     assert result.answer.text == answer.text
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PRUNERS.names)
 @pytest.mark.parametrize("position", ["repacked", "original"])
 def test_every_method_answers(session, tokens, method, position):
     selection = session.prune(tokens, QUESTION, method=method, rate=0.6)
@@ -109,20 +109,36 @@ def test_settings_reach_the_method(session, tokens):
     ("budget", "total", "expected"), [(None, 2250, 750), (None, 300, 300), ("all", 2250, 2250)]
 )
 def test_phase1_budget(budget, total, expected):
-    assert phase1_budget(budget, total, 750) == expected
+    assert pruning_size(total, 750, budget, Amount(rate=0.5)).budget == expected
 
 
 @pytest.mark.parametrize(
     ("rate", "expected"), [(0.0, 750), (0.2, 600), (0.4, 450), (0.6, 300), (0.8, 150), (0.9999, 1)]
 )
 def test_rates_of_the_paper(rate, expected):
-    assert tokens_to_keep(750, rate, None, 0.5) == expected
-    assert tokens_to_keep(750, None, None, rate) == expected
+    size = pruning_size(2250, 750, None, Amount(rate=rate))
+    assert (size.budget, size.kept) == (750, expected)
+
+
+@pytest.mark.parametrize(
+    ("keep", "total", "expected"),
+    [("20%", 2250, (750, 450)), ("50%", 2250, (1125, 1125)), ("100%", 40, (40, 40)),
+     (150, 2250, (750, 150)), ("0.01%", 300, (300, 1)), ("900", 2250, (900, 900))],
+)  # fmt: skip
+def test_amounts_of_the_whole(keep, total, expected):
+    """B1 is the model's own input length, but never less than what is kept."""
+    size = pruning_size(total, 750, None, Amount.keeping(keep))
+    assert (size.budget, size.kept) == expected
+
+
+def test_a_share_of_the_recording_is_what_stays(session, tokens):
+    assert len(session.prune(tokens, QUESTION, keep="20%").kept) == 200
+    assert len(session.prune(tokens, QUESTION, method="speechprune", keep="80%").kept) == 800
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, float("nan")])
 def test_a_rate_outside_the_unit_interval(session, tokens, rate):
-    with pytest.raises(UsageError, match="at least 0 and below 1"):
+    with pytest.raises(UsageError, match="outside"):
         session.prune(tokens, QUESTION, rate=rate)
 
 
@@ -130,9 +146,12 @@ def test_a_rate_outside_the_unit_interval(session, tokens, rate):
     ("options", "message"),
     [
         ({"rate": 0.5, "keep": 10}, "not both"),
-        ({"keep": 0}, r"\b0\b.* 1 to 1000"),
+        ({"keep": 0}, "keep 0: at least one"),
+        ({"keep": "a fifth"}, "keep a fifth: give a share of the recording, 20%, or tokens"),
+        ({"keep": "0%"}, "keep 0%"),
+        ({"keep": "101%"}, "keep 101%"),
         ({"keep": 2000}, r"2000.* 1 to 1000"),
-        ({"keep": 800, "method": "speechprune"}, "800"),
+        ({"keep": 800, "budget": 750, "method": "speechprune"}, "800"),
         ({"budget": 0}, "budget is 0"),
         ({"budget": "most"}, "budget is 'most'"),
         ({"method": "magic"}, "magic"),

@@ -1,23 +1,25 @@
-"""Speech LLM families, one module each, found by the checkpoint's `model_type`."""
+"""Speech LLM families: one file each, found by what a model's `config.json` says it is.
+
+`base.py` is the seam, what the tool asks of any family. How to add one: README.md beside this file.
+"""
 
 from __future__ import annotations
 
-import pkgutil
-from importlib import import_module
-from typing import TYPE_CHECKING
+import json
+from pathlib import Path
 
+from speechprune_cli.backends.base import SpeechLM
+from speechprune_cli.config import Preset
 from speechprune_cli.errors import ModelError
+from speechprune_cli.registry import Registry
 
-if TYPE_CHECKING:
-    from speechprune_cli.backends.base import SpeechLM
-    from speechprune_cli.config import Preset
-
-FAMILIES = tuple(
-    sorted(
-        module.name
-        for module in pkgutil.iter_modules(__path__)
-        if module.name != "base" and not module.name.startswith("_")
-    )
+FAMILIES: Registry[SpeechLM] = Registry(
+    __name__,
+    __path__,
+    SpeechLM,
+    "model family",
+    group="speechprune.families",
+    beside=("base", "decoding", "listening", "shape", "stock", "windowed"),
 )
 
 
@@ -41,8 +43,26 @@ def load_backend(
 
     placement = place(device, dtype, quantize)
     checkpoint = open_checkpoint(preset, revision, offline)
-    family = checkpoint.config.get("model_type")
-    if family not in FAMILIES or preset.family not in (None, family):
-        known = preset.family or ", ".join(FAMILIES)
-        raise ModelError(f"{preset.source} is a '{family}' model: expected {known}")
-    return import_module(f"{__name__}.{family}").Backend.load(preset, checkpoint, placement)
+    family = family_of(preset, checkpoint.config.get("model_type"))
+    return family.load(preset, checkpoint, placement)
+
+
+def family_of(preset: Preset, model_type: object) -> type[SpeechLM]:
+    """Who knows models that call themselves so. Raises ModelError where nobody does."""
+    for name in FAMILIES.names if preset.family is None else (preset.family,):
+        if model_type in FAMILIES.part(name).model_types:
+            return FAMILIES.part(name)
+    known = preset.family or ", ".join(FAMILIES.names)
+    raise ModelError(f"{preset.source} is a '{model_type}' model: expected {known}")
+
+
+def model_type_of(folder: Path) -> object:
+    """What `config.json` says a model is. Raises ModelError where there is none."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelError(f"{folder} is no model folder: config.json is missing")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is not valid JSON: {error}") from error
+    return config.get("model_type") if isinstance(config, dict) else None

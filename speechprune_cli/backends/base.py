@@ -1,69 +1,78 @@
-"""What every Speech LLM family shares: prompts, reading, generating, choosing."""
+"""The seam: what the tool asks of a Speech LLM, whatever its family.
+
+A family is one file beside this one with one subclass of `SpeechLM` (or a class of another
+package, behind an entry point of the group `speechprune.families`). `stock.py` is for classes that
+transformers has, `windowed.py` for encoders that hear one window at a time. Importing a family
+imports neither torch nor transformers: that is left to its methods, so that costs can be counted
+at once.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import Tensor
-from transformers import DynamicCache
+from speechprune_cli.errors import UsageError
+from speechprune_cli.flow import Prompt, PromptIds
 
-from speechprune_cli.backends._decoding import (
-    Writer,
-    read_prompts,
-    score_batch,
-    write_answers,
-)
-from speechprune_cli.checkpoint import Checkpoint
-from speechprune_cli.config import Preset
-from speechprune_cli.device import PeakMemory, Placement, Stopwatch, memory_guard
-from speechprune_cli.errors import ModelError, UsageError
-from speechprune_cli.flow import Answer, Audio, AudioTokens, FirstLayer, Prompt, Selection
-from speechprune_cli import costs
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from speechprune_cli.backends.shape import EncoderShape, Shape
+    from speechprune_cli.checkpoint import Checkpoint
+    from speechprune_cli.config import Preset
+    from speechprune_cli.device import Placement
+    from speechprune_cli.flow import Answer, Audio, AudioTokens, FirstLayer, Selection
 
 ProgressCallback = Callable[[int, int], None]
-"""Called with the windows done and the windows in all."""
+"""Called with how much is encoded, and how much there is."""
+ROWS_AT_ONCE = 8192
+"""Of word embeddings that are summed in float32."""
 
 
 class SpeechLM(ABC):
-    """A loaded Speech LLM: audio in, text out, with everything between open to pruning.
+    """A loaded Speech LLM: audio in, text out, with everything between open to pruning."""
 
-    A family says how audio is encoded and how a prompt is written; the rest is here.
-    """
-
+    family: ClassVar[str]
+    """Its name: that of the file, or of the entry point."""
+    model_types: ClassVar[tuple[str, ...]]
+    """What `config.json` calls models of the family."""
     code_version: ClassVar[str]
     """Changes whenever `encode` would give other tokens: part of the cache's key."""
-    model_class: ClassVar[Any]
-    quantise_skip: ClassVar[list[str]]
-    """Modules that stay unquantised, by their full prefix: a bare name is silently ignored."""
-    audio_token_id: int
-    window_seconds: float
-    window_tokens: int
-    """Tokens of one full window: the original model's own input length."""
+    encoder_shape: ClassVar[type[EncoderShape]]
+    """How many tokens a recording becomes and what that costs."""
+    provides: ClassVar[frozenset[str]] = frozenset()
+    """What pruning methods may require beside embeddings, such as the encoder's attention."""
+    position_rows: ClassVar[int] = 1
+    """3 where the decoder counts time, height and width (M-RoPE): the same for sound and text."""
+    attention_implementation: str = "its own"
+    end_tokens: frozenset[int]
 
     def __init__(
-        self,
-        preset: Preset,
-        checkpoint: Checkpoint,
-        placement: Placement,
-        model: Any,
-        tokenizer: Any,
+        self, preset: Preset, shape: Shape, checkpoint: Checkpoint, placement: Placement
     ) -> None:
-        self.preset = preset
-        self.checkpoint = checkpoint
+        self.preset, self.shape, self.checkpoint = preset, shape, checkpoint
         self.revision = checkpoint.revision
-        self.device = placement.device
-        self.dtype = placement.dtype
-        self.quantize = placement.quantize
-        self.decisions = placement.decisions
-        self.model = model
-        self.tokenizer = tokenizer
-        self.text_config = model.config.get_text_config()
-        self.end_tokens = _end_tokens(model, tokenizer)
+        self.device, self.dtype = placement.device, placement.dtype
+        self.quantize, self.decisions = placement.quantize, placement.decisions
+
+    # What a family says without weights
+
+    @classmethod
+    @abstractmethod
+    def describe(cls, preset: Preset, folder: Path) -> Shape:
+        """The shape of the model whose `config.json` lies in `folder`. Raises ModelError."""
+
+    @classmethod
+    @abstractmethod
+    def random(cls, preset: Preset, shape: Shape, placement: Placement) -> SpeechLM:
+        """A model of that shape with random weights. It reads no text: any is the same tokens."""
+
+    # What a family says of a loaded model
 
     @classmethod
     @abstractmethod
@@ -72,75 +81,105 @@ class SpeechLM(ABC):
 
     @abstractmethod
     def encode(
-        self, audio: Audio, batch_size: int = 4, on_progress: ProgressCallback | None = None
+        self,
+        audio: Audio,
+        batch_size: int | None = None,
+        on_progress: ProgressCallback | None = None,
     ) -> AudioTokens:
-        """All tokens of a recording of any length, `batch_size` windows at a time."""
+        """All tokens of a recording of any length, `batch_size` windows at a time.
+
+        Raises `AudioError` where it is too short for a single one, `OutOfMemoryError`.
+        """
 
     @abstractmethod
-    def render(self, question: str, choices: Sequence[str] = ()) -> str:
-        """The chat prompt with one audio placeholder, up to where the answer begins."""
+    def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> PromptIds:
+        """The chat prompt around the audio, up to where the answer begins.
 
-    family: ClassVar[str] = "qwen2_audio"
-    provides: ClassVar[frozenset[str]] = frozenset({"the encoder's attention"})
+        Raises `UsageError` for a question that would be taken for a part of the prompt's form.
+        """
+
+    @abstractmethod
+    def text_ids(self, text: str) -> list[int]:
+        """Tokens of `text` alone, nothing before and nothing after it."""
+
+    @abstractmethod
+    def text_of(self, ids: Sequence[int]) -> str:
+        """What tokens of an answer say, special ones left out."""
+
+    @property
+    @abstractmethod
+    def word_embeddings(self) -> Tensor:
+        """`[V, D]`."""
+
+    @abstractmethod
+    def new_cache(self) -> Any:
+        """An empty KV cache, with `batch_select_indices` as transformers' caches have it."""
+
+    @abstractmethod
+    def run_decoder(
+        self, embeds: Tensor, positions: Tensor, mask: Tensor | None, cache: Any
+    ) -> Tensor:
+        """Hidden states `[rows, n, D]` of `embeds` `[rows, n, D]`, appended to `cache`.
+
+        `positions` `[rows, n]`, or `[3, rows, n]` where `position_rows` says so. `mask` `[rows,
+        seen + n]` is False for padding; None where nothing is padded, so that attention runs
+        causally and builds no n x n matrix.
+        """
+
+    @abstractmethod
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits `[..., V]` of hidden states `[..., D]`."""
+
+    @abstractmethod
+    def first_layer(self) -> FirstLayer:
+        """Query and key weights of the first decoder layer, unquantised."""
+
+    # What holds for all
 
     @property
     def input_tokens(self) -> int:
-        return self.window_tokens
+        """B1 by default: tokens of the model's own input length, or of 30 s."""
+        return self.shape.input_tokens
 
     @property
     def input_seconds(self) -> float:
-        return self.window_seconds
-
-    @property
-    def language_model(self) -> Any:
-        """The decoder without its output head."""
-        return self.model.model.language_model
+        """Length of a recording of that many tokens."""
+        return self.shape.encoder.input_seconds
 
     @property
     def hidden_size(self) -> int:
         """D, the width of the embeddings."""
-        return self.text_config.hidden_size
-
-    @property
-    def tokens_per_second(self) -> float:
-        """f in the paper."""
-        return self.window_tokens / self.window_seconds
-
-    def first_layer(self) -> FirstLayer:
-        """Query and key weights of the first decoder layer.
-
-        A quantised model's packed layout is no use for signs, so those come from the checkpoint.
-        """
-        attention = self.language_model.layers[0].self_attn
-        if self.quantize == "none":
-            q_weight, k_weight = attention.q_proj.weight.detach(), attention.k_proj.weight.detach()
-        else:
-            q_weight, k_weight = (
-                self.checkpoint.read_tensor(f"layers.0.self_attn.{name}.weight").to(self.device)
-                for name in ("q_proj", "k_proj")
-            )
-        config = self.text_config
-        return FirstLayer(
-            q_weight, k_weight, config.num_attention_heads, config.num_key_value_heads
-        )
+        return self.shape.decoder.hidden_size
 
     @cached_property
     def vocabulary_mean(self) -> Tensor:
         """Mean `[D]` of all word embeddings, in float32."""
-        weight = self.model.get_input_embeddings().weight.detach()
-        return torch.stack([rows.float().sum(0) for rows in weight.split(8192)]).sum(0) / len(
-            weight
-        )
+        import torch
 
-    @torch.no_grad()
+        weight = self.word_embeddings.detach()
+        sums = [rows.float().sum(0) for rows in weight.split(ROWS_AT_ONCE)]
+        return torch.stack(sums).sum(0) / len(weight)
+
+    def embed(self, ids: Sequence[int]) -> Tensor:
+        """Word embeddings `[n, D]`."""
+        import torch
+
+        with torch.no_grad():
+            return self.embed_rows(torch.tensor(ids, dtype=torch.int64, device=self.device))
+
+    def embed_rows(self, ids: Tensor) -> Tensor:
+        """Word embeddings `[..., D]` of `ids` `[...]`."""
+        from torch.nn.functional import embedding
+
+        return embedding(ids, self.word_embeddings)
+
     def embed_text(self, text: str) -> Tensor:
         """Word embeddings `[L, D]` of `text` alone. Raises `UsageError` where it is empty."""
-        ids = self._text_ids(text)
+        ids = self.text_ids(text)
         if not ids:
             raise UsageError("the text to match the audio against is empty")
-        return self._embed(ids)
+        return self.embed(ids)
 
-    @torch.no_grad()
     def build_prompt(
         self,
         tokens: AudioTokens,
@@ -149,33 +188,50 @@ class SpeechLM(ABC):
         position: str = "repacked",
         choices: Sequence[str] = (),
     ) -> Prompt:
-        """Put the retained tokens where the rendered prompt has its audio placeholder.
+        """Put the retained tokens where the chat prompt has its audio.
 
         `repacked` numbers the shortened prompt 0, 1, 2, ...; `original` leaves every token at the
-        position it would have had with nothing pruned. Raises `UsageError` for another `position`
-        or a question that holds the placeholder itself.
+        position it would have had with nothing pruned. Raises `UsageError` for another `position`.
         """
-        text = self.render(question, choices)
-        ids = self.tokenizer(text).input_ids
-        if ids.count(self.audio_token_id) != 1:
-            placeholder = self.tokenizer.convert_ids_to_tokens(self.audio_token_id)
-            raise UsageError(f"the question must not contain {placeholder}")
-        split = ids.index(self.audio_token_id)
-        before, after = self._embed(ids[:split]), self._embed(ids[split + 1 :])
+        import torch
+
+        ids = self.prompt_ids(question, choices)
+        before, after = self.embed(ids.before), self.embed(ids.after)
         audio = selection.apply(tokens).to(before)
         return Prompt(
             inputs_embeds=torch.cat([before, audio, after]).unsqueeze(0),
-            position_ids=self._positions(position, len(before), len(after), tokens, selection),
-            text=text,
+            position_ids=self._positions(position, ids, tokens, selection),
+            text=ids.text,
             audio_tokens=len(audio),
-            text_tokens=len(ids) - 1,
+            text_tokens=len(ids.before) + len(ids.after),
         )
 
-    @torch.no_grad()
-    def prefill(self, prompt: Prompt) -> tuple[DynamicCache, Tensor]:
+    def _positions(
+        self, mode: str, ids: PromptIds, tokens: AudioTokens, selection: Selection
+    ) -> Tensor:
+        import torch
+
+        before, after = len(ids.before), len(ids.after)
+        if mode == "repacked":
+            positions = torch.arange(before + len(selection.kept) + after)
+        elif mode == "original":
+            text_after = before + len(tokens) + torch.arange(after)
+            positions = torch.cat([torch.arange(before), before + selection.kept.cpu(), text_after])
+        else:
+            raise UsageError(f"unknown position '{mode}': repacked or original")
+        return self.position_ids(positions)
+
+    def position_ids(self, positions: Tensor) -> Tensor:
+        """`positions` `[n]` as this decoder wants them: `[1, n]`, or `[3, 1, n]`."""
+        rows = positions.unsqueeze(0).to(self.device)
+        return rows if self.position_rows == 1 else rows.expand(self.position_rows, 1, -1)
+
+    def prefill(self, prompt: Prompt) -> tuple[Any, Tensor]:
         """Read the prompt: its KV cache, and the logits `[V]` of the token that follows."""
-        reading, logits = read_prompts(self, [prompt])
-        return reading.cache, logits[0]
+        from speechprune_cli.backends.decoding import read_prompts
+
+        state, logits = read_prompts(self, [prompt])
+        return state.cache, logits[0]
 
     def generate(
         self,
@@ -188,7 +244,9 @@ class SpeechLM(ABC):
         `on_text` receives the answer piece by piece. The end token counts neither into
         `new_tokens` nor into `max_new_tokens`.
         """
-        return self._generate([prompt], max_new_tokens, on_text)[0]
+        from speechprune_cli.backends.decoding import generate
+
+        return generate(self, [prompt], max_new_tokens, on_text)[0]
 
     def generate_batch(self, prompts: Sequence[Prompt], max_new_tokens: int = 64) -> list[Answer]:
         """`generate` for prompts read side by side.
@@ -196,7 +254,9 @@ class SpeechLM(ABC):
         Answers are those of one prompt at a time in float32; in 16 bits, padding may tip a tie.
         Each answer's seconds are its share of the batch's, its peak of memory is the batch's.
         """
-        return self._generate(prompts, max_new_tokens)
+        from speechprune_cli.backends.decoding import generate
+
+        return generate(self, prompts, max_new_tokens)
 
     def choose(self, prompt: Prompt, choices: Sequence[str]) -> Answer:
         """Answer with the likeliest of `choices`; the prompt is read once for all of them.
@@ -206,7 +266,6 @@ class SpeechLM(ABC):
         """
         return self.choose_batch([prompt], [choices])[0]
 
-    @torch.no_grad()
     def choose_batch(
         self, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]
     ) -> list[Answer]:
@@ -214,112 +273,6 @@ class SpeechLM(ABC):
 
         What `generate_batch` says of answers, seconds and memory goes for these too.
         """
-        if len(prompts) != len(choices):
-            raise UsageError(f"{len(prompts)} prompts, but choices for {len(choices)}")
-        options = [self._option_ids(of_prompt) for of_prompt in choices]
-        if not prompts:
-            return []
-        peak, clock = PeakMemory(self.device), Stopwatch(self.device)
-        with self._guard_prompts(prompts, options):
-            reading, logits = read_prompts(self, prompts)
-            prefill_seconds = clock.lap() / len(prompts)
-            scores = score_batch(reading, logits, options)
-            probabilities = [of_prompt.softmax(0).tolist() for of_prompt in scores]
-        decode_seconds = clock.lap() / len(prompts)
-        return [
-            Answer(
-                text=texts[int(of_prompt.argmax())],
-                probabilities=dict(zip(texts, shares, strict=True)),
-                new_tokens=0,
-                finished=True,
-                prefill_seconds=prefill_seconds,
-                decode_seconds=decode_seconds,
-                peak_memory_bytes=peak.bytes(),
-            )
-            for texts, of_prompt, shares in zip(choices, scores, probabilities, strict=True)
-        ]
+        from speechprune_cli.backends.decoding import choose
 
-    @torch.no_grad()
-    def _generate(
-        self,
-        prompts: Sequence[Prompt],
-        max_new_tokens: int,
-        on_text: Callable[[str], None] | None = None,
-    ) -> list[Answer]:
-        if max_new_tokens < 1:
-            raise UsageError(f"max_new_tokens is {max_new_tokens}: it must be at least 1")
-        if not prompts:
-            return []
-        peak, clock = PeakMemory(self.device), Stopwatch(self.device)
-        writers = [Writer(self, max_new_tokens, on_text) for _ in prompts]
-        with self._guard_prompts(prompts):
-            reading, logits = read_prompts(self, prompts)
-            prefill_seconds = clock.lap() / len(prompts)
-            write_answers(reading, logits, writers)
-        texts = [writer.close() for writer in writers]
-        decode_seconds = clock.lap() / len(prompts)
-        return [
-            Answer(
-                text=text,
-                probabilities=None,
-                new_tokens=len(writer.ids),
-                finished=writer.finished,
-                prefill_seconds=prefill_seconds,
-                decode_seconds=decode_seconds,
-                peak_memory_bytes=peak.bytes(),
-            )
-            for text, writer in zip(texts, writers, strict=True)
-        ]
-
-    def _option_ids(self, choices: Sequence[str]) -> list[list[int]]:
-        options = [self._text_ids(choice) for choice in choices]
-        if len(options) < 2 or not all(options) or len(set(choices)) < len(options):
-            raise UsageError("choices: give at least two, none of them empty, all different")
-        return options
-
-    def _text_ids(self, text: str) -> list[int]:
-        return self.tokenizer(text.strip(), add_special_tokens=False).input_ids
-
-    def _embed(self, ids: list[int]) -> Tensor:
-        return self.model.get_input_embeddings()(torch.tensor(ids, device=self.device))
-
-    def _positions(
-        self, mode: str, before: int, after: int, tokens: AudioTokens, selection: Selection
-    ) -> Tensor:
-        if mode == "repacked":
-            positions = torch.arange(before + len(selection.kept) + after)
-        elif mode == "original":
-            text_after = before + len(tokens) + torch.arange(after)
-            positions = torch.cat([torch.arange(before), before + selection.kept.cpu(), text_after])
-        else:
-            raise UsageError(f"unknown position '{mode}': repacked or original")
-        return positions.unsqueeze(0).to(self.device)
-
-    def _guard_prompts(
-        self, prompts: Sequence[Prompt], options: Sequence[list[list[int]]] = ()
-    ) -> AbstractContextManager[None]:
-        lengths = [prompt.inputs_embeds.shape[1] for prompt in prompts]
-        rows, n, size = len(prompts), max(lengths), self.dtype.itemsize
-        needed = rows * costs.prefill_bytes(self.text_config, n, size)
-        if min(lengths) < n:
-            needed += rows * n**2 * (1 + size)  # the mask in bool and in the model's dtype
-        if flat := [ids for of_prompt in options for ids in of_prompt]:
-            logits = len(flat) * max(map(len, flat)) * self.text_config.vocab_size
-            needed += len(flat) * costs.kv_cache_bytes(self.text_config, n, size)
-            needed += logits * (2 * size + 8)  # twice as computed, twice in float32
-        task, hint = f"reading {n:,} tokens", "a higher --rate, or a lower --keep or --budget"
-        if rows > 1:
-            task = f"reading {rows:,} prompts of up to {n:,} tokens"
-            hint = f"a lower --batch-size, {hint}"
-        if self.device.type == "cuda" and self.quantize == "none":
-            hint += ", or --quantize nf4"
-        return memory_guard(task, needed, self.device, hint)
-
-
-def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    ends = model.generation_config.eos_token_id
-    if ends is None:
-        ends = tokenizer.eos_token_id
-    if ends is None:
-        raise ModelError("neither generation_config.json nor the tokenizer names an end token")
-    return frozenset(ends if isinstance(ends, list) else [ends])
+        return choose(self, prompts, choices)

@@ -10,23 +10,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from speechprune_cli import options
-from speechprune_cli.commands.steps import encode, open_session, read_recording, select
+from speechprune_cli.commands.steps import Listening, listen
 from speechprune_cli.errors import UsageError
-from speechprune_cli.options import PruningOptions
-from speechprune_cli.output import Output
-from speechprune_cli.report.facts import (
-    choices_text,
-    describe_answer,
-    describe_selection,
-    facts,
-    facts_text,
+from speechprune_cli.options import (
+    AnswerOptions,
+    AudioArgument,
+    ModelOptions,
+    OutputOptions,
+    PruningOptions,
+    answer_option,
+    grouped,
 )
-from speechprune_cli.report.timeline import Timeline, draw
+from speechprune_cli.output import Output
 
 if TYPE_CHECKING:
-    from speechprune_cli.flow import Answer, Audio, AudioTokens, Prompt, Selection
-    from speechprune_cli.pipeline import Session
+    from speechprune_cli.flow import Answer, Prompt, Selection
 
 Questions = Annotated[
     list[str] | None,
@@ -38,75 +36,30 @@ Questions = Annotated[
 ]
 Choices = Annotated[
     list[str] | None,
-    options.answer_option(
+    answer_option(
         "--choice", metavar="TEXT", help="An option to choose from, by likelihood. Repeatable."
     ),
 ]
-MaxNewTokens = Annotated[
-    int,
-    options.answer_option(
-        envvar="SPEECHPRUNE_MAX_NEW_TOKENS", metavar="N", min=1, help="Longest answer."
-    ),
-]
 
 
+@grouped
 def ask(
-    audio: options.Recording,
+    audio: AudioArgument,
     questions: Questions = None,
     *,
-    model: options.Model = "nano",
-    revision: options.Revision = None,
-    device: options.Device = "auto",
-    dtype: options.DType = "auto",
-    quantize: options.Quantize = "none",
-    offline: options.Offline = False,
-    no_cache: options.NoCache = False,
-    method: options.Method = None,
-    rate: options.Rate = None,
-    keep: options.Keep = None,
-    budget: options.Budget = None,
-    setting: options.Settings = None,
-    seed: options.Seed = None,
+    model: ModelOptions,
+    pruning: PruningOptions,
     choice: Choices = None,
-    position: options.Position = None,
-    max_new_tokens: MaxNewTokens = 64,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    answering: AnswerOptions,
+    output: OutputOptions,
 ) -> None:
     """Answer questions about a recording.
 
     In a pipe only the answers come out; a terminal also shows what was retained.
     """
-    from speechprune_cli.config import resolve_model
-
-    out = Output(json=json, quiet=quiet, verbose=verbose)
-    pruning = PruningOptions.parse(
-        resolve_model(model),
-        method=method,
-        rate=rate,
-        keep=keep,
-        budget=budget,
-        settings=setting,
-        seed=seed,
-    )
-    choices = check_choices(choice)
+    out, choices = output.open(), check_choices(choice)
     check_questions(audio, questions)
-    recording = read_recording(audio, out)
-    session = open_session(
-        out,
-        model,
-        revision=revision,
-        device=device,
-        dtype=dtype,
-        quantize=quantize,
-        offline=offline,
-        cache=not no_cache,
-    )
-    if caution := session.model.preset.caution:
-        out.note(caution)
-    tokens = encode(out, session, recording)
-    talk = Talk(out, session, recording, tokens, pruning, choices, position, max_new_tokens)
+    talk = Talk(listen(out, audio, model, pruning), choices, answering)
     several = questions is not None and len(questions) > 1
     for question in questions or typed_questions(out):
         if several:
@@ -116,27 +69,26 @@ def ask(
 
 @dataclass(frozen=True)
 class Talk:
-    """A loaded model and an encoded recording, and how questions about it are answered."""
+    """How questions about a recording are answered."""
 
-    out: Output
-    session: Session
-    audio: Audio
-    tokens: AudioTokens
-    pruning: PruningOptions
+    listening: Listening
     choices: tuple[str, ...]
-    position: str | None
-    max_new_tokens: int
+    answering: AnswerOptions
 
     def ask(self, question: str) -> None:
         """Prune, answer and report one question."""
-        out, session, tokens, choices = self.out, self.session, self.tokens, self.choices
-        selection = select(out, session, tokens, question, self.pruning, choices)
+        heard, choices = self.listening, self.choices
+        out, session, tokens = heard.out, heard.session, heard.tokens
+        selection = heard.select(question, choices)
         prompt = session.build_prompt(
-            tokens, selection, question, choices=choices, position=self.position
+            tokens, selection, question, choices=choices, position=self.answering.position
         )
         out.detail(prompt.text)
         answer = session.respond(
-            prompt, choices=choices, max_new_tokens=self.max_new_tokens, on_text=out.stream()
+            prompt,
+            choices=choices,
+            max_new_tokens=self.answering.max_new_tokens,
+            on_text=out.stream(),
         )
         if not choices:
             out.text("\n")
@@ -146,21 +98,18 @@ class Talk:
 
     def report(self, question: str, selection: Selection, prompt: Prompt, answer: Answer) -> None:
         """What is known beside the answer: on a terminal, or as JSON."""
-        out = self.out
-        described = describe_selection(
-            self.session, self.audio, self.tokens, selection, self.pruning.settings
-        )
-        fields = {
-            "question": question,
-            "choices": list(self.choices),
-            **describe_answer(prompt, answer, described),
-        }
+        from speechprune_cli.report.facts import choices_text, describe_answer, facts, facts_text
+        from speechprune_cli.report.timeline import Timeline, draw
+
+        out, tokens = self.listening.out, self.listening.tokens
+        described = describe_answer(prompt, answer, self.listening.describe(selection))
+        fields = {"question": question, "choices": list(self.choices), **described}
         out.record(fields)
         if out.rich:
             width = out.stdout.width
             if answer.probabilities:
                 out.show(choices_text(answer.probabilities, width))
-            out.show("", draw(Timeline.of(self.tokens, selection), self.tokens.seconds, width))
+            out.show("", draw(Timeline.of(tokens, selection), tokens.seconds, width))
             out.show(facts_text(facts(fields), width), "")
 
 

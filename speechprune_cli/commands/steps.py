@@ -3,15 +3,63 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.errors import UsageError
-from speechprune_cli.options import PruningOptions
+from speechprune_cli.options import ModelOptions, PruningOptions
 from speechprune_cli.output import Output
 
 if TYPE_CHECKING:
     from speechprune_cli.flow import Audio, AudioTokens, Selection
+    from speechprune_cli.methods import MethodSpec
     from speechprune_cli.pipeline import Session
+
+
+@dataclass(frozen=True)
+class Listening:
+    """A loaded model, an encoded recording, and how it is pruned."""
+
+    out: Output
+    session: Session
+    audio: Audio
+    tokens: AudioTokens
+    spec: MethodSpec
+    pruning: PruningOptions
+
+    def select(self, question: str, choices: tuple[str, ...] = ()) -> Selection:
+        """Prune as asked for on the command line, passing a warning on."""
+        pruning = self.pruning
+        selection = self.session.select(
+            self.tokens,
+            question,
+            self.spec,
+            budget=pruning.b1,
+            choices=choices,
+            query=pruning.query,
+        )
+        self.out.detail(selection.reason)
+        if selection.warning:
+            self.out.warning(selection.warning)
+        return selection
+
+    def describe(self, selection: Selection) -> dict[str, Any]:
+        """The JSON fields of a selection."""
+        from speechprune_cli.report.facts import describe_selection
+
+        settings = {**asdict(self.spec.pruner), "query": self.pruning.query}
+        return describe_selection(self.session, self.audio, self.tokens, selection, settings)
+
+
+def listen(out: Output, source: str, model: ModelOptions, pruning: PruningOptions) -> Listening:
+    """Decode, load and encode; what can be refused at once is."""
+    spec, _ = pruning.spec(model.preset.defaults), pruning.b1
+    audio = read_recording(source, out)
+    session = model.load(out)
+    session.check_method(spec)
+    if caution := session.model.preset.caution:
+        out.note(caution)
+    return Listening(out, session, audio, encode(out, session, audio), spec, pruning)
 
 
 def read_recording(source: str, out: Output) -> Audio:
@@ -26,16 +74,6 @@ def read_recording(source: str, out: Output) -> Audio:
     return audio
 
 
-def open_session(out: Output, model: str, **arguments: Any) -> Session:
-    """Load the model, saying where it runs and why."""
-    from speechprune_cli.pipeline import load
-
-    session = load(model, **arguments)
-    for decision in session.model.decisions:
-        out.note(decision)
-    return session
-
-
 def encode(out: Output, session: Session, audio: Audio) -> AudioTokens:
     """Encode the whole recording behind a progress bar."""
     with out.progress(f"encoding {audio.source}") as on_progress:
@@ -46,28 +84,3 @@ def encode(out: Output, session: Session, audio: Audio) -> AudioTokens:
         f"{tokens.seconds:.1f} s {origin}"
     )
     return tokens
-
-
-def select(
-    out: Output,
-    session: Session,
-    tokens: AudioTokens,
-    question: str,
-    pruning: PruningOptions,
-    choices: tuple[str, ...] = (),
-) -> Selection:
-    """Prune as asked for on the command line, passing a warning on."""
-    selection = session.prune(
-        tokens,
-        question,
-        method=pruning.method,
-        rate=pruning.rate,
-        keep=pruning.keep,
-        budget=pruning.budget,
-        choices=choices,
-        **pruning.settings,
-    )
-    out.detail(selection.reason)
-    if selection.warning:
-        out.warning(selection.warning)
-    return selection

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from speechprune_cli.bench.grid import Condition
-from speechprune_cli.config import Architecture, Preset
-from speechprune_cli.errors import ModelError
 from speechprune_cli import costs
+from speechprune_cli.backends.shape import Shape
+from speechprune_cli.config import PublishedCost
 from speechprune_cli.costs import GIGA, TERA
-from speechprune_cli.profiler.pruning import pruning_bytes, pruning_flops
-from speechprune_cli.profiler.setting import LONGEST, Load, Setting, window_tokens
+from speechprune_cli.methods import Amount, MethodSpec, pruning_size
+from speechprune_cli.profiler.setting import LONGEST, Load, Setting
 
 DTYPES = ("float32", "bfloat16", "int8", "nf4")
 """In which memory is counted; float16 takes what bfloat16 takes."""
 LENGTHS = (30, 90, 300, 600, 1800, 3600, 7200, 18_000, 36_000)
 """Of recordings whose costs are compared, in seconds."""
-WINDOWS_AT_ONCE = 4
-"""That `SpeechLM.encode` reads side by side."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +28,8 @@ class PaperCount:
     tflops: float
     memory_gb: float
     activations_gb: float
-    paper: tuple[str, str, str] | None
-    """The same three as table I prints them, where it has this row."""
-
-
-TABLE_I = {
-    (0.0, 857): ("12.2", "13.40", "0.19"),
-    (0.2, 707): ("10.06", "13.32", "0.15"),
-    (0.4, 557): ("7.93", "13.24", "0.11"),
-    (0.6, 407): ("5.79", "13.17", "0.07"),
-    (0.8, 257): ("3.66", "13.09", "0.04"),
-}
-"""TFLOPs, total memory and stored activations in GB, by pruning rate and prompt length: table I of
-SpeechPrune (arXiv 2412.12009), on Qwen2-Audio with 750 audio tokens at rate 0 and 107 of text."""
-TABLE_I_MODEL = "qwen2-audio"
+    paper: PublishedCost | None
+    """The same as table I prints it, where it has this row."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +45,7 @@ class Compute:
     audio_tokens: int
     length: int
     beyond_context: bool
-    encoder: float | None
-    """None where the encoder is of a kind that is not known."""
+    encoder: float
     pruning: float | None
     """None for a method that is not counted."""
     layers: float
@@ -77,7 +61,7 @@ class Compute:
     @property
     def total(self) -> float:
         """All that is counted."""
-        return (self.encoder or 0) + (self.pruning or 0) + self.prefill + self.decode
+        return self.encoder + (self.pruning or 0) + self.prefill + self.decode
 
 
 @dataclass(frozen=True)
@@ -113,7 +97,7 @@ class Growth:
     total: int
     beyond_context: bool
     """Whether the unpruned prompt is."""
-    encoder: float | None
+    encoder: float
     """TFLOPs of the audio encoder, whatever is pruned."""
     full_tflops: float
     """Of the unpruned prefill."""
@@ -133,45 +117,49 @@ class Longest:
     """By condition, up to ten hours."""
 
 
-def architecture_of(preset: Preset) -> Architecture:
-    """Raises ModelError for a preset that was not `described`."""
-    if preset.architecture is None:
-        raise ModelError(f"{preset.name}: its architecture is not known")
-    return preset.architecture
+def paper_counts(
+    shape: Shape, setting: Setting, published: Iterable[PublishedCost] = ()
+) -> list[PaperCount]:
+    """The rows of the paper's table I for this model, at the setting's rates.
 
-
-def paper_counts(preset: Preset, setting: Setting) -> list[PaperCount]:
-    """The rows of the paper's table I for this model, at the setting's rates."""
-    decoder, counts = architecture_of(preset).decoder, []
+    `published` are rows as the paper prints them, of one question at a time.
+    """
+    decoder, counts, rows = shape.decoder, [], setting.batch_size
+    printed = {(row.rate, row.prompt_tokens): row for row in published if rows == 1}
+    weights, total = costs.paper_memory_gb(decoder, 0), shape.audio_tokens(setting.seconds)
     for rate in setting.rates:
-        load = setting.load(preset, Condition("speechprune", rate))
-        n, rows = load.length, setting.batch_size
-        printed = TABLE_I.get((rate, n)) if preset.name == TABLE_I_MODEL and rows == 1 else None
-        weights = costs.paper_memory_gb(decoder, 0)
-        memory = weights + rows * (costs.paper_memory_gb(decoder, n) - weights)
-        activations = rows * costs.paper_activations_gb(decoder, n)
-        tflops = rows * costs.paper_tflops(decoder, n)
-        counts.append(PaperCount(rate, load.kept, n, tflops, memory, activations, printed))
+        size = pruning_size(total, shape.input_tokens, setting.budget, Amount(rate=rate))
+        n = size.kept + setting.text_tokens
+        counts.append(
+            PaperCount(
+                rate=rate,
+                audio_tokens=size.kept,
+                length=n,
+                tflops=rows * costs.paper_tflops(decoder, n),
+                memory_gb=weights + rows * (costs.paper_memory_gb(decoder, n) - weights),
+                activations_gb=rows * costs.paper_activations_gb(decoder, n),
+                paper=printed.get((rate, n)),
+            )
+        )
     return counts
 
 
-def compute(preset: Preset, setting: Setting) -> list[Compute]:
+def compute(shape: Shape, setting: Setting) -> list[Compute]:
     """TFLOPs of every condition."""
-    return [_compute(preset, setting, load) for load in setting.loads(preset)]
+    return [_compute(shape, setting, load) for load in setting.loads(shape)]
 
 
-def _compute(preset: Preset, setting: Setting, load: Load) -> Compute:
-    shape, n, scale = architecture_of(preset), load.length, setting.batch_size / TERA
-    decoder = shape.decoder
-    pruning = pruning_flops(decoder, load.condition.method, load.pruned)
+def _compute(shape: Shape, setting: Setting, load: Load) -> Compute:
+    n, scale, decoder = load.length, setting.batch_size / TERA, shape.decoder
+    pruning = load.spec.pruner.flops(decoder, load.size)
     return Compute(
         condition=load.name,
-        method=load.condition.method,
-        rate=load.condition.rate,
+        method=load.spec.method,
+        rate=load.spec.amount.rate if load.spec.amount else None,
         audio_tokens=load.kept,
         length=n,
-        beyond_context=beyond_context(preset, setting, n),
-        encoder=_encoder_tflops(shape, load.windows),
+        beyond_context=beyond_context(shape, setting, n),
+        encoder=shape.encoder.flops(load.heard_seconds, decoder.hidden_size) / TERA,
         pruning=None if pruning is None else scale * pruning,
         layers=scale * costs.layers_flops(decoder, n),
         attention=scale * costs.attention_flops(decoder, n, n),
@@ -180,19 +168,19 @@ def _compute(preset: Preset, setting: Setting, load: Load) -> Compute:
     )
 
 
-def memory(preset: Preset, setting: Setting) -> list[Memory]:
+def memory(shape: Shape, setting: Setting) -> list[Memory]:
     """Peak memory of every condition."""
-    decoder, found = architecture_of(preset).decoder, []
-    for load in setting.loads(preset):
+    found = []
+    for load in setting.loads(shape):
         held = load.length + setting.output_tokens - 1
-        cache = setting.batch_size * costs.kv_cache_bytes(decoder, held, 2)
-        peaks = {dtype: peak_bytes(preset, setting, load, dtype) for dtype in DTYPES}
-        working = peaks["bfloat16"] - weights_bytes(preset, "bfloat16") - cache
+        cache = setting.batch_size * costs.kv_cache_bytes(shape.decoder, held, 2)
+        peaks = {dtype: peak_bytes(shape, setting, load, dtype) for dtype in DTYPES}
+        working = peaks["bfloat16"] - weights_bytes(shape, "bfloat16") - cache
         found.append(
             Memory(
                 condition=load.name,
                 length=load.length,
-                beyond_context=beyond_context(preset, setting, load.length),
+                beyond_context=beyond_context(shape, setting, load.length),
                 kv_cache=cache / GIGA,
                 working=max(working, 0) / GIGA,
                 totals={dtype: peak / GIGA for dtype, peak in peaks.items()},
@@ -201,82 +189,73 @@ def memory(preset: Preset, setting: Setting) -> list[Memory]:
     return found
 
 
-def peak_bytes(preset: Preset, setting: Setting, load: Load, dtype: str) -> float:
-    """Weights, the audio tokens encoded, and the hungriest of encoding, pruning and reading.
-
-    The encoder's share is 0 where its kind is not known.
-    """
-    shape, rows, size = architecture_of(preset), setting.batch_size, costs.BYTES[dtype]
-    decoder, held = shape.decoder, load.length + setting.output_tokens - 1
-    embedding = decoder.hidden_size * size
-    windows = min(load.windows, WINDOWS_AT_ONCE)
-    encoding = 0 if shape.encoder is None else costs.encoding_bytes(shape.encoder, windows, size)
+def peak_bytes(shape: Shape, setting: Setting, load: Load, dtype: str) -> float:
+    """Weights, the audio tokens encoded, and the hungriest of encoding, pruning and reading."""
+    decoder, size = shape.decoder, costs.BYTES[dtype]
+    held, embedding = load.length + setting.output_tokens - 1, decoder.hidden_size * size
+    encoding = shape.encoder.bytes(load.heard_seconds, size)
     reading = (
         costs.kv_cache_bytes(decoder, held, size)
         + costs.activation_bytes(decoder, load.length, size)
         + load.length * embedding
     )
-    pruning = pruning_bytes(decoder, load.condition.method, load.pruned)
-    tokens = min(load.total, load.windows * window_tokens(preset)) * embedding
-    return weights_bytes(preset, dtype) + tokens + max(encoding, pruning, rows * reading)
+    pruning = load.spec.pruner.working_bytes(decoder, load.size)
+    most = max(encoding, pruning, setting.batch_size * reading)
+    return weights_bytes(shape, dtype) + load.heard * embedding + most
 
 
-def weights_bytes(preset: Preset, dtype: str) -> float:
+def weights_bytes(shape: Shape, dtype: str) -> float:
     """All weights of the model."""
-    if preset.parameters is None:
-        raise ModelError(f"{preset.name}: its number of parameters is not known")
-    return costs.weights_bytes(architecture_of(preset).decoder, preset.parameters, dtype)
+    return costs.weights_bytes(shape.decoder, shape.parameters, dtype)
 
 
-def growth(preset: Preset, setting: Setting, dtype: str, lengths: Iterable[float]) -> list[Growth]:
+def growth(shape: Shape, setting: Setting, dtype: str, lengths: Iterable[float]) -> list[Growth]:
     """How costs grow with the recording's length."""
-    return [_growth(preset, setting, dtype, seconds) for seconds in sorted(set(lengths))]
+    return [_growth(shape, setting, dtype, seconds) for seconds in sorted(set(lengths))]
 
 
-def _growth(preset: Preset, setting: Setting, dtype: str, seconds: float) -> Growth:
-    shape = architecture_of(preset)
-
+def _growth(shape: Shape, setting: Setting, dtype: str, seconds: float) -> Growth:
     def gigabytes(load: Load) -> float:
-        return peak_bytes(preset, setting, load, dtype) / GIGA
+        return peak_bytes(shape, setting, load, dtype) / GIGA
 
-    full, *others = setting.loads(preset, seconds)
-    counts = {load.name: _compute(preset, setting, load) for load in (full, *others)}
+    full, *others = setting.loads(shape, seconds)
+    counts = {load.name: _compute(shape, setting, load) for load in (full, *others)}
     return Growth(
         seconds=seconds,
-        total=full.total,
+        total=full.size.total,
         beyond_context=counts[full.name].beyond_context,
-        encoder=_encoder_tflops(shape, full.windows),
+        encoder=counts[full.name].encoder,
         full_tflops=counts[full.name].prefill,
         full_gb=gigabytes(full),
         pruned={
             load.name: Pruned(counts[load.name].pruning, counts[load.name].prefill, gigabytes(load))
             for load in others
-            if load.condition.rate is not None
+            if load.spec.amount is not None
         },
     )
 
 
-def longest(preset: Preset, setting: Setting, limit: float) -> list[Longest]:
+def longest(shape: Shape, setting: Setting, limit: float) -> list[Longest]:
     """The longest recording whose peak memory stays within `limit` bytes, by dtype."""
     found = []
     for dtype in DTYPES:
         seconds = {
-            load.name: _longest(preset, setting, load.condition, dtype, limit)
-            for load in setting.loads(preset)
-            if load.condition.method != "original"
+            load.name: _longest(shape, setting, load.spec, dtype, limit)
+            for load in setting.loads(shape)
+            if load.spec.pruner.hears_all
         }
-        found.append(Longest(dtype, weights_bytes(preset, dtype) / GIGA, seconds))
+        found.append(Longest(dtype, weights_bytes(shape, dtype) / GIGA, seconds))
     return found
 
 
 def _longest(
-    preset: Preset, setting: Setting, condition: Condition, dtype: str, limit: float
+    shape: Shape, setting: Setting, spec: MethodSpec, dtype: str, limit: float
 ) -> float | None:
     """Whole seconds, by halving: memory never shrinks with the length."""
 
     def fits(seconds: float) -> bool:
-        load = setting.load(preset, condition, seconds)
-        return peak_bytes(preset, setting, load, dtype) <= limit
+        load = setting.load(shape, spec, seconds)
+        return peak_bytes(shape, setting, load, dtype) <= limit
 
     if not fits(1):
         return None
@@ -287,20 +266,23 @@ def _longest(
     return float(low)
 
 
-def beyond_context(preset: Preset, setting: Setting, length: int) -> bool:
+def beyond_context(shape: Shape, setting: Setting, length: int) -> bool:
     """Whether prompt and answer need more positions than the model was made for."""
-    limit = architecture_of(preset).decoder.max_position_embeddings
-    return length + setting.output_tokens - 1 > limit
+    return length + setting.output_tokens - 1 > shape.decoder.max_position_embeddings
 
 
-def context_seconds(preset: Preset, setting: Setting) -> float:
+def context_seconds(shape: Shape, setting: Setting) -> float:
     """Length of the recording whose unpruned prompt just fills the context."""
-    limit = architecture_of(preset).decoder.max_position_embeddings
-    room = limit - setting.text_tokens - setting.output_tokens + 1
-    return max(room, 0) / preset.tokens_per_second
+    room = shape.decoder.max_position_embeddings - setting.text_tokens - setting.output_tokens + 1
+    return max(room, 0) / shape.encoder.per_second
 
 
-def _encoder_tflops(shape: Architecture, windows: int) -> float | None:
-    if shape.encoder is None:
-        return None
-    return costs.encoder_flops(shape.encoder, shape.decoder, windows) / TERA
+def context_warnings(shape: Shape, setting: Setting) -> list[str]:
+    """One line for every condition whose prompt is longer than the model was made for."""
+    return [
+        f"{load.name}: {load.length:,} prompt tokens are beyond the context of "
+        f"{shape.decoder.max_position_embeddings:,} that {shape.name} was made for; computed all "
+        "the same"
+        for load in setting.loads(shape)
+        if beyond_context(shape, setting, load.length)
+    ]

@@ -10,20 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median, quantiles
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from speechprune_cli.backends._decoding import Reading, read_prompts
+from speechprune_cli import costs
+from speechprune_cli.backends import FAMILIES, load_backend
 from speechprune_cli.backends.base import SpeechLM
-from speechprune_cli.bench.grid import split_method
-from speechprune_cli.device import PeakMemory, Stopwatch, memory_guard
+from speechprune_cli.backends.decoding import DecoderState, read_prompts
+from speechprune_cli.backends.shape import Shape
+from speechprune_cli.config import Preset
+from speechprune_cli.device import PeakMemory, Stopwatch, memory_guard, place
 from speechprune_cli.errors import OutOfMemoryError
 from speechprune_cli.flow import SAMPLE_RATE, Audio, AudioTokens, Prompt
+from speechprune_cli.methods import Amount
 from speechprune_cli.pipeline import Session
-from speechprune_cli import costs
 from speechprune_cli.profiler.setting import Load, Setting
 
 SEED = 0
@@ -126,54 +128,50 @@ class Bench:
         self.lm, self.setting = lm, setting
         self.audio = noise(setting.seconds)
         generator = torch.Generator().manual_seed(SEED)
-        vocabulary = lm.text_config.vocab_size
+        vocabulary = lm.shape.decoder.vocab_size
         ids = torch.randint(vocabulary, (setting.text_tokens,), generator=generator)
-        with torch.no_grad():
-            self.text: Tensor = lm.model.get_input_embeddings()(ids.to(lm.device))
+        self.text: Tensor = lm.embed(ids.tolist())
         self.session = Session(lm)
 
-    def encode(self, windows: Iterable[int]) -> dict[int, AudioTokens]:
-        """Tokens of the recording's first so many windows, for each of these numbers."""
-        size = round(self.lm.window_seconds * SAMPLE_RATE)
+    def encode(self, lengths: Iterable[float]) -> dict[float, AudioTokens]:
+        """Tokens of the recording's first so many seconds, for each of these numbers."""
         parts = {
-            count: replace(self.audio, samples=self.audio.samples[: count * size])
-            for count in windows
+            seconds: replace(self.audio, samples=self.audio.samples[: round(seconds * SAMPLE_RATE)])
+            for seconds in lengths
         }
-        return {count: self.lm.encode(part) for count, part in parts.items()}
+        return {seconds: self.lm.encode(part) for seconds, part in parts.items()}
 
     def prompts(self, load: Load, tokens: AudioTokens) -> list[Prompt]:
         """One for each question of the batch, each pruned by itself."""
-        method, settings = split_method(load.condition.method)
-        asked: dict[str, Any] = {
-            "method": method,
-            "budget": load.budget,
-            "keep": load.kept,
-            **settings,
-        }
+        spec = load.spec
+        if spec.amount is not None:
+            spec = replace(spec, amount=Amount(tokens=load.kept))
         return [
-            self.prompt(self.session.prune(tokens, QUESTION, **asked).apply(tokens))
+            self.prompt(
+                self.session.select(tokens, QUESTION, spec, budget=load.size.budget).apply(tokens)
+            )
             for _ in range(self.setting.batch_size)
         ]
 
     def prompt(self, audio: Tensor) -> Prompt:
         """The audio tokens, then the text."""
         embeds = torch.cat([audio.to(self.text), self.text]).unsqueeze(0)
-        positions = torch.arange(embeds.shape[1], device=embeds.device).unsqueeze(0)
+        positions = self.lm.position_ids(torch.arange(embeds.shape[1]))
         return Prompt(embeds, positions, "", len(audio), len(self.text))
 
-    def read(self, prompts: Sequence[Prompt]) -> tuple[Reading, Tensor]:
+    def read(self, prompts: Sequence[Prompt]) -> tuple[DecoderState, Tensor]:
         """The prompts, up to the logits of the first token."""
-        decoder, size = self.lm.text_config, self.lm.dtype.itemsize
+        decoder, size = self.lm.shape.decoder, self.lm.dtype.itemsize
         n = prompts[0].inputs_embeds.shape[1]
         needed = len(prompts) * costs.prefill_bytes(decoder, n, size)
         hint = "a lower --batch-size, shorter --seconds or a higher --rate"
         with memory_guard(f"reading {n:,} tokens", needed, self.lm.device, hint):
             return read_prompts(self.lm, prompts)
 
-    def decode(self, reading: Reading, logits: Tensor) -> None:
+    def decode(self, state: DecoderState, logits: Tensor) -> None:
         """The tokens after the first, whatever they are."""
         for _ in range(self.setting.output_tokens - 1):
-            logits = self.lm.model.lm_head(reading.read_on(logits.argmax(-1)[:, None])[:, -1])
+            logits = self.lm.head(state.read_on(logits.argmax(-1)[:, None])[:, -1])
 
     @torch.no_grad()
     def run(self, load: Load, tokens: AudioTokens) -> Round:
@@ -181,9 +179,9 @@ class Bench:
         clock = Stopwatch(self.lm.device)
         prompts = self.prompts(load, tokens)
         prune = clock.lap()
-        reading, logits = self.read(prompts)
+        state, logits = self.read(prompts)
         prefill = clock.lap()
-        self.decode(reading, logits)
+        self.decode(state, logits)
         steps = self.setting.output_tokens - 1
         decode = clock.lap() / steps if steps else None
         return Round(tokens.encode_seconds, prune, prefill, decode)
@@ -217,11 +215,11 @@ class Bench:
     def row(self, trial: Trial) -> Measured:
         """What the rounds of a condition come to."""
         load, rounds = trial.load, trial.rounds
-        flops = costs.causal_prefill_flops(self.lm.text_config, load.length)
+        flops = costs.causal_prefill_flops(self.lm.shape.decoder, load.length)
         what = Measured(
             condition=load.name,
-            method=load.condition.method,
-            rate=load.condition.rate,
+            method=load.spec.method,
+            rate=load.spec.amount.rate if load.spec.amount else None,
             audio_tokens=load.kept,
             length=load.length,
             prefill_flops=self.setting.batch_size * flops,
@@ -238,10 +236,34 @@ class Bench:
             first_token=Timing.of([one.encode + one.prune + one.prefill for one in rounds]),
             decode=Timing.of(steps) if (steps := _steps(rounds)) else None,
             ideal=Timing.of(trial.ideals),
-            over_ideal=None if load.condition.method == "full" else _over_ideal(trial),
+            over_ideal=None if load.kept == load.size.total else _over_ideal(trial),
             peak_bytes=trial.peak_bytes,
             reserved_bytes=trial.reserved_bytes,
         )
+
+
+def load(
+    preset: Preset,
+    shape: Shape,
+    *,
+    made_up: bool,
+    device: str,
+    dtype: str,
+    quantize: str,
+    revision: str | None,
+    offline: bool,
+) -> SpeechLM:
+    """The model, with its own weights or with made-up ones of the same shape."""
+    if made_up:
+        return FAMILIES.part(shape.family).random(preset, shape, place(device, dtype, quantize))
+    return load_backend(
+        preset,
+        revision=revision,
+        device=device,
+        dtype=dtype,
+        quantize=quantize,
+        offline=offline,
+    )
 
 
 def measure(
@@ -253,19 +275,19 @@ def measure(
     where encoding does not fit.
     """
     bench = Bench(lm, setting)
-    trials = [Trial(load) for load in setting.loads(lm.preset)]
+    trials = [Trial(load) for load in setting.loads(lm.shape)]
     peak_flops = matmul_rate(lm.device, lm.dtype)
     steps = (repeats + 1) * len(trials)
     peak, encode_peak_bytes = PeakMemory(lm.device), 0
     for number in range(repeats + 1):
-        encoded = bench.encode({trial.load.windows for trial in trials})
+        encoded = bench.encode({trial.load.heard_seconds for trial in trials})
         encode_peak_bytes = encode_peak_bytes or peak.bytes()
-        for place, trial in enumerate(trials, start=1):
+        for count, trial in enumerate(trials, start=1):
             if number == 0:
-                bench.warm_up(trial, encoded[trial.load.windows])
+                bench.warm_up(trial, encoded[trial.load.heard_seconds])
             elif trial.error is None:
-                bench.repeat(trial, encoded[trial.load.windows])
-            on_progress(number * len(trials) + place, steps)
+                bench.repeat(trial, encoded[trial.load.heard_seconds])
+            on_progress(number * len(trials) + count, steps)
     return Profile(tuple(map(bench.row, trials)), peak_flops, encode_peak_bytes)
 
 

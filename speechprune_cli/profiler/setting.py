@@ -4,36 +4,48 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from speechprune_cli.bench.grid import Condition, conditions
-from speechprune_cli.errors import UsageError
-from speechprune_cli.flow import SAMPLE_RATE
-from speechprune_cli.pipeline import phase1_budget, tokens_to_keep
+from speechprune_cli.backends import FAMILIES
 from speechprune_cli.costs import PruningSize
+from speechprune_cli.errors import UsageError
+from speechprune_cli.methods import (
+    FULL,
+    ORIGINAL,
+    PAPER_RATES,
+    Amount,
+    BudgetOption,
+    MethodSpec,
+    grid,
+    pruning_size,
+)
 
 if TYPE_CHECKING:
-    from speechprune_cli.config import Preset
+    from speechprune_cli.backends.shape import Shape
 
-PAPER_RATES = (0.0, 0.2, 0.4, 0.6, 0.8)
+TABLE_I_RATES = (0.0, *PAPER_RATES)
 LONGEST = 36_000.0
 """Ten hours, in seconds."""
-FRAMES_PER_SECOND = 100
 UNITS = {"MB": 1e6, "GB": 1e9, "TB": 1e12, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+def table_i_specs() -> tuple[MethodSpec, ...]:
+    """The method of the paper's table I at its rates."""
+    return grid(("speechprune",), [Amount(rate=rate) for rate in TABLE_I_RATES])
 
 
 @dataclass(frozen=True)
 class Load:
     """What the language model reads under one condition."""
 
-    condition: Condition
-    windows: int
-    """Of 30 s, that have to be encoded for it."""
-    total: int
-    """Audio tokens of the recording, N."""
-    budget: int
-    """B1."""
+    spec: MethodSpec
+    heard_seconds: float
+    """Length of what has to be encoded for it."""
+    heard: int
+    """Audio tokens of that."""
+    size: PruningSize
+    """N, B1 and k of the recording."""
     kept: int
     """Audio tokens that are read."""
     length: int
@@ -42,12 +54,7 @@ class Load:
     @property
     def name(self) -> str:
         """Of the condition."""
-        return self.condition.name
-
-    @property
-    def pruned(self) -> PruningSize:
-        """What the cost of pruning follows from."""
-        return PruningSize(self.total, self.budget, self.kept, min(self.total, self.budget))
+        return self.spec.label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,56 +65,42 @@ class Setting:
     text_tokens: int = 107
     output_tokens: int = 1
     batch_size: int = 1
-    rates: tuple[float, ...] = PAPER_RATES
-    methods: tuple[str, ...] = ("speechprune",)
-    budget: int | Literal["all"] | None = None
+    specs: tuple[MethodSpec, ...] = field(default_factory=table_i_specs)
+    budget: BudgetOption = None
 
     def __post_init__(self) -> None:
         if not 0 < self.seconds <= LONGEST:
             raise UsageError(f"--seconds {self.seconds:g}: give a length above 0, up to 10 hours")
-        for rate in self.rates:
-            if not 0 <= rate < 1:
-                raise UsageError(f"--rate {rate:g} is outside [0, 1): 0.2 drops a fifth")
 
-    def loads(self, preset: Preset, seconds: float | None = None) -> Iterator[Load]:
-        """`full` and `original`, then every method at every rate, for a recording of `seconds`.
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Of all specs that have one."""
+        found = (spec.amount.rate for spec in self.specs if spec.amount)
+        return tuple(dict.fromkeys(rate for rate in found if rate is not None))
 
-        Raises UsageError for an unknown method, and a recording too short for a single token.
+    def loads(self, shape: Shape, seconds: float | None = None) -> Iterator[Load]:
+        """`full` and `original`, then all that is asked for, for a recording of `seconds`.
+
+        Raises UsageError for a method that the model's family cannot serve, and for a recording
+        too short for a single token.
         """
-        for condition in conditions(self.methods, self.rates):
-            if not condition.silence:
-                yield self.load(preset, condition, seconds)
+        specs = {spec.label: spec for spec in (FULL, ORIGINAL, *self.specs)}
+        for spec in specs.values():
+            yield self.load(shape, spec, seconds)
 
-    def load(self, preset: Preset, condition: Condition, seconds: float | None = None) -> Load:
+    def load(self, shape: Shape, spec: MethodSpec, seconds: float | None = None) -> Load:
         """What one condition reads of a recording of `seconds`, by default the setting's own."""
+        spec.check_family(FAMILIES.part(shape.family))
         seconds = self.seconds if seconds is None else seconds
-        total = audio_tokens(preset, seconds)
+        total = shape.audio_tokens(seconds)
         if total == 0:
             raise UsageError(f"--seconds {seconds:g}: too short for a single audio token")
-        window = window_tokens(preset)
-        budget = phase1_budget(self.budget, total, window)
-        first = min(window, total)
-        heard = first if condition.method == "original" else total
-        kept = {"full": total, "original": first}.get(condition.method)
-        if kept is None:
-            kept = tokens_to_keep(budget, condition.rate, None, 0.0)
-        return Load(condition, -(-heard // window), total, budget, kept, kept + self.text_tokens)
-
-
-def window_tokens(preset: Preset) -> int:
-    """Audio tokens of one full window."""
-    return round(preset.window_seconds * preset.tokens_per_second)
-
-
-def audio_tokens(preset: Preset, seconds: float) -> int:
-    """N of a recording: whole windows, and of the last one (F + 1) // 4 of its F mel frames.
-
-    Qwen2-Audio's rule at 25 tokens a second, scaled to other rates.
-    """
-    full, rest = divmod(round(seconds * SAMPLE_RATE), round(preset.window_seconds * SAMPLE_RATE))
-    frames = -(-rest * FRAMES_PER_SECOND // SAMPLE_RATE)
-    last = int(frames * preset.tokens_per_second / FRAMES_PER_SECOND + 0.25)
-    return full * window_tokens(preset) + last
+        amount = spec.amount or Amount(rate=0.0)
+        size = pruning_size(total, shape.input_tokens, self.budget, amount)
+        heard = seconds if spec.pruner.hears_all else min(seconds, shape.encoder.input_seconds)
+        kept = spec.pruner.retained(size)
+        length = kept + self.text_tokens
+        return Load(spec, heard, shape.audio_tokens(heard), size, kept, length)
 
 
 def parse_memory(text: str) -> float:

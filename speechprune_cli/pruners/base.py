@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-ENCODER_ATTENTION = "the encoder's attention"
-"""`AudioTokens.attention`."""
-
 Seed = Annotated[int, Interval(ge=0, lt=2**63)]
 """Setting of a method that draws at random."""
 
@@ -56,12 +53,20 @@ class Pruner(ABC):
     def score_and_keep(self, task: PruningTask) -> Choice:
         """Choose tokens, on any device."""
 
+    def retained(self, size: PruningSize) -> int:
+        """How many tokens it retains where k are asked for."""
+        return size.kept
+
     def flops(self, decoder: Any, size: PruningSize) -> int | None:
         """Operations that choosing takes for a model's `decoder`; None where nobody counted them.
 
         A multiply-add is two; see `costs.py`.
         """
         return None if self.reads_embeddings else 0
+
+    def working_bytes(self, decoder: Any, size: PruningSize) -> int:
+        """What it holds while it chooses, about: one float32 copy of the tokens it compares."""
+        return 4 * size.total * decoder.hidden_size if self.reads_embeddings else 0
 
     def select(self, task: PruningTask) -> Selection:
         """Choose tokens, timed, with results on the CPU.

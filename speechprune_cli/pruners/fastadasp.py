@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 from speechprune_cli.budget import top_k
 from speechprune_cli.costs import PruningSize
-from speechprune_cli.flow import PruningTask
+from speechprune_cli.flow import ENCODER_ATTENTION, PruningTask
 from speechprune_cli.pruners._merging import merge_runs, neighbour_similarity
 from speechprune_cli.pruners._similarity import unit_vectors
-from speechprune_cli.pruners.base import ENCODER_ATTENTION, Choice, Pruner, membership
+from speechprune_cli.pruners.base import Choice, Pruner, membership
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from speechprune_cli.budget import top_k
-from speechprune_cli.flow import PruningTask
-from speechprune_cli.pruners.base import ENCODER_ATTENTION, Choice, Pruner
+from speechprune_cli.flow import ENCODER_ATTENTION, PruningTask
+from speechprune_cli.pruners.base import Choice, Pruner
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Annotated, ClassVar
 from annotated_types import Interval
 
 from speechprune_cli.budget import frame_quotas, top_per_frame
-from speechprune_cli.flow import PruningTask
+from speechprune_cli.flow import ENCODER_ATTENTION, PruningTask
 from speechprune_cli.pruners._segments import equal_segments
-from speechprune_cli.pruners.base import ENCODER_ATTENTION, Choice, Pruner
+from speechprune_cli.pruners.base import Choice, Pruner
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,258 @@
+"""Prompts read side by side, and what the language model says after them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from speechprune_cli import costs
+from speechprune_cli.device import PeakMemory, Stopwatch, memory_guard
+from speechprune_cli.errors import UsageError
+from speechprune_cli.flow import Answer, Prompt
+
+if TYPE_CHECKING:
+    from speechprune_cli.backends.base import SpeechLM
+
+
+@dataclass
+class DecoderState:
+    """What the language model has read of some prompts, one row for each."""
+
+    lm: SpeechLM
+    cache: Any
+    next_position: Tensor
+    """int64 `[rows, 1]`, or `[3, rows, 1]`."""
+    mask: Tensor | None = None
+    """bool `[rows, seen]`: False for padding; None where nothing is padded."""
+
+    def read(self, embeds: Tensor, positions: Tensor) -> Tensor:
+        """Hidden states `[rows, n, D]` of what comes next in each row.
+
+        Passing the cache keeps gaps in `positions` from being taken for the borders of packed
+        sequences.
+        """
+        self.next_position = position_after(positions)
+        return self.lm.run_decoder(embeds, positions, self.mask, self.cache)
+
+    def read_on(self, ids: Tensor) -> Tensor:
+        """Hidden states `[rows, n, D]` of the tokens `ids` `[rows, n]`, the next in each row."""
+        count = ids.shape[1]
+        if self.mask is not None:
+            self.mask = F.pad(self.mask, (0, count), value=True)
+        positions = self.next_position + torch.arange(count, device=ids.device)
+        return self.read(self.lm.embed_rows(ids), positions)
+
+    def take(self, rows: list[int]) -> None:
+        """Go on with a copy of each of `rows`, in that order."""
+        index = torch.tensor(rows, device=self.next_position.device)
+        self.cache.batch_select_indices(index)
+        self.next_position = self.next_position.index_select(-2, index)
+        self.mask = None if self.mask is None else self.mask[index]
+
+
+@dataclass
+class Generation:
+    """One answer as it grows: token ids, and the text of them that can no longer change.
+
+    The end token counts neither into the ids nor into `max_new_tokens`.
+    """
+
+    lm: SpeechLM
+    max_new_tokens: int
+    on_text: Callable[[str], None] | None = None
+    ids: list[int] = field(default_factory=list)
+    sent: str = ""
+    finished: bool = False
+    done: bool = False
+
+    def append(self, token: int) -> None:
+        """Take `token` in, unless the answer is over before it or with it."""
+        if self.done:
+            return
+        self.finished = token in self.lm.end_tokens
+        self.done = self.finished or len(self.ids) == self.max_new_tokens
+        if not self.done:
+            self.ids.append(token)
+            self._stream()
+
+    def close(self) -> str:
+        """Send what is left and return the whole text."""
+        text = self.lm.text_of(self.ids)
+        self._send(text)
+        return text.strip()
+
+    def _stream(self) -> None:
+        """Send what is new, unless it ends within a character of several bytes."""
+        if self.on_text is not None and not (text := self.lm.text_of(self.ids)).endswith("\ufffd"):
+            self._send(text)
+
+    def _send(self, text: str) -> None:
+        new, self.sent = text[len(self.sent) :], text
+        if new and self.on_text is not None:
+            self.on_text(new)
+
+
+@torch.no_grad()
+def generate(
+    lm: SpeechLM,
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+    on_text: Callable[[str], None] | None = None,
+) -> list[Answer]:
+    """Greedy answers to prompts read side by side (`SpeechLM.generate_batch`)."""
+    if max_new_tokens < 1:
+        raise UsageError(f"max_new_tokens is {max_new_tokens}: it must be at least 1")
+    if not prompts:
+        return []
+    peak, clock = PeakMemory(lm.device), Stopwatch(lm.device)
+    growing = [Generation(lm, max_new_tokens, on_text) for _ in prompts]
+    with _guard(lm, prompts):
+        state, logits = read_prompts(lm, prompts)
+        prefill_seconds = clock.lap() / len(prompts)
+        _grow(state, logits, growing)
+    texts = [generation.close() for generation in growing]
+    decode_seconds = clock.lap() / len(prompts)
+    return [
+        Answer(
+            text=text,
+            probabilities=None,
+            new_tokens=len(generation.ids),
+            finished=generation.finished,
+            prefill_seconds=prefill_seconds,
+            decode_seconds=decode_seconds,
+            peak_memory_bytes=peak.bytes(),
+        )
+        for text, generation in zip(texts, growing, strict=True)
+    ]
+
+
+@torch.no_grad()
+def choose(
+    lm: SpeechLM, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]
+) -> list[Answer]:
+    """The likeliest choice for each of the prompts read side by side (`SpeechLM.choose_batch`)."""
+    if len(prompts) != len(choices):
+        raise UsageError(f"{len(prompts)} prompts, but choices for {len(choices)}")
+    options = [_option_ids(lm, of_prompt) for of_prompt in choices]
+    if not prompts:
+        return []
+    peak, clock = PeakMemory(lm.device), Stopwatch(lm.device)
+    with _guard(lm, prompts, options):
+        state, logits = read_prompts(lm, prompts)
+        prefill_seconds = clock.lap() / len(prompts)
+        scores = score_batch(state, logits, options)
+        probabilities = [of_prompt.softmax(0).tolist() for of_prompt in scores]
+    decode_seconds = clock.lap() / len(prompts)
+    return [
+        Answer(
+            text=texts[int(of_prompt.argmax())],
+            probabilities=dict(zip(texts, shares, strict=True)),
+            new_tokens=0,
+            finished=True,
+            prefill_seconds=prefill_seconds,
+            decode_seconds=decode_seconds,
+            peak_memory_bytes=peak.bytes(),
+        )
+        for texts, of_prompt, shares in zip(choices, scores, probabilities, strict=True)
+    ]
+
+
+@torch.no_grad()
+def read_prompts(lm: SpeechLM, prompts: Sequence[Prompt]) -> tuple[DecoderState, Tensor]:
+    """Read `prompts` side by side, and the logits `[rows, V]` of the token that follows each.
+
+    Shorter prompts are padded on the left; the output head sees the last position only.
+    """
+    embeds = _pad([prompt.inputs_embeds[0] for prompt in prompts], "left")
+    longest = embeds.shape[1]
+    padding = [longest - prompt.inputs_embeds.shape[1] for prompt in prompts]
+    rows = [F.pad(p.position_ids, (n, 0)) for p, n in zip(prompts, padding, strict=True)]
+    positions = rows[0] if len(rows) == 1 else torch.cat(rows, dim=-2)
+    mask = None
+    if any(padding):
+        place = torch.arange(longest, device=embeds.device)
+        mask = place >= torch.tensor(padding, device=embeds.device)[:, None]
+    state = DecoderState(lm, lm.new_cache(), positions[..., :1], mask)
+    return state, lm.head(state.read(embeds, positions)[:, -1])
+
+
+def score_batch(
+    state: DecoderState, logits: Tensor, options: Sequence[Sequence[list[int]]]
+) -> list[Tensor]:
+    """Mean log-likelihood per token of each row's options as the start of its answer.
+
+    `logits` `[rows, V]` are those of the first token. Rows may differ in the number and length of
+    their options; `state` is used up. Options are padded on the right, where the causal mask
+    keeps the padding from being seen.
+    """
+    rows = [row for row, of_row in enumerate(options) for _ in of_row]
+    flat = [torch.tensor(ids, device=logits.device) for of_row in options for ids in of_row]
+    ids, valid = _pad(flat, "right"), _pad([torch.ones_like(ids) for ids in flat], "right")
+    following = logits[rows].unsqueeze(1)
+    if ids.shape[1] > 1:
+        state.take(rows)
+        following = torch.cat([following, state.lm.head(state.read_on(ids[:, :-1]))], dim=1)
+    log_likelihood = following.float().log_softmax(-1).gather(-1, ids[..., None])[..., 0]
+    scores = (log_likelihood * valid).sum(1) / valid.sum(1)
+    return list(scores.split([len(of_row) for of_row in options]))
+
+
+def position_after(positions: Tensor) -> Tensor:
+    """Where the token after `positions` `[..., rows, n]` goes: `[..., rows, 1]`."""
+    return positions[..., -1:] + 1
+
+
+def _grow(state: DecoderState, logits: Tensor, growing: Sequence[Generation]) -> None:
+    """Give each row's most likely token to its answer until all are done.
+
+    `logits` `[rows, V]` are those of the first token.
+    """
+    while True:
+        tokens = logits.argmax(-1)
+        for generation, token in zip(growing, tokens.tolist(), strict=True):
+            generation.append(token)
+        if all(generation.done for generation in growing):
+            return
+        logits = state.lm.head(state.read_on(tokens[:, None])[:, -1])
+
+
+def _option_ids(lm: SpeechLM, choices: Sequence[str]) -> list[list[int]]:
+    options = [lm.text_ids(choice) for choice in choices]
+    if len(options) < 2 or not all(options) or len(set(choices)) < len(options):
+        raise UsageError("choices: give at least two, none of them empty, all different")
+    return options
+
+
+def _pad(rows: Sequence[Tensor], side: str) -> Tensor:
+    """Rows of any length, zeros on one `side` of the shorter; a lone row is not copied."""
+    if len(rows) == 1:
+        return rows[0].unsqueeze(0)
+    return pad_sequence(list(rows), batch_first=True, padding_side=side)
+
+
+def _guard(
+    lm: SpeechLM, prompts: Sequence[Prompt], options: Sequence[list[list[int]]] = ()
+) -> AbstractContextManager[None]:
+    lengths = [prompt.inputs_embeds.shape[1] for prompt in prompts]
+    decoder, rows, n, size = lm.shape.decoder, len(prompts), max(lengths), lm.dtype.itemsize
+    needed = rows * costs.prefill_bytes(decoder, n, size)
+    if min(lengths) < n:
+        needed += rows * n**2 * (1 + size)  # the mask in bool and in the model's dtype
+    if flat := [ids for of_prompt in options for ids in of_prompt]:
+        logits = len(flat) * max(map(len, flat)) * decoder.vocab_size
+        needed += len(flat) * costs.kv_cache_bytes(decoder, n, size)
+        needed += logits * (2 * size + 8)  # twice as computed, twice in float32
+    task, hint = f"reading {n:,} tokens", "a higher --rate, or a lower --keep or --budget"
+    if rows > 1:
+        task = f"reading {rows:,} prompts of up to {n:,} tokens"
+        hint = f"a lower --batch-size, {hint}"
+    if lm.device.type == "cuda" and lm.quantize == "none":
+        hint += ", or --quantize nf4"
+    return memory_guard(task, needed, lm.device, hint)

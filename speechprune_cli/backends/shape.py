@@ -1,0 +1,117 @@
+"""What a model's costs follow from, known without weights: from a preset, or from a config.json."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from speechprune_cli.config import Decoder, Preset
+from speechprune_cli.errors import ModelError
+from speechprune_cli.flow import SAMPLE_RATE
+
+BATCH_SIZE = 4
+"""Windows encoded side by side, where nobody asks for another number."""
+
+
+class EncoderShape(BaseModel, ABC):
+    """Shape of an audio encoder; its fields are named as its configuration names them.
+
+    Each family has its own: how many tokens a recording becomes and what that costs is known to
+    the family alone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input_seconds: ClassVar[float] = 30.0
+    """Length of recording that B1 is made of, where nobody asks for another."""
+    own_input: ClassVar[bool] = False
+    """Whether that is what the model was trained on; otherwise it is the paper's 30 s."""
+
+    @abstractmethod
+    def tokens(self, samples: int) -> int:
+        """N of a recording of so many samples at 16 kHz, to the last one."""
+
+    @abstractmethod
+    def flops(self, seconds: float, hidden_size: int) -> int:
+        """Operations to encode a recording into tokens of the decoder's width."""
+
+    @abstractmethod
+    def bytes(self, seconds: float, bytes_per_value: int, batch_size: int = BATCH_SIZE) -> int:
+        """What encoding holds at its peak, about, beside the weights and the tokens made.
+
+        `batch_size` windows are encoded side by side, where there are windows.
+        """
+
+    @property
+    def input_tokens(self) -> int:
+        """B1 by default."""
+        return self.tokens(round(self.input_seconds * SAMPLE_RATE))
+
+    @property
+    def per_second(self) -> float:
+        """f in the paper, over `input_seconds`."""
+        return self.input_tokens / self.input_seconds
+
+    @classmethod
+    def read(cls, config: Any) -> Self:
+        """From a configuration whose attributes have the names of the fields."""
+        return cls(**{name: getattr(config, name, None) for name in cls.model_fields})
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model as far as its costs go."""
+
+    name: str
+    family: str
+    decoder: Decoder
+    encoder: EncoderShape
+    parameters: int
+    """All weights: encoder, decoder, embeddings, head."""
+
+    @property
+    def input_tokens(self) -> int:
+        """B1 by default."""
+        return self.encoder.input_tokens
+
+    @property
+    def budget_reason(self) -> str:
+        """What B1 is by default, for people."""
+        seconds = f"{self.encoder.input_seconds:g} s"
+        if self.encoder.own_input:
+            return f"the model's own input length of {seconds}"
+        return f"{seconds} of its tokens: the model has no input length of its own"
+
+    def audio_tokens(self, seconds: float) -> int:
+        """N of a recording."""
+        return self.encoder.tokens(round(seconds * SAMPLE_RATE))
+
+
+def shape_of_preset(preset: Preset, family: str, encoder: type[EncoderShape]) -> Shape | None:
+    """As the preset states it; None where it does not. Raises ModelError where it is wrong."""
+    if preset.architecture is None or preset.parameters is None:
+        return None
+    try:
+        found = encoder.model_validate(preset.architecture.encoder)
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise ModelError(
+            f"preset {preset.name}: no encoder of the family {family}: {key}"
+        ) from error
+    return Shape(preset.name, family, preset.architecture.decoder, found, preset.parameters)
+
+
+def read_decoder(source: str, config: Any) -> Decoder:
+    """From the configuration of a language model. Raises ModelError for one of another kind."""
+    heads = getattr(config, "num_attention_heads", None)
+    found = {name: getattr(config, name, None) for name in Decoder.model_fields}
+    found["head_dim"] = found["head_dim"] or (heads and config.hidden_size // heads)
+    found["num_key_value_heads"] = found["num_key_value_heads"] or heads
+    try:
+        return Decoder(**found)
+    except ValidationError as error:
+        key = error.errors()[0]["loc"][0]
+        raise ModelError(f"{source}: its decoder has no usable {key} to count by") from error

@@ -1,0 +1,286 @@
+"""Families whose class transformers has: loading, shapes, random weights, decoder and tokenizer.
+
+Nothing but the stock class is used, and nothing but safetensors is read.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from speechprune_cli import costs
+from speechprune_cli.backends.base import SpeechLM
+from speechprune_cli.backends.shape import Shape, read_decoder
+from speechprune_cli.checkpoint import Checkpoint
+from speechprune_cli.config import Preset
+from speechprune_cli.errors import ModelError, UsageError, one_line
+from speechprune_cli.flow import FirstLayer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from speechprune_cli.config import Decoder
+    from speechprune_cli.device import Placement
+
+BYTES_PER_QUANTISED_WEIGHT = {"int8": 1.23, "nf4": 0.89}
+"""Measured on Qwen2-Audio-7B, whose audio encoder, projector and head stay in 16 bits."""
+UNREADABLE = (OSError, ValueError, KeyError, TypeError)
+"""What transformers raises for files that are missing or wrong."""
+ANY_TEXT = list(range(8))
+"""What a model of random weights makes of any text."""
+RANDOM_WEIGHTS = "random weights"
+SEED = 0
+
+
+class StockLM(SpeechLM):
+    """A model of a class in transformers, with a decoder of its and a processor."""
+
+    model_class: ClassVar[str]
+    """By its name in transformers."""
+    processor_class: ClassVar[str]
+    unquantised: ClassVar[list[str]]
+    """Modules that stay in 16 bits, by their full prefix: a bare name is silently ignored."""
+    decoder_name: ClassVar[str] = "language_model"
+    """Occurs in the name of every weight of the decoder."""
+
+    def __init__(
+        self,
+        preset: Preset,
+        shape: Shape,
+        checkpoint: Checkpoint,
+        placement: Placement,
+        model: Any,
+        processor: Any,
+    ) -> None:
+        super().__init__(preset, shape, checkpoint, placement)
+        self.model, self.processor = model, processor
+        self.tokenizer, self.extractor = processor.tokenizer, processor.feature_extractor
+        self.attention_implementation = model.config._attn_implementation
+        self.end_tokens = end_tokens(model, processor.tokenizer)
+
+    @classmethod
+    def load(cls, preset: Preset, checkpoint: Checkpoint, placement: Placement) -> Self:
+        """Stock model and processor. Raises `ModelError`, `OutOfMemoryError`."""
+        quiet_transformers()
+        try:
+            processor = stock(cls.processor_class).from_pretrained(
+                checkpoint.folder, local_files_only=True
+            )
+        except UNREADABLE as error:
+            raise ModelError(
+                f"{checkpoint.folder}: no usable tokenizer and feature extractor: {one_line(error)}"
+            ) from error
+        model = load_weights(cls, checkpoint, placement)
+        shape = cls.shape(preset, model.config, checkpoint.parameters)
+        return cls(preset, shape, checkpoint, placement, model, processor)
+
+    @classmethod
+    def describe(cls, preset: Preset, folder: Path) -> Shape:
+        """From `config.json`, checked against the model built without memory for its weights."""
+        import torch
+        from transformers import AutoConfig
+
+        try:
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            with torch.device("meta"):
+                model = stock(cls.model_class)(config)
+        except (*UNREADABLE, AttributeError, ImportError) as error:
+            raise ModelError(f"{folder / 'config.json'}: {one_line(error)}") from error
+        shape = cls.shape(preset, config, sum(each.numel() for each in model.parameters()))
+        check_decoder(preset.source, shape.decoder, model.get_decoder())
+        return shape
+
+    @classmethod
+    def shape(cls, preset: Preset, config: Any, parameters: int) -> Shape:
+        """What the costs of a model of this configuration follow from."""
+        decoder = read_decoder(preset.source, config.get_text_config(decoder=True))
+        encoder = cls.encoder_shape.read(config.audio_config)
+        return Shape(preset.name, cls.family, decoder, encoder, parameters)
+
+    @classmethod
+    def random(cls, preset: Preset, shape: Shape, placement: Placement) -> Self:
+        """Of full size, as times and memory depend on the shapes alone. Raises UsageError."""
+        import torch
+        from transformers import AutoConfig
+
+        from speechprune_cli.device import memory_guard
+
+        if placement.quantize != "none":
+            raise UsageError("--random-weights come unquantised: leave --quantize out")
+        config = AutoConfig.for_model(
+            cls.model_types[0],
+            text_config=shape.decoder.model_dump(),
+            audio_config=shape.encoder.model_dump(),
+        )
+        needed = shape.parameters * placement.dtype.itemsize
+        hint = "--dtype bfloat16, another --device or the model nano"
+        torch.manual_seed(SEED)
+        with (
+            memory_guard(f"building {preset.name}", needed, placement.device, hint),
+            placement.device,
+        ):
+            model = stock(cls.model_class)._from_config(
+                config, dtype=placement.dtype, attn_implementation="sdpa"
+            )
+        model.generation_config.eos_token_id = 0
+        processor = SimpleNamespace(
+            feature_extractor=cls.random_extractor(shape),
+            tokenizer=lambda _text, **_: SimpleNamespace(input_ids=ANY_TEXT),
+        )
+        checkpoint = Checkpoint(Path(), preset.source, RANDOM_WEIGHTS, {}, ())
+        return cls(preset, shape, checkpoint, placement, model.eval(), processor)
+
+    @classmethod
+    @abstractmethod
+    def random_extractor(cls, shape: Shape) -> Any:
+        """The feature extractor that goes with a shape."""
+
+    @property
+    def decoder(self) -> Any:
+        """The language model without its output head."""
+        return self.model.model.language_model
+
+    @property
+    def word_embeddings(self) -> Tensor:
+        return self.model.get_input_embeddings().weight
+
+    def embed_rows(self, ids: Tensor) -> Tensor:
+        return self.model.get_input_embeddings()(ids)
+
+    def new_cache(self) -> Any:
+        from transformers import DynamicCache
+
+        return DynamicCache(config=self.decoder.config)
+
+    def run_decoder(
+        self, embeds: Tensor, positions: Tensor, mask: Tensor | None, cache: Any
+    ) -> Tensor:
+        return self.decoder(
+            inputs_embeds=embeds,
+            position_ids=positions,
+            attention_mask=mask,
+            cache=cache,
+            use_cache=True,
+        ).last_hidden_state
+
+    def head(self, hidden: Tensor) -> Tensor:
+        return self.model.lm_head(hidden)
+
+    def text_ids(self, text: str) -> list[int]:
+        return self.tokenizer(text.strip(), add_special_tokens=False).input_ids
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(
+            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+
+    def first_layer(self) -> FirstLayer:
+        """A quantised model's packed layout is no use for signs: those come from the checkpoint."""
+        attention, decoder = self.decoder.layers[0].self_attn, self.shape.decoder
+        if self.quantize == "none":
+            weights = [attention.q_proj.weight.detach(), attention.k_proj.weight.detach()]
+        else:
+            weights = [
+                self.checkpoint.read_tensor(self.decoder_name, f"layers.0.self_attn.{name}.weight")
+                for name in ("q_proj", "k_proj")
+            ]
+        query, key = (weight.to(self.device) for weight in weights)
+        return FirstLayer(query, key, decoder.num_attention_heads, decoder.num_key_value_heads)
+
+
+def stock(name: str) -> Any:
+    """A class of transformers by its name."""
+    import transformers
+
+    return getattr(transformers, name)
+
+
+def quiet_transformers() -> None:
+    """Errors only, and no progress bar: what matters is said by the command."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def load_weights(family: type[StockLM], checkpoint: Checkpoint, placement: Placement) -> Any:
+    """The stock model with every weight in place, ready to run on its device.
+
+    Raises `ModelError` where files and configuration do not belong together, `OutOfMemoryError`
+    where the device has no room.
+    """
+    from speechprune_cli.device import memory_guard
+
+    device, quantize = placement.device, placement.quantize
+    per_weight = BYTES_PER_QUANTISED_WEIGHT.get(quantize, placement.dtype.itemsize)
+    needed = int(checkpoint.parameters * per_weight)
+    cuda = device.type == "cuda"
+    hint = "--quantize nf4 or --device cpu" if cuda else "--dtype bfloat16 or --model nano"
+    with memory_guard(f"loading {checkpoint.source}", needed, device, hint):
+        try:
+            model, report = stock(family.model_class).from_pretrained(
+                checkpoint.folder,
+                dtype=placement.dtype,
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,
+                local_files_only=True,
+                output_loading_info=True,
+                **_quantisation(family, placement),
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"cannot load {checkpoint.folder}: {one_line(error)}") from error
+    check_complete(checkpoint, report)
+    return (model if quantize != "none" else model.to(device)).eval()
+
+
+def check_complete(checkpoint: Checkpoint, report: dict[str, Any]) -> None:
+    """Raise ModelError where weights are missing or of another shape than the configuration's."""
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(f"{checkpoint.folder}: {len(missing)} weights missing, as {missing[0]}")
+    if wrong := sorted(report["mismatched_keys"]):
+        name, stored, expected = wrong[0]
+        raise ModelError(
+            f"{checkpoint.folder}: {name} is {list(stored)}, config.json says {list(expected)}"
+        )
+
+
+def _quantisation(family: type[StockLM], placement: Placement) -> dict[str, Any]:
+    from transformers import BitsAndBytesConfig
+
+    if placement.quantize == "none":
+        return {}
+    config = BitsAndBytesConfig(
+        load_in_8bit=placement.quantize == "int8",
+        load_in_4bit=placement.quantize == "nf4",
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=placement.dtype,
+        llm_int8_skip_modules=family.unquantised,
+    )
+    return {"quantization_config": config, "device_map": {"": placement.device}}
+
+
+def check_decoder(source: str, decoder: Decoder, language_model: Any) -> None:
+    """Raise ModelError unless the decoder's layers hold the weights that `costs.py` counts."""
+    from torch import nn
+
+    layers = [module for module in language_model.modules() if isinstance(module, nn.Linear)]
+    held, counted = sum(each.weight.numel() for each in layers), costs.linear_parameters(decoder)
+    if held != counted:
+        raise ModelError(
+            f"{source}: its decoder's linear layers hold {held:,} weights where attention and a "
+            f"gated MLP hold {counted:,}: no such decoder can be counted yet"
+        )
+
+
+def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Ids that end an answer. Raises ModelError where none is named."""
+    ends = model.generation_config.eos_token_id
+    if ends is None:
+        ends = tokenizer.eos_token_id
+    if ends is None:
+        raise ModelError("neither generation_config.json nor the tokenizer names an end token")
+    return frozenset(ends if isinstance(ends, list) else [ends])

@@ -1,0 +1,160 @@
+"""Encoders that hear one window at a time: windows, batches, progress, memory, joining.
+
+Whisper's encoder, which most Speech LLMs begin with, is such a one; its shape is here too.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
+
+from pydantic import PositiveInt
+
+from speechprune_cli.backends.base import ProgressCallback, SpeechLM
+from speechprune_cli.backends.shape import BATCH_SIZE, EncoderShape, Shape
+from speechprune_cli.errors import AudioError
+from speechprune_cli.flow import SAMPLE_RATE, Audio, AudioTokens
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class WhisperShape(EncoderShape):
+    """A Whisper encoder, each key as transformers names it."""
+
+    window_seconds: ClassVar[float] = 30.0
+    d_model: PositiveInt
+    encoder_layers: PositiveInt
+    encoder_attention_heads: PositiveInt
+    encoder_ffn_dim: PositiveInt
+    num_mel_bins: PositiveInt
+    max_source_positions: PositiveInt
+
+    @abstractmethod
+    def projector_flops(self, hidden_size: int) -> int:
+        """What projects the tokens of one window."""
+
+    @property
+    def window_samples(self) -> int:
+        """At 16 kHz."""
+        return round(self.window_seconds * SAMPLE_RATE)
+
+    def windows(self, seconds: float) -> int:
+        """How many a recording takes, the last one partly filled."""
+        return -(-round(seconds * SAMPLE_RATE) // self.window_samples)
+
+    def flops(self, seconds: float, hidden_size: int) -> int:
+        """Whole windows, as the encoder computes them."""
+        width, ffn, steps = self.d_model, self.encoder_ffn_dim, self.max_source_positions
+        convolutions = 2 * 2 * steps * 3 * self.num_mel_bins * width + 2 * steps * 3 * width**2
+        linears = 2 * steps * (4 * width**2 + 2 * width * ffn)
+        attention = 4 * steps**2 * width
+        layers = self.encoder_layers * (linears + attention)
+        return self.windows(seconds) * (convolutions + layers + self.projector_flops(hidden_size))
+
+    def bytes(self, seconds: float, bytes_per_value: int, batch_size: int = BATCH_SIZE) -> int:
+        """Activations of the windows that are encoded side by side, about."""
+        values = self.max_source_positions * (8 * self.d_model + 2 * self.encoder_ffn_dim)
+        return min(self.windows(seconds), batch_size) * values * bytes_per_value
+
+
+class EncodedWindows(NamedTuple):
+    """What a batch of windows became, joined in order."""
+
+    tokens: Tensor
+    """`[n, D]`."""
+    attention: Tensor | None
+    """float32 `[n]`: see `AudioTokens.attention`."""
+
+
+class WindowedLM(SpeechLM):
+    """Encodes a recording window by window; memory is bounded by the batch and the tokens."""
+
+    @abstractmethod
+    def windows(self, audio: Audio) -> Sequence[Any]:
+        """What is encoded by itself, in order: pieces of the samples, or of their features."""
+
+    @abstractmethod
+    def encode_windows(self, windows: Sequence[Any]) -> EncodedWindows:
+        """Tokens of some windows, computed as the stock forward does."""
+
+    @property
+    def encoder(self) -> WhisperShape:
+        """Its shape."""
+        return cast(WhisperShape, self.shape.encoder)
+
+    def times(self, count: int, audio: Audio) -> Tensor:
+        """Start and end `[N, 2]` of `count` tokens at one rate, none beyond the recording."""
+        import torch
+
+        starts = torch.arange(count, dtype=torch.float64) / self.shape.encoder.per_second
+        ends = starts + 1 / self.shape.encoder.per_second
+        return torch.stack([starts, ends], dim=1).clamp(max=audio.seconds).float()
+
+    def encode(
+        self,
+        audio: Audio,
+        batch_size: int | None = None,
+        on_progress: ProgressCallback | None = None,
+    ) -> AudioTokens:
+        import torch
+
+        from speechprune_cli.backends.listening import loudness
+        from speechprune_cli.device import Stopwatch
+
+        clock, batch_size = Stopwatch(self.device), batch_size or BATCH_SIZE
+        total = self.shape.encoder.tokens(len(audio.samples))
+        if total == 0:
+            raise AudioError(f"{audio.source}: {audio.seconds:.3f} s is too short to encode")
+        with self._guard(audio, total, batch_size), torch.no_grad():
+            embeds, attention = self._joined(audio, total, batch_size, on_progress)
+        times = self.times(total, audio)
+        return AudioTokens(
+            embeds=embeds,
+            times=times,
+            per_second=self.shape.encoder.per_second,
+            seconds=audio.seconds,
+            loudness=loudness(audio.samples, times, SAMPLE_RATE),
+            attention=attention,
+            encode_seconds=clock.lap(),
+        )
+
+    def _joined(
+        self, audio: Audio, total: int, batch_size: int, on_progress: ProgressCallback | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Tokens `[N, D]` of all windows, and the attention they received, if any."""
+        import torch
+
+        windows = self.windows(audio)
+        embeds = torch.empty((total, self.hidden_size), dtype=self.dtype, device=self.device)
+        attention: list[Tensor] = []
+        done = 0
+        for first in range(0, len(windows), batch_size):
+            found = self.encode_windows(windows[first : first + batch_size])
+            embeds[done : done + len(found.tokens)] = found.tokens
+            done += len(found.tokens)
+            if found.attention is not None:
+                attention.append(found.attention.float().cpu())
+            if on_progress is not None:
+                on_progress(min(first + batch_size, len(windows)), len(windows))
+        return embeds, torch.cat(attention) if attention else None
+
+    def _guard(self, audio: Audio, total: int, batch_size: int) -> AbstractContextManager[None]:
+        from speechprune_cli.device import memory_guard
+
+        size = self.dtype.itemsize
+        needed = self.shape.encoder.bytes(audio.seconds, size, batch_size)
+        needed += total * self.hidden_size * size
+        hint = "--device cpu" if self.device.type == "cuda" else "--dtype bfloat16"
+        task = f"encoding {total:,} tokens, {batch_size} windows at a time,"
+        return memory_guard(task, needed, self.device, hint)
+
+    @classmethod
+    def random_extractor(cls, shape: Shape) -> Any:
+        """Whisper's mel frames of 10 ms."""
+        from transformers import WhisperFeatureExtractor
+
+        bins = shape.encoder.model_dump()["num_mel_bins"]
+        return WhisperFeatureExtractor(feature_size=bins, return_attention_mask=True)

@@ -1,0 +1,37 @@
+"""The options that commands share, in groups: one wording, one environment variable, one check."""
+
+from speechprune_cli.options.grouping import (
+    answer_option,
+    grouped,
+    model_option,
+    output_option,
+    panel,
+    pruning_option,
+    rare_option,
+)
+from speechprune_cli.options.model import AnswerOptions, AudioArgument, ModelOptions, PlaceOptions
+from speechprune_cli.options.output import OutputOptions
+from speechprune_cli.options.pruning import GridOptions, PruningOptions
+
+ENVIRONMENT = (
+    "Options of the model, the pruning and the answer that are not given are read from the "
+    "environment: --model from SPEECHPRUNE_MODEL, and so on."
+)
+
+__all__ = [
+    "ENVIRONMENT",
+    "AnswerOptions",
+    "AudioArgument",
+    "GridOptions",
+    "ModelOptions",
+    "OutputOptions",
+    "PlaceOptions",
+    "PruningOptions",
+    "answer_option",
+    "grouped",
+    "model_option",
+    "output_option",
+    "panel",
+    "pruning_option",
+    "rare_option",
+]

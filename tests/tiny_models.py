@@ -1,0 +1,160 @@
+"""Tiny Speech LLMs with random weights, saved as their families publish them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+SPECIALS = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|AUDIO|>",
+    "<|audio_bos|>",
+    "<|audio_eos|>",
+]
+SENTENCES = ["When is the report due?", "The report is due on Friday.", "in the red house"]
+TEXT = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 96,
+    "initializer_range": 0.5,
+    "max_position_embeddings": 8192,
+}
+AUDIO = {
+    "d_model": 32,
+    "encoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 64,
+    "num_mel_bins": 80,
+    "initializer_range": 0.2,
+}
+TEKKEN_WORDS = 300
+TEKKEN_SPECIALS = 40
+
+
+def make_tiny_model(folder: Path, text_family: str) -> Path:
+    """Save a stock Qwen2-Audio with random weights, its tokenizer and its feature extractor."""
+    from transformers import (
+        AutoConfig,
+        Qwen2AudioConfig,
+        Qwen2AudioEncoderConfig,
+        Qwen2AudioForConditionalGeneration,
+        WhisperFeatureExtractor,
+    )
+
+    tokenizer = _save_tokenizer(folder)
+    ends = {name: tokenizer.token_to_id("<|im_end|>") for name in ("eos_token_id", "pad_token_id")}
+    config = Qwen2AudioConfig(
+        audio_config=Qwen2AudioEncoderConfig(**AUDIO),
+        text_config=AutoConfig.for_model(
+            text_family, vocab_size=tokenizer.get_vocab_size(), bos_token_id=None, **ends, **TEXT
+        ),
+        audio_token_index=tokenizer.token_to_id("<|AUDIO|>"),
+    )
+    _save_random(Qwen2AudioForConditionalGeneration, config, folder, ends["eos_token_id"])
+    WhisperFeatureExtractor(feature_size=80, return_attention_mask=True).save_pretrained(folder)
+    return folder
+
+
+def make_tiny_voxtral(folder: Path) -> Path:
+    """Save a stock Voxtral with random weights, a small tekken.json and its feature extractor."""
+    from transformers import (
+        LlamaConfig,
+        VoxtralConfig,
+        VoxtralEncoderConfig,
+        VoxtralForConditionalGeneration,
+        WhisperFeatureExtractor,
+    )
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tekken.json").write_text(json.dumps(_tekken()))
+    audio = {**AUDIO, "encoder_ffn_dim": 128, "num_mel_bins": 80}
+    config = VoxtralConfig(
+        audio_config=VoxtralEncoderConfig(**audio),
+        text_config=LlamaConfig(
+            vocab_size=TEKKEN_WORDS + TEKKEN_SPECIALS, eos_token_id=2, head_dim=16, **TEXT
+        ).to_dict(),
+        audio_token_id=24,
+    )
+    _save_random(VoxtralForConditionalGeneration, config, folder, 2)
+    WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)
+    return folder
+
+
+def _tekken() -> dict[str, Any]:
+    """Mistral's own file cut to its first words, with the audio part that Voxtral's has."""
+    import mistral_common
+
+    data = Path(mistral_common.__file__).parent / "data" / "tekken_240911.json"
+    tekken = json.loads(data.read_text(encoding="utf-8"))
+    names = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]"]
+    names += ["[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]"]
+    names += ["<pad>", "[IMG_BREAK]", "[IMG_END]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]"]
+    names += ["[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]"]
+    names += [f"<SPECIAL_{number}>" for number in range(len(names), 24)] + [
+        "[AUDIO]",
+        "[BEGIN_AUDIO]",
+    ]
+    names += [f"<SPECIAL_{number}>" for number in range(len(names), TEKKEN_SPECIALS)]
+    names[34] = "[TRANSCRIBE]"
+    return {
+        "config": {
+            **tekken["config"],
+            "num_vocab_tokens": TEKKEN_WORDS,
+            "default_vocab_size": TEKKEN_WORDS + TEKKEN_SPECIALS,
+            "default_num_special_tokens": TEKKEN_SPECIALS,
+            "version": "v7",
+        },
+        "vocab": tekken["vocab"][:TEKKEN_WORDS],
+        "special_tokens": [
+            {"rank": rank, "token_str": name, "is_control": True} for rank, name in enumerate(names)
+        ],
+        "audio": {
+            "sampling_rate": 16000,
+            "frame_rate": 12.5,
+            "audio_encoding_config": {"num_mel_bins": 80, "hop_length": 160, "window_size": 400},
+            "chunk_length_s": 30.0,
+        },
+    }
+
+
+def _save_random(kind: Any, config: Any, folder: Path, end: int) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    model = kind(config)
+    for norm in (m for m in model.modules() if "Norm" in type(m).__name__):
+        torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
+    model.generation_config.eos_token_id = end
+    model.save_pretrained(folder)
+
+
+def _save_tokenizer(folder: Path):
+    """A byte-level BPE of some 300 tokens; Qwen2-Audio's chat template is the processor's own."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=SPECIALS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(SENTENCES * 3, trainer)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "processor_class": "Qwen2AudioProcessor",
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|endoftext|>",
+        "clean_up_tokenization_spaces": False,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return tokenizer
