@@ -48,3 +48,18 @@ def tiny_qwen2_folder(tmp_path_factory) -> Path:
 def tiny_voxtral_folder(tmp_path_factory) -> Path:
     """A model folder in Voxtral's format."""
     return make_tiny_voxtral(tmp_path_factory.mktemp("models") / "tiny-voxtral")
+
+
+@pytest.fixture(scope="session")
+def toy_folder(tmp_path_factory):
+    """A model folder of a family that another package would bring (`toy_family.py`)."""
+    from importlib.metadata import EntryPoint
+
+    from toy_family import save_toy
+
+    from speechprune_cli.backends import FAMILIES
+
+    entry = EntryPoint("toy", "toy_family:Toy", FAMILIES.group)
+    FAMILIES.foreign["toy"] = entry
+    yield save_toy(tmp_path_factory.mktemp("models") / "toy")
+    del FAMILIES.foreign["toy"]

@@ -452,7 +452,7 @@ def test_a_prompt_that_cannot_fit_is_refused_before_it_is_read(llama):
 def test_an_encoding_that_cannot_fit_is_refused_before_it_starts(llama):
     endless = np.broadcast_to(np.float32(0), 2**42)
     audio = dataclasses.replace(make_audio(3.0), samples=endless)
-    message = r"encoding 6,871,947,673 tokens, 4 windows at a time, needs.*GiB.*try --dtype"
+    message = r"encoding 6,871,947,674 tokens, 4 windows at a time, needs.*GiB.*try --dtype"
     with pytest.raises(OutOfMemoryError, match=message):
         llama.encode(audio)
 

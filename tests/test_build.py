@@ -16,7 +16,6 @@ pytest.importorskip("num2words", reason="building is an extra")
 pytest.importorskip("pyloudnorm", reason="building is an extra")
 pytest.importorskip("rapidfuzz", reason="building is an extra")
 
-from speechprune_cli.errors import UsageError
 from speechprune_cli.builder import grammar
 from speechprune_cli.builder.build import allowed
 from speechprune_cli.builder.fairness import position, verdicts
@@ -30,6 +29,7 @@ from speechprune_cli.builder.topics import briefs, topics
 from speechprune_cli.builder.writers import WRITERS
 from speechprune_cli.builder.writers.base import spoken_seconds
 from speechprune_cli.builder.writers.grammar import Grammar
+from speechprune_cli.errors import UsageError
 
 PAUSE = 0.375
 VOICES = [Voice(f"{gender}{n}", gender) for gender in "fm" for n in range(4)]

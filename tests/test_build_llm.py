@@ -11,11 +11,11 @@ from chat_server import Server, draft, well
 
 pytest.importorskip("num2words", reason="building is an extra")
 
-from speechprune_cli.errors import ModelError, UsageError
 from speechprune_cli.builder.plan import Plan
 from speechprune_cli.builder.topics import briefs
 from speechprune_cli.builder.writers import _chat
 from speechprune_cli.builder.writers.llm import Llm
+from speechprune_cli.errors import ModelError, UsageError
 
 PAUSE = 0.375
 BRIEFS = briefs(Plan(samples=12, seconds=60))

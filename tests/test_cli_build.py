@@ -25,9 +25,9 @@ from chat_server import Server, draft
 
 from speechprune_cli.audio import load_audio
 from speechprune_cli.bench import tasks
+from speechprune_cli.builder.fetch import ARCHIVES, Archive, fetch_kokoro
 from speechprune_cli.errors import SpeechPruneError
 from speechprune_cli.main import main
-from speechprune_cli.builder.fetch import ARCHIVES, Archive, fetch_kokoro
 
 NEEDED = ("num2words", "pyloudnorm", "rapidfuzz", "espeakng_loader", "matplotlib")
 pytestmark = pytest.mark.skipif(

@@ -208,10 +208,11 @@ def test_random_weights_need_no_files_but_the_configuration(
 
 
 def test_random_weights_have_the_shapes_of_the_real_ones():
+    from speechprune_cli.profiler.random_weights import random_backend
+
     from speechprune_cli.config import load_preset
     from speechprune_cli.device import place
     from speechprune_cli.pipeline import load
-    from speechprune_cli.profiler.random_weights import random_backend
 
     made_up = random_backend(load_preset("nano"), place("cpu")).model.state_dict()
     real = load("nano", offline=True, cache=False).model.model.state_dict()

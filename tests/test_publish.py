@@ -10,10 +10,10 @@ import pytest
 
 from speechprune_cli.audio import load_audio
 from speechprune_cli.bench import tasks
-from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.builder.publish import publish
 from speechprune_cli.builder.recording import Question, Recording
 from speechprune_cli.builder.speak import speak_records
+from speechprune_cli.flow import SAMPLE_RATE
 
 SPIRAL = Path(__file__).parents[2] / "shared" / "data" / "spiral_sample.jsonl"
 

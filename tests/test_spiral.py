@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import yaml
 
-from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.builder import grammar
 from speechprune_cli.builder.recording import LOUDNESS, Sentence, compose
+from speechprune_cli.flow import SAMPLE_RATE
 
 KINDS = sorted(yaml.safe_load((files("speechprune_cli.builder") / "facts.yaml").read_text()))
 

@@ -14,8 +14,8 @@ from transformers import (
 )
 from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
 
-from speechprune_cli.errors import UsageError
 from speechprune_cli.builder.grammar import draw_fact
+from speechprune_cli.errors import UsageError
 from speechprune_cli.training import align, looking
 from speechprune_cli.training.export import export, load_trainable
 from speechprune_cli.training.features import Piece, load_pieces, save_pieces
