@@ -30,7 +30,7 @@ def test_unknown_preset_lists_the_known_ones():
         ("name: x\nsource: a/b\ncolour: red\n", "unknown key 'colour': the known ones are name,"),
         ("name: x\nsource: a/b\ndefaults: {rat: 1}\n", "unknown key 'defaults.rat'.* rate,"),
         ("name: x\n", "the key 'source' is missing"),
-        ("name: x\nsource: a/b\ndefaults: {rate: often}\n", "defaults.rate is 'often': .*valid number"),
+        ("name: x\nsource: a/b\ndefaults: {rate: often}\n", "rate is .often.: .*valid number"),
         ("name: x\nsource: a/b\ndefaults: {position: up}\n", "position is 'up': .*'repacked' or"),
         ("- a list\n", "it: "),
         ("name: [x\n", "not valid YAML"),

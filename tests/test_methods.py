@@ -1,0 +1,121 @@
+"""Which method, which settings, how much: parsed once, the same in every command."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speechprune_cli.config import Defaults
+from speechprune_cli.errors import UsageError
+from speechprune_cli.methods import (
+    FULL,
+    PAPER_METHODS,
+    Amount,
+    MethodSpec,
+    amount_of,
+    default_amount,
+    grid,
+    parse_settings,
+    pruning_size,
+)
+from speechprune_cli.options import GridOptions, PruningOptions
+
+RATE = Amount(rate=0.2)
+
+
+@given(
+    total=st.integers(1, 100_000),
+    own=st.integers(1, 5000),
+    budget=st.one_of(st.none(), st.just("all"), st.integers(1, 10_000)),
+    amount=st.one_of(
+        st.floats(0, 0.999).map(lambda rate: Amount(rate=rate)),
+        st.floats(0.001, 1).map(lambda share: Amount(share=share)),
+    ),
+)
+def test_sizes_fit_into_each_other(total, own, budget, amount):
+    """1 <= k <= N and 1 <= B1 <= N; k <= B1 unless somebody set B1."""
+    size = pruning_size(total, own, budget, amount)
+    assert 1 <= size.kept <= size.total == total
+    assert 1 <= size.budget <= total
+    assert size.first == min(own, total)
+    if budget is None or amount.share is None:
+        assert size.kept <= size.budget
+
+
+@pytest.mark.parametrize(
+    ("what", "label"),
+    [("20%", "20%"), ("2.5 %", "2.5%"), ("100%", "100%"), ("150", "150 tokens"), (7, "7 tokens")],
+)
+def test_what_is_kept(what, label):
+    assert Amount.keeping(what).label == label
+
+
+@pytest.mark.parametrize("what", ["", "20", "0%", "-5", "0", "1e3", "20%%", "%", "half", "101%"])
+def test_what_cannot_be_kept(what):
+    if what == "20":
+        assert Amount.keeping(what) == Amount(tokens=20)
+    else:
+        with pytest.raises(UsageError, match="keep"):
+            Amount.keeping(what)
+
+
+def test_one_place_says_the_default():
+    assert default_amount(Defaults(rate=0.4)) == Amount(rate=0.4)
+    assert default_amount(Defaults(rate=0.4, keep="20%")) == Amount(share=0.2)
+    for options in (PruningOptions(), GridOptions()):
+        found = options.spec if isinstance(options, PruningOptions) else options.specs
+        spec = found(Defaults(method="uniform", rate=0.4))
+        spec = spec[0] if isinstance(spec, tuple) else spec
+        assert (spec.label, spec.amount) == ("uniform 0.4", Amount(rate=0.4))
+
+
+def test_settings_beside_a_name_are_its_own():
+    spec = MethodSpec.parse("cue:reach=0,match=mean", RATE, {"least": 0.1, "seed": 3})
+    assert spec.settings == {"least": 0.1, "reach": 0, "match": "mean"}
+    assert (spec.name, spec.label) == ("cue", "cue:reach=0,match=mean 0.2")
+    assert (spec.pruner.reach, spec.pruner.least) == (0, 0.1)
+
+
+def test_a_method_that_settles_it_by_itself_has_no_amount():
+    assert MethodSpec.parse("original", RATE) == MethodSpec("original")
+    assert FULL.label == "full"
+
+
+def test_seeds_go_where_something_is_drawn():
+    assert MethodSpec("random").seeded(3).settings == {"seed": 3}
+    assert MethodSpec.parse("random:seed=5").seeded(3).settings == {"seed": 5}
+    assert MethodSpec("uniform").seeded(3).settings == {}
+
+
+def test_a_grid_has_everything_once_in_the_order_given():
+    amounts = [Amount(rate=0.8), Amount(share=0.2)]
+    labels = [spec.label for spec in grid(["uniform", "full", "cue", "uniform"], amounts)]
+    assert labels == ["uniform 0.8", "uniform 20%", "full", "cue 0.8", "cue 20%"]
+
+
+def test_paper_says_methods_and_rates():
+    specs = GridOptions(paper=True).specs(Defaults())
+    assert {spec.name for spec in specs} == set(PAPER_METHODS)
+    assert [spec.label for spec in specs][:4] == [f"random {r}" for r in (0.2, 0.4, 0.6, 0.8)]
+    with pytest.raises(UsageError, match="--paper says methods and rates"):
+        GridOptions(paper=True, keep=["20%"]).specs(Defaults())
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda: MethodSpec.parse("magic"), "unknown pruning method 'magic'"),
+        (lambda: MethodSpec.parse("cue:reach"), "write key=value"),
+        (lambda: MethodSpec.parse("cue:colour=red"), "unknown key 'colour'"),
+        (lambda: MethodSpec.parse("cue:reach=7"), "reach is 7"),
+        (lambda: MethodSpec("uniform").told({"heat": 1}), "unknown key 'heat': there is none"),
+        (lambda: grid(["cue"], [RATE], {"heat": 1}), "--set heat: no method"),
+        (lambda: amount_of(0.2, "20%"), "not both"),
+        (lambda: pruning_size(10, 5, 0, RATE), "budget is 0"),
+        (lambda: parse_settings(["=1"]), "write key=value"),
+    ],
+)
+def test_mistakes(broken, message):
+    with pytest.raises(UsageError, match=message):
+        broken()
