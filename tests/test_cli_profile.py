@@ -33,7 +33,7 @@ def objects(text):
 
 
 def test_table_i_stands_beside_the_paper_s_own_columns(profile):
-    lines = [line.split("\t") for line in profile("qwen2-audio").splitlines()]
+    lines = [line.split("\t") for line in profile("qwen2-audio", "--paper").splitlines()]
     start = next(i for i, line in enumerate(lines) if line[0] == "rate")
     assert lines[start + 1 : start + 6] == [
         ["0", "750", "857", "12.20", "13.40", "0.19", "12.2", "13.40", "0.19"],
@@ -46,7 +46,31 @@ def test_table_i_stands_beside_the_paper_s_own_columns(profile):
 
 def test_the_paper_s_columns_are_shown_for_its_model_and_setting_alone(profile):
     assert "paper:" not in profile("nano")
-    assert "paper:" not in profile("qwen2-audio", "--text-tokens", 50)
+    assert "paper:" not in profile("qwen2-audio", "--paper", "--text-tokens", 50)
+
+
+def test_what_is_not_asked_for_is_the_preset_s(profile):
+    for name, condition in (("nano", "cue 0.8"), ("qwen2-audio", "cue 0.2")):
+        rows = objects(profile(name, "--json"))["compute"]["rows"]
+        assert [row["condition"] for row in rows] == ["full", "original", condition]
+
+
+def test_shares_of_the_whole_are_counted(profile):
+    rows = objects(profile("nano", "--seconds", 90, "--keep", "20%", "--json"))["compute"]["rows"]
+    assert [(row["condition"], row["audio_tokens"]) for row in rows][2:] == [("cue 20%", 450)]
+
+
+def test_a_model_of_an_unknown_family_is_refused(capfd, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "granite_speech"}')
+    assert main(["profile", str(tmp_path)]) == 4
+    out, err = capfd.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "is a 'granite_speech' model: expected qwen2_audio, voxtral" in err
+
+
+def test_a_method_that_the_model_cannot_serve_is_refused(capfd, toy_folder):
+    assert main(["profile", str(toy_folder), "--method", "omnizip"]) == 2
+    assert "omnizip needs the encoder's attention, which toy models" in capfd.readouterr().err
 
 
 def test_json_has_an_object_for_every_table(profile):
@@ -93,7 +117,7 @@ def test_a_prompt_beyond_the_context_is_said(capfd):
         (["nano", "--seconds", "0.001"], 2, "--seconds"),
         (["nano", "--text-tokens", "-5"], 2, "--text-tokens"),
         (["nano", "--output-tokens", "0"], 2, "--output-tokens"),
-        (["nano", "--rate", "1"], 2, "--rate 1 is outside [0, 1)"),
+        (["nano", "--rate", "1"], 2, "rate 1 is outside [0, 1)"),
         (["nano", "--method", "magic"], 2, "unknown pruning method 'magic'"),
         (["nano", "--memory", "24"], 2, "--memory 24"),
         (["nano", "--budget", "none"], 2, "--budget"),
@@ -208,13 +232,16 @@ def test_random_weights_need_no_files_but_the_configuration(
 
 
 def test_random_weights_have_the_shapes_of_the_real_ones():
-    from speechprune_cli.profiler.random_weights import random_backend
-
     from speechprune_cli.config import load_preset
-    from speechprune_cli.device import place
     from speechprune_cli.pipeline import load
+    from speechprune_cli.profiler.architecture import shape_of
+    from speechprune_cli.profiler.measured import load as load_measured
 
-    made_up = random_backend(load_preset("nano"), place("cpu")).model.state_dict()
+    preset, place = load_preset("nano"), {"device": "cpu", "dtype": "auto", "quantize": "none"}
+    made = load_measured(
+        preset, shape_of(preset), made_up=True, revision=None, offline=True, **place
+    )
+    made_up = made.model.state_dict()
     real = load("nano", offline=True, cache=False).model.model.state_dict()
     assert {name: (w.shape, w.dtype) for name, w in made_up.items()} == {
         name: (w.shape, w.dtype) for name, w in real.items()

@@ -158,6 +158,27 @@ def test_reading_on_is_reading_at_once(lm):
     torch.testing.assert_close(torch.cat(found, 1), expected, rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+def test_a_shared_prefix_is_read_once_for_many_questions(lm):
+    """The recording, then copies of what was read, each with a question of its own."""
+    questions = (QUESTION, "Who said it was due?")
+    prompts = [prompt(lm, 3, question) for question in questions]
+    shared = prompts[0].inputs_embeds.shape[1] - len(lm.prompt_ids(QUESTION).after)
+    state = DecoderState(lm, lm.new_cache(), prompts[0].position_ids[..., :1])
+    state.read(prompts[0].inputs_embeds[:, :shared], prompts[0].position_ids[..., :shared])
+    state.take([0, 0])
+    ids = [list(lm.prompt_ids(question).after) for question in questions]
+    shorter = min(map(len, ids))
+    hidden = state.read_on(torch.tensor([each[:shorter] for each in ids]))
+    for row in range(len(questions)):
+        alone = DecoderState(lm, lm.new_cache(), prompts[row].position_ids[..., :1])
+        length = shared + shorter
+        whole = alone.read(
+            prompts[row].inputs_embeds[:, :length], prompts[row].position_ids[..., :length]
+        )
+        torch.testing.assert_close(hidden[row], whole[0, shared:], rtol=1e-4, atol=1e-5)
+
+
 def test_prompts_side_by_side_are_answered_as_one_by_one(lm):
     prompts = [prompt(lm, seconds) for seconds in (3, 0.4, 1.2)]
     single = [lm.generate(each, max_new_tokens=8) for each in prompts]
