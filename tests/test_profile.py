@@ -20,9 +20,10 @@ from speechprune_cli.pipeline import load
 from speechprune_cli.profiler import counted
 from speechprune_cli.profiler.architecture import described
 from speechprune_cli.profiler.setting import Setting, audio_tokens, parse_memory
-from speechprune_cli.pruners import METHODS
-from speechprune_cli.report import sheets
-from speechprune_cli.report.profile_tables import clock, counted_sheets
+from speechprune_cli.pruners import PRUNERS
+from speechprune_cli.report.profile_tables import counted_tables
+from speechprune_cli.table import csv as csv_of
+from speechprune_cli.units import length
 
 QWEN, NANO = load_preset("qwen2-audio"), load_preset("nano")
 
@@ -104,7 +105,7 @@ def test_other_families_are_counted_without_their_encoder(tmp_path):
     found = described(folder_of(tmp_path, "voxtral"))
     assert found.architecture.encoder is None
     assert found.architecture.decoder.num_key_value_heads == 8
-    shown = [sheets.plain(s) for s in counted_sheets(found, Setting(), "bfloat16", 24e9)]
+    shown = [s.plain() for s in counted_tables(found, Setting(), "bfloat16", 24e9)]
     assert all("assumption" in text for text in shown[1:])
 
 
@@ -147,8 +148,8 @@ def test_a_method_that_is_not_counted_is_said_to_be_so():
     setting = Setting(methods=("atome",))
     row = counted.compute(QWEN, setting)[-1]
     assert row.pruning is None
-    [_, compute, *_] = counted_sheets(QWEN, setting, "bfloat16", None)
-    assert "not counted" in sheets.plain(compute)
+    [_, compute, *_] = counted_tables(QWEN, setting, "bfloat16", None)
+    assert "not counted" in compute.plain()
 
 
 @given(st.floats(1, 36_000), st.floats(1, 36_000))
@@ -196,28 +197,28 @@ def test_the_context_ends_where_the_prompt_does_not_fit():
 
 
 def test_every_shipped_method_can_be_counted_or_says_that_it_is_not():
-    for method in METHODS:
+    for method in PRUNERS.names:
         rows = counted.compute(QWEN, Setting(methods=(method,), seconds=90))
         assert all(row.pruning is None or row.pruning >= 0 for row in rows)
 
 
 def test_every_form_of_a_table_holds_every_row():
-    shown = counted_sheets(QWEN, Setting(), "bfloat16", 24e9)
-    rows = list(csv.DictReader(io.StringIO(sheets.csv(shown))))
-    assert len(rows) == sum(len(sheet.rows) for sheet in shown)
+    shown = counted_tables(QWEN, Setting(), "bfloat16", 24e9)
+    rows = list(csv.DictReader(io.StringIO(csv_of(shown))))
+    assert len(rows) == sum(len(table.rows) for table in shown)
     assert {row["kind"] for row in rows} == {"counted"}
     assert [row["paper_tflops"] for row in rows if row["table"] == "paper"] == [
         "12.2", "10.06", "7.93", "5.79", "3.66",
     ]  # fmt: skip
-    for sheet in shown:
-        assert sheets.markdown(sheet).count("\n|") == len(sheet.rows) + 2
-        found = json.loads(json.dumps(sheets.as_json(sheet), allow_nan=False))
-        assert len(found["rows"]) == len(sheet.rows)
-        assert "(counted)" in sheet.heading
+    for table in shown:
+        assert table.markdown().count("\n|") == len(table.rows) + 2
+        found = json.loads(json.dumps(table.json(), allow_nan=False))
+        assert len(found["rows"]) == len(table.rows)
+        assert "(counted)" in table.title
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(30, "30 s"), (90, "1 min 30 s"), (3600, "1 h"), (7500, "2 h 05 min")]
 )
 def test_lengths_for_people(seconds, text):
-    assert clock(seconds) == text
+    assert length(seconds) == text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from speechprune_cli.backends.base import SpeechLM
     from speechprune_cli.config import Preset
     from speechprune_cli.profiler.measured import Profile
-    from speechprune_cli.report.sheets import Sheet
+    from speechprune_cli.table import Table
 
 REPEATS = 5
 
@@ -186,19 +186,19 @@ class Job:
     setting: Setting
     place: Place
     plot: Path | None
-    form: str
+    form: Literal["", "csv", "markdown"]
     """csv, markdown, or nothing for a terminal, a pipe and JSON."""
 
     def count(self, memory_limit: float | None) -> None:
         """Everything in closed form."""
         from speechprune_cli.profiler.architecture import described
-        from speechprune_cli.report.profile_tables import counted_sheets
+        from speechprune_cli.report.profile_tables import counted_tables
 
         preset = described(self.preset, self.place.revision, self.place.offline)
         dtype = self.place.quantize if self.place.quantize != "none" else self.place.dtype
         dtype = "bfloat16" if dtype == "auto" else dtype
         self.warn_of_context(preset)
-        self.show(counted_sheets(preset, self.setting, dtype, memory_limit))
+        self.show(counted_tables(preset, self.setting, dtype, memory_limit))
         if self.plot is not None:
             from speechprune_cli.report.profile_figures import draw_growth
 
@@ -209,7 +209,7 @@ class Job:
         """Everything on this machine. Raises `SpeechPruneError` where some of it did not fit."""
         from speechprune_cli.profiler.architecture import described
         from speechprune_cli.profiler.measured import measure
-        from speechprune_cli.report.profile_measured import describe_machine, measured_sheets
+        from speechprune_cli.report.profile_measured import describe_machine, measured_tables
 
         preset = described(self.preset, self.place.revision, self.place.offline)
         self.warn_of_context(preset)
@@ -219,7 +219,7 @@ class Job:
         with self.out.progress(f"measuring {preset.name}") as on_progress:
             found = measure(lm, self.setting, repeats, on_progress)
         machine = describe_machine(lm, repeats)
-        self.show(measured_sheets(preset, self.setting, found, machine))
+        self.show(measured_tables(preset, self.setting, found, machine))
         self.draw_times(preset, found)
         if failed := [row.condition for row in found.rows if row.error]:
             raise SpeechPruneError(f"did not fit into memory: {', '.join(failed)}")
@@ -263,18 +263,8 @@ class Job:
                     f"{limit:,} that {preset.name} was made for; computed all the same"
                 )
 
-    def show(self, sheets: Sequence[Sheet]) -> None:
-        """The tables, in the form asked for."""
-        from speechprune_cli.report.sheets import as_json, csv, markdown, plain
-
-        out = self.out
-        for sheet in sheets:
-            out.record({"model": self.preset.name, **as_json(sheet)})
-        if self.form == "csv":
-            out.text(csv(sheets))
-        elif self.form == "markdown":
-            out.text("\n".join(map(markdown, sheets)))
-        elif out.rich:
-            out.show(*sheets)
-        else:
-            out.text("\n".join(map(plain, sheets)))
+    def show(self, tables: Sequence[Table]) -> None:
+        """In the form asked for."""
+        for table in tables:
+            self.out.record({"model": self.preset.name, **table.json()})
+        self.out.tables(tables, self.form)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.profiler import counted
 from speechprune_cli.report.figures import write
-from speechprune_cli.report.profile_tables import about, clock
+from speechprune_cli.report.profile_tables import about
+from speechprune_cli.units import length
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,7 +96,7 @@ def _dress(axes: Axes) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=(1,) if high / low > 1000 else (1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(TICKS, [clock(at).replace(" min", "m").replace(" ", "") for at in TICKS])
+    axes.set_xticks(TICKS, [length(at).replace(" min", "m").replace(" ", "") for at in TICKS])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("length of the recording")
     axes.grid(color="#e6e8eb")
@@ -116,7 +117,9 @@ def draw_times(path: Path, preset: Preset, setting: Setting, found: Profile) -> 
         times = [_milliseconds(row, stage) for row in rows]
         axes.barh(names, times, left=start, color=colour, label=stage, height=0.7)
         start = [a + b for a, b in zip(start, times, strict=True)]
-    ideal = {row.condition: _milliseconds(row, "ideal") for row in rows if row.method != "full"}
+    whole = max(row.audio_tokens for row in found.rows)
+    pruned = [row for row in rows if row.audio_tokens < whole]
+    ideal = {row.condition: _milliseconds(row, "ideal") for row in pruned}
     axes.plot(list(ideal.values()), list(ideal), "|", color="#111111", markersize=12, label=IDEAL)
     axes.invert_yaxis()
     axes.set_xlabel("ms, median")

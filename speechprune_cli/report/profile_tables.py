@@ -6,13 +6,13 @@ being two, and one GB 1e9 bytes. Columns of the paper's own figures are headed `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Literal
 
 from speechprune_cli.config import Preset
-from speechprune_cli.profiler import counted
 from speechprune_cli.costs import QUESTION_TOKENS
+from speechprune_cli.profiler import counted
 from speechprune_cli.profiler.counted import (
     DTYPES,
     Compute,
@@ -22,29 +22,37 @@ from speechprune_cli.profiler.counted import (
     PaperCount,
 )
 from speechprune_cli.profiler.setting import LONGEST, Setting
-from speechprune_cli.report.sheets import DASH, Sheet
+from speechprune_cli.table import DASH, Table, or_dash
+from speechprune_cli.units import amount, length
 
 BEYOND = "*"
 
 
-def counted_sheets(
+def counted_tables(
     preset: Preset, setting: Setting, dtype: str, memory_limit: float | None
-) -> list[Sheet]:
+) -> list[Table]:
     """Every table of what is counted; memory over length is given in `dtype`."""
     lengths = (*counted.LENGTHS, setting.seconds)
-    sheets = [
-        paper_sheet(preset, setting, counted.paper_counts(preset, setting)),
-        compute_sheet(preset, setting, counted.compute(preset, setting)),
-        memory_sheet(preset, setting, counted.memory(preset, setting)),
-        growth_sheet(preset, setting, dtype, counted.growth(preset, setting, dtype, lengths)),
+    tables = [
+        paper_table(preset, setting, counted.paper_counts(preset, setting)),
+        compute_table(preset, setting, counted.compute(preset, setting)),
+        memory_table(preset, setting, counted.memory(preset, setting)),
+        growth_table(preset, setting, dtype, counted.growth(preset, setting, dtype, lengths)),
     ]
     if memory_limit is not None:
         found = counted.longest(preset, setting, memory_limit)
-        sheets.append(longest_sheet(preset, setting, memory_limit, found))
-    return sheets
+        tables.append(longest_table(preset, setting, memory_limit, found))
+    return of_kind("counted", tables)
 
 
-def paper_sheet(preset: Preset, setting: Setting, rows: Sequence[PaperCount]) -> Sheet:
+def of_kind(kind: Literal["counted", "measured"], tables: Iterable[Table]) -> list[Table]:
+    """The tables, each said to be so."""
+    return [
+        replace(table, title=f"{table.title} ({kind})", facts={"kind": kind}) for table in tables
+    ]
+
+
+def paper_table(preset: Preset, setting: Setting, rows: Sequence[PaperCount]) -> Table:
     """Table I, beside the paper's own columns where it has these rows."""
     tflops = two_decimals([row.tflops for row in rows])
     memory = two_decimals([row.memory_gb for row in rows])
@@ -70,7 +78,7 @@ def paper_sheet(preset: Preset, setting: Setting, rows: Sequence[PaperCount]) ->
     if setting.seconds > preset.window_seconds:
         caption.append("Rates are of the model's own input of 30 s, as in the paper.")
     title = f"{about(preset, setting)}: table I"
-    return Sheet("paper", "counted", title, columns, rows, _paper_fields, caption)
+    return Table.of("paper", title, columns, rows, _paper_fields, caption)
 
 
 def _paper_fields(row: PaperCount) -> dict[str, Any]:
@@ -84,15 +92,15 @@ def _printed(place: int) -> Callable[[PaperCount], str]:
     return lambda row: DASH if row.paper is None else row.paper[place]
 
 
-def compute_sheet(preset: Preset, setting: Setting, rows: Sequence[Compute]) -> Sheet:
+def compute_table(preset: Preset, setting: Setting, rows: Sequence[Compute]) -> Table:
     """All that a run computes, by stage."""
     full = rows[0].total
     columns: dict[str, Callable[[Compute], str]] = {
         "condition": lambda row: row.condition,
         "audio\ntokens": lambda row: f"{row.audio_tokens:,}",
         "prompt\ntokens": lambda row: tokens(row.length, row.beyond_context),
-        "audio\nencoder": lambda row: amount(row.encoder),
-        "pruning": lambda row: amount(row.pruning),
+        "audio\nencoder": lambda row: or_dash(amount, row.encoder),
+        "pruning": lambda row: or_dash(amount, row.pruning),
         "linear\nlayers": lambda row: amount(row.layers),
         "attention": lambda row: amount(row.attention),
         "lm_head": lambda row: amount(row.head),
@@ -119,10 +127,10 @@ def compute_sheet(preset: Preset, setting: Setting, rows: Sequence[Compute]) -> 
     def fields(row: Compute) -> dict[str, Any]:
         return {**asdict(row), "prefill": row.prefill, "total": row.total}
 
-    return Sheet("compute", "counted", title, columns, rows, fields, caption)
+    return Table.of("compute", title, columns, rows, fields, caption)
 
 
-def memory_sheet(preset: Preset, setting: Setting, rows: Sequence[Memory]) -> Sheet:
+def memory_table(preset: Preset, setting: Setting, rows: Sequence[Memory]) -> Table:
     """Peak memory by dtype and quantisation, the weights alone first."""
     weights = {dtype: counted.weights_bytes(preset, dtype) / 1e9 for dtype in DTYPES}
     shown = [Memory("weights alone", 0, False, 0, 0, weights), *rows]
@@ -144,26 +152,26 @@ def memory_sheet(preset: Preset, setting: Setting, rows: Sequence[Memory]) -> Sh
     if any(row.beyond_context for row in rows):
         caption.append(context(counted.architecture_of(preset).decoder.max_position_embeddings))
     title = f"{about(preset, setting)}: peak memory in GB"
-    return Sheet("memory", "counted", title, columns, shown, asdict, caption)
+    return Table.of("memory", title, columns, shown, asdict, caption)
 
 
 def _total(dtype: str) -> Callable[[Memory], str]:
     return lambda row: amount(row.totals[dtype])
 
 
-def growth_sheet(preset: Preset, setting: Setting, dtype: str, rows: Sequence[Growth]) -> Sheet:
+def growth_table(preset: Preset, setting: Setting, dtype: str, rows: Sequence[Growth]) -> Table:
     """Cost over the length of the recording."""
     name = example(rows[0])
-    columns: dict[str, Callable[[Growth], str]] = {"length": lambda row: clock(row.seconds)}
+    columns: dict[str, Callable[[Growth], str]] = {"length": lambda row: length(row.seconds)}
     columns |= {
         "audio\ntokens": lambda row: tokens(row.total, row.beyond_context),
-        "encoder\nTFLOPs": lambda row: amount(row.encoder),
+        "encoder\nTFLOPs": lambda row: or_dash(amount, row.encoder),
         "full:\nprefill": lambda row: amount(row.full_tflops),
         "full:\nGB": lambda row: amount(row.full_gb),
     }
     if name is not None:
         columns |= {
-            "pruned:\npruning": lambda row: amount(row.pruned[name].pruning_tflops),
+            "pruned:\npruning": lambda row: or_dash(amount, row.pruned[name].pruning_tflops),
             "pruned:\nprefill": lambda row: amount(row.pruned[name].prefill_tflops),
             "pruned:\nGB": lambda row: amount(row.pruned[name].gb),
             "TFLOPs\nsaved": lambda row: saved(row, name),
@@ -179,13 +187,14 @@ def growth_sheet(preset: Preset, setting: Setting, dtype: str, rows: Sequence[Gr
         limit = counted.architecture_of(preset).decoder.max_position_embeddings
         caption.append(context(limit))
     title = f"{preset.name}, {setting.text_tokens} text tokens: cost over length"
-    return Sheet("length", "counted", title, columns, rows, asdict, caption)
+    return Table.of("length", title, columns, rows, asdict, caption)
 
 
 def example(row: Growth) -> str | None:
     """The lightest pruning that drops something of the budget, else the first."""
     names = list(row.pruned)
-    return next((name for name in names if not name.endswith(" 0")), names[0] if names else None)
+    lighter = (name for name in names if row.pruned[name].prefill_tflops < row.full_tflops)
+    return next(lighter, names[0] if names else None)
 
 
 def saved(row: Growth, name: str) -> str:
@@ -197,7 +206,7 @@ def saved(row: Growth, name: str) -> str:
     return f"{times:,.1f}x" if times < 100 else f"{times:,.0f}x"
 
 
-def longest_sheet(preset: Preset, setting: Setting, limit: float, rows: Sequence[Longest]) -> Sheet:
+def longest_table(preset: Preset, setting: Setting, limit: float, rows: Sequence[Longest]) -> Table:
     """The longest recording that fits, by dtype, pruned and not."""
     columns: dict[str, Callable[[Longest], str]] = {
         "weights in": lambda row: row.dtype,
@@ -209,12 +218,12 @@ def longest_sheet(preset: Preset, setting: Setting, limit: float, rows: Sequence
     caption = [
         "Estimated peak of weights, the recording's tokens, KV cache and activations, as in the "
         f"table of memory. {DASH}: does not fit at all.",
-        f"Unpruned, the context of {limit_tokens:,} positions ends at {clock(minutes)}, whatever "
+        f"Unpruned, the context of {limit_tokens:,} positions ends at {length(minutes)}, whatever "
         "the memory.",
         *unknown(preset),
     ]
     title = f"{preset.name}: the longest recording that fits {limit / 1e9:g} GB"
-    return Sheet("longest", "counted", title, columns, rows, asdict, caption)
+    return Table.of("longest", title, columns, rows, asdict, caption)
 
 
 def _fits(name: str) -> Callable[[Longest], str]:
@@ -222,14 +231,16 @@ def _fits(name: str) -> Callable[[Longest], str]:
         seconds = row.seconds[name]
         if seconds is None:
             return DASH
-        return ("over " if seconds >= LONGEST else "") + clock(seconds)
+        return ("over " if seconds >= LONGEST else "") + length(seconds)
 
     return show
 
 
 def about(preset: Preset, setting: Setting) -> str:
     """Model, recording, prompt and answer."""
-    parts = [f"{preset.name}, {clock(setting.seconds)} of audio, {setting.text_tokens} text tokens"]
+    parts = [
+        f"{preset.name}, {length(setting.seconds)} of audio, {setting.text_tokens} text tokens"
+    ]
     if setting.output_tokens > 1:
         parts.append(f"{setting.output_tokens} output tokens")
     if setting.batch_size > 1:
@@ -264,25 +275,3 @@ def two_decimals(values: Sequence[float]) -> Callable[[float], str]:
     """As the paper prints a column; three significant digits where all of it is small."""
     large = max(values, default=0) >= 0.1
     return lambda value: f"{value:,.2f}" if large else f"{value:.3g}"
-
-
-def amount(value: float | None) -> str:
-    """Three significant digits below one, two decimals up to a thousand."""
-    if value is None:
-        return DASH
-    if value == 0:
-        return "0"
-    if value >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:,.2f}" if value >= 1 else f"{value:.3g}"
-
-
-def clock(seconds: float) -> str:
-    """`45 s`, `7 min 30 s`, `2 h 05 min`."""
-    if seconds < 60:
-        return f"{seconds:g} s"
-    if seconds < 3600:
-        rest = int(seconds % 60)
-        return f"{int(seconds // 60)} min" + (f" {rest:02} s" if rest else "")
-    rest = int(seconds % 3600 // 60)
-    return f"{int(seconds // 3600)} h" + (f" {rest:02} min" if rest else "")
