@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+
+    from speechprune_cli.table import Table
 
     class OnProgress(Protocol):
         """Told how much is done, of how much, and what else the bar should say."""
@@ -78,6 +80,22 @@ class Output:
         """What people see beside the result."""
         if self.rich:
             self.stdout.print(*renderables, sep="\n")
+
+    def tables(self, tables: Sequence[Table], form: Literal["", "csv", "markdown"] = "") -> None:
+        """Drawn on a terminal, plain in a pipe, or in the form asked for; nothing in JSON mode.
+
+        With `--quiet` they are not explained in a pipe.
+        """
+        from speechprune_cli.table import csv
+
+        if form == "csv":
+            self.text(csv(tables))
+        elif form == "markdown":
+            self.text("\n".join(table.markdown() for table in tables))
+        elif self.rich:
+            self.show(*tables)
+        else:
+            self.text("\n".join(table.plain(explained=not self.quiet) for table in tables))
 
     def heading(self, text: str) -> None:
         """A line above a result, for people."""

@@ -1,17 +1,17 @@
 """A table of any columns: on a terminal, in a pipe, as Markdown, CSV and JSON.
 
-JSON: `table` (its name), `title`, the table's own facts, then `rows` (or what `Row.part` says
-instead), one object a row, and `caption`. CSV: a line per row, nested fields under joined names.
+JSON: `table` (its name), `title`, the table's own facts, then `rows` and what other parts it has,
+one object a row, and `caption`. CSV: a line per row, nested fields under joined names.
 """
 
 from __future__ import annotations
 
 import csv as csv_format
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
-from itertools import pairwise, zip_longest
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:
     import rich.table
@@ -24,6 +24,7 @@ GAP = 2
 STYLES = {"": "", "quiet": "dim", "good": "green", "bad": "bold red"}
 
 Fields = Mapping[str, Any]
+Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Row:
     section: str = ""
     """Rows of different sections are parted by a line."""
     part: str = "rows"
-    """Which list of the JSON object it belongs to."""
+    """Which of the table's parts it belongs to."""
 
 
 @dataclass(frozen=True)
@@ -57,36 +58,62 @@ class Table:
     """What the columns mean, a sentence or two a line."""
     facts: Fields = field(default_factory=dict)
     """Of the table as a whole, for programs."""
+    parts: tuple[str, ...] = ("rows",)
+    """Lists of the JSON object."""
+    words: tuple[int, ...] = (0,)
+    """Columns, by index, that hold words and are set flush left; numbers are set flush right."""
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        title: str,
+        columns: Mapping[str, Callable[[Thing], str]],
+        things: Iterable[Thing],
+        fields: Callable[[Thing], Fields],
+        notes: Iterable[str] = (),
+        facts: Fields | None = None,
+    ) -> Table:
+        """A row for each thing; `columns` says how each shows it, by its header."""
+        rows = [
+            Row(tuple(show(each) for show in columns.values()), fields(each)) for each in things
+        ]
+        return cls(name, title, tuple(columns), tuple(rows), tuple(notes), facts or {})
 
     @property
     def header(self) -> list[str]:
         """The columns' headers, each in one line."""
-        return [name.replace("\n", " ") for name in self.columns]
+        return [one_line(name) for name in self.columns]
 
     def json(self) -> dict[str, Any]:
         """As the module describes."""
-        parts: dict[str, list[Fields]] = {"rows": []}
+        parts: dict[str, list[Fields]] = {part: [] for part in self.parts}
         for row in self.rows:
             if row.fields:
-                parts.setdefault(row.part, []).append(dict(row.fields))
+                parts[row.part].append(dict(row.fields))
         caption = " ".join(self.notes)
         return {"table": self.name, "title": self.title, **self.facts, **parts, "caption": caption}
 
     def plain(self, *, explained: bool = True) -> str:
         """For a pipe: title, header and rows with tabs between the cells, then the notes."""
-        lines = ["\t".join(cells) for cells in (self.header, *(row.cells for row in self.rows))]
+        title = [self.title] if self.title else []
         notes = ["", *self.notes] if explained and self.notes else []
-        return "\n".join([*([self.title] if self.title else []), *lines, *notes]) + "\n"
+        return "\n".join([*title, *map("\t".join, self._lines()), *notes]) + "\n"
 
     def markdown(self) -> str:
         """A section: heading, table and explanation."""
+        title = [f"### {self.title}", ""] if self.title else []
         first, *rest = [
             f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
-            for cells in (self.header, *(row.cells for row in self.rows))
+            for cells in self._lines()
         ]
-        rule = "|---|" + "---:|" * (len(self.columns) - 1)
+        sides = ("---" if i in self.words else "---:" for i in range(len(self.columns)))
         notes = ["", " ".join(self.notes)] if self.notes else []
-        return "\n".join([f"### {self.title}", "", first, rule, *rest, *notes]) + "\n"
+        return "\n".join([*title, first, f"|{'|'.join(sides)}|", *rest, *notes]) + "\n"
+
+    def _lines(self) -> list[list[str]]:
+        """Header and rows, each cell in one line."""
+        return [self.header, *(list(map(one_line, row.cells)) for row in self.rows)]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
         from rich.text import Text
@@ -97,12 +124,14 @@ class Table:
             yield self._draw(part)
             yield ""
         if self.notes:
-            yield Text("\n".join(self.notes), "dim")
+            yield Text("\n".join(self.notes) + "\n", "dim")
 
     def _parts(self, width: int) -> list[list[int]]:
         """Columns, by index, of tables no wider than `width`; each begins with the first."""
+        from rich.cells import cell_len
+
         widths = [
-            max(map(len, [*name.split("\n"), *(row.cells[i] for row in self.rows)])) + GAP
+            max(map(cell_len, [*name.split("\n"), *(row.cells[i] for row in self.rows)])) + GAP
             for i, name in enumerate(self.columns)
         ]
         parts = [[0]]
@@ -117,38 +146,47 @@ class Table:
         """Rows that have nothing in these columns are left out."""
         from rich.box import SIMPLE_HEAD
         from rich.table import Table as Drawing
+        from rich.text import Text
 
         drawn = Drawing(
             box=SIMPLE_HEAD, show_edge=False, padding=(0, GAP - 1, 0, 0), pad_edge=False
         )
         for i in part:
-            justify: Literal["left", "right"] = "right" if i else "left"
-            drawn.add_column(self.columns[i], justify=justify, vertical="bottom")
-        shown = [row for row in self.rows if any(row.cells[i] != DASH for i in part[1:])]
+            justify: Literal["left", "right"] = "left" if i in self.words else "right"
+            drawn.add_column(Text(self.columns[i]), justify=justify, vertical="bottom")
+        told = part[1:] or part
+        shown = [row for row in self.rows if any(row.cells[i] != DASH for i in told)]
         ends = [row.section != after.section for row, after in pairwise(shown)]
-        for row, end in zip_longest(shown, ends, fillvalue=False):
-            cells = [escaped(row.cells[i]) for i in part]
+        for row, end in zip(shown, [*ends, False], strict=False):
+            cells = [Text(row.cells[i]) for i in part]
             drawn.add_row(*cells, style=STYLES[row.mark], end_section=end)
         return drawn
 
 
-def escaped(text: str) -> str:
-    """Text of the user's that Rich must not read as markup."""
-    from rich.markup import escape
+def or_dash(show: Callable[..., str], *values: Any) -> str:
+    """What `show` makes of the values; a dash where one is missing."""
+    return DASH if None in values else show(*values)
 
-    return escape(text)
+
+def one_line(text: str) -> str:
+    """Without breaks and tabs."""
+    return " ".join(text.split())
 
 
 def csv(tables: Sequence[Table]) -> str:
-    """For spreadsheets: all tables, a line per row, each with the table it belongs to."""
+    """For spreadsheets: all tables, a line per row, each with the table it belongs to.
+
+    Where a row has a field that is named like a fact of its table, the fact stands.
+    """
     rows = [
-        {"table": table.name, "title": table.title, **_flat(table.facts), **_flat(row.fields)}
+        {"table": table.name, **facts, "title": table.title, **_flat(row.fields), **facts}
         for table in tables
+        for facts in [_flat(table.facts)]
         for row in table.rows
         if row.fields
     ]
     text = StringIO()
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = dict.fromkeys(["table", *(name for row in rows for name in row)])
     writer = csv_format.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

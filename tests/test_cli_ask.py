@@ -219,7 +219,7 @@ def test_a_conversation_on_a_terminal(tiny_model_folder, recording):
         assert [len(strip) for strip in strips] == [70]
         assert strips[0].endswith(" 00:40")
         assert "▲" in shown
-        assert "1,000 → 750 → 600 tokens" in shown
+        assert "N 1,000, B1 750, k 600 tokens" in shown
         assert all(step in shown for step in ("encode", "prune", "prefill", "decode", "TFLOPs"))
     assert terminal.interrupt() == 130
 
@@ -229,11 +229,13 @@ def test_models(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert main(["models", "--json"]) == 0
     presets = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line.split("\t")[0] for line in lines] == [p["name"] for p in presets]
+    header, *rows = [line.split("\t") for line in lines]
+    assert header == ["model", "parameters", "GB in memory", "weights", "what it is"]
+    assert [name for name, *_ in rows] == [p["name"] for p in presets]
     (large,) = (p for p in presets if p["name"] == "qwen2-audio")
     assert large["weights_gb"]["nf4"] == 7.48
     assert large["local"] in (True, False)
-    assert "8.4 B parameters" in "".join(lines)
+    assert next(row for row in rows if row[0] == "qwen2-audio")[1] == "8.4 B"
 
 
 def test_a_closed_pipe_is_no_traceback():

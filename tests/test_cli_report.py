@@ -8,10 +8,10 @@ import pytest
 from speechprune_cli import __version__
 from speechprune_cli.bench.controls import Control
 from speechprune_cli.bench.metrics import Row
+from speechprune_cli.bench.results import Results
 from speechprune_cli.bench.statistics import wilson
+from speechprune_cli.bench.tables import results_table
 from speechprune_cli.main import main
-from speechprune_cli.report import tables
-from speechprune_cli.report.tables import Results
 
 
 def row(condition: str, right: int) -> Row:
@@ -43,7 +43,7 @@ def runs(tmp_path):
     for name, run in {"a": results(12), "b": results(14, model="big", limited=True)}.items():
         folder = tmp_path / name
         folder.mkdir()
-        (folder / "results.json").write_text(json.dumps([tables.as_json(run)]))
+        (folder / "results.json").write_text(json.dumps([results_table(run).json()]))
         folders.append(str(folder))
     return folders
 
@@ -93,8 +93,8 @@ def test_a_method_against_all_others(run_with_lines, capfd):
 
 def test_a_method_against_all_others_as_json_and_markdown(run_with_lines, capfd):
     assert main(["report", run_with_lines, "--versus", "cue", "--json"]) == 0
-    duels = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-    assert [(duel["rival"], duel["n"]) for duel in duels] == [
+    tests = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [(test["rival"], test["n"]) for test in tests] == [
         ("full", 10), ("uniform 0.8", 10), ("random 0.8", 8),
     ]  # fmt: skip
     assert main(["report", run_with_lines, "--versus", "cue", "--markdown"]) == 0
@@ -104,7 +104,7 @@ def test_a_method_against_all_others_as_json_and_markdown(run_with_lines, capfd)
 def test_methods_are_drawn_under_each_other(run_with_lines, capfd):
     run = results(9, rows=[row("full", 12), row("cue 0.8", 15), row("uniform 0.8", 6)])
     path = Path(run_with_lines)
-    (path / "results.json").write_text(json.dumps([tables.as_json(run)]))
+    (path / "results.json").write_text(json.dumps([results_table(run).json()]))
     plot = path / "forest.svg"
     assert main(["report", run_with_lines, "--versus", "cue", "--plot", str(plot)]) == 0
     assert plot.read_text().startswith("<?xml")
@@ -124,12 +124,12 @@ def test_what_cannot_be_compared(run_with_lines, arguments, message, capfd):
 
 def test_results_survive_being_saved():
     for run in (results(12), results(9, limited=True, published={"full": 43.6}, permuted=True)):
-        assert tables.from_json(json.loads(json.dumps(tables.as_json(run)))) == run
+        assert Results.from_json(json.loads(json.dumps(results_table(run).json()))) == run
 
 
 def test_one_run_is_shown_in_full(runs, capfd):
     assert main(["report", runs[0]]) == 0
-    assert capfd.readouterr() == (tables.plain(results(12)), "")
+    assert capfd.readouterr() == (results_table(results(12)).plain(), "")
 
 
 def test_several_runs_stand_side_by_side(runs, capfd):

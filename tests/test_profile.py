@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import replace
 
 import pytest
 from conftest import make_audio
@@ -21,8 +20,9 @@ from speechprune_cli.profiler import counted
 from speechprune_cli.profiler.architecture import shape_of
 from speechprune_cli.profiler.setting import Setting, parse_memory
 from speechprune_cli.pruners import PRUNERS
-from speechprune_cli.report import sheets
-from speechprune_cli.report.profile_tables import clock, counted_sheets
+from speechprune_cli.report.profile_tables import counted_tables
+from speechprune_cli.table import csv as csv_of
+from speechprune_cli.units import length
 
 PRESET = load_preset("qwen2-audio")
 QWEN, NANO = shape_of(PRESET), shape_of(load_preset("nano"))
@@ -162,7 +162,7 @@ def test_a_method_that_is_not_counted_is_said_to_be_so():
     row = counted.compute(QWEN, asked)[-1]
     assert row.pruning is None
     [_, compute, *_] = counted_tables(QWEN, asked, "bfloat16", None)
-    assert "not counted" in sheets.plain(compute)
+    assert "not counted" in compute.plain()
 
 
 @given(st.floats(1, 36_000), st.floats(1, 36_000))
@@ -217,22 +217,22 @@ def test_every_shipped_method_can_be_counted_or_says_that_it_is_not():
 
 
 def test_every_form_of_a_table_holds_every_row():
-    shown = counted_sheets(QWEN, Setting(), "bfloat16", 24e9)
-    rows = list(csv.DictReader(io.StringIO(sheets.csv(shown))))
-    assert len(rows) == sum(len(sheet.rows) for sheet in shown)
+    shown = counted_tables(QWEN, Setting(), "bfloat16", 24e9, PRESET.published_costs)
+    rows = list(csv.DictReader(io.StringIO(csv_of(shown))))
+    assert len(rows) == sum(len(table.rows) for table in shown)
     assert {row["kind"] for row in rows} == {"counted"}
     assert [row["paper_tflops"] for row in rows if row["table"] == "paper"] == [
         "12.2", "10.06", "7.93", "5.79", "3.66",
     ]  # fmt: skip
-    for sheet in shown:
-        assert sheets.markdown(sheet).count("\n|") == len(sheet.rows) + 2
-        found = json.loads(json.dumps(sheets.as_json(sheet), allow_nan=False))
-        assert len(found["rows"]) == len(sheet.rows)
-        assert "(counted)" in sheet.heading
+    for table in shown:
+        assert table.markdown().count("\n|") == len(table.rows) + 2
+        found = json.loads(json.dumps(table.json(), allow_nan=False))
+        assert len(found["rows"]) == len(table.rows)
+        assert "(counted)" in table.title
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(30, "30 s"), (90, "1 min 30 s"), (3600, "1 h"), (7500, "2 h 05 min")]
 )
 def test_lengths_for_people(seconds, text):
-    assert clock(seconds) == text
+    assert length(seconds) == text

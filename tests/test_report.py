@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from speechprune_cli.atomic import atomic
 from speechprune_cli.errors import SpeechPruneError, UsageError
 from speechprune_cli.flow import SAMPLE_RATE, Audio, AudioTokens, Selection
 from speechprune_cli.report import facts, figures, files
-from speechprune_cli.report.timeline import LEVELS, Timeline, clock, draw, markers, shares
+from speechprune_cli.report.timeline import LEVELS, Timeline, draw, markers, shares
+from speechprune_cli.units import clock, duration
 
 
 def make_tokens(count: int = 250, width: int = 8) -> AudioTokens:
@@ -44,6 +46,21 @@ def test_timeline_counts_the_tokens_of_every_second():
     assert timeline.scores[0] == 25, "tokens never looked at count as the lowest"
     assert timeline.best() == [1, 9], "by tokens kept, then by score, 3 s apart"
     assert timeline.best(count=1) == [1]
+
+
+def test_padding_behind_the_end_lies_in_no_second():
+    tokens, selection = make_tokens(60), make_selection([10, 59], 60, budget=60)
+    times = tokens.times.clone()
+    times[50:] = 2.0
+    padded = replace(tokens, times=times, seconds=2.0)
+    timeline = Timeline.of(padded, selection)
+    assert timeline.tokens.tolist() == [25, 25]
+    assert timeline.kept.tolist() == [1, 0]
+
+
+def test_no_second_begins_where_the_recording_has_ended():
+    timeline = Timeline.of(replace(make_tokens(60), seconds=2.0), make_selection([59], 60))
+    assert (timeline.tokens.tolist(), timeline.kept.tolist()) == ([25, 35], [0, 1])
 
 
 def test_equal_scores_have_no_best_seconds():
@@ -111,31 +128,29 @@ def test_clock(seconds, text):
 
 
 def pruning(tokens, budget, kept):
-    rates = {"rate_of_budget": 1 - kept / budget, "rate_of_recording": 1 - kept / tokens}
-    return {"tokens": tokens, "budget": budget, "kept": kept, **rates}
+    counts = {"tokens": tokens, "budget": budget, "kept": kept, "share_kept": kept / tokens}
+    return {**counts, "rate_of_budget": 1 - kept / budget, "rate_of_recording": 1 - kept / tokens}
 
 
 @pytest.mark.parametrize(
     ("stages", "tokens", "rates"),
     [
-        ((2250, 750, 600), "2,250 → 750 → 600", "20% of the budget, 73% of the recording"),
-        ((250, 250, 200), "250 → 200", "20% of the recording"),
-        ((2250, 750, 750), "2,250 → 750", "0% of the budget, 67% of the recording"),
-        ((2250, 2250, 150), "2,250 → 150", "93% of the recording"),
-        ((2250, 750, 900), "2,250 → 900", "60% of the recording"),
+        ((2250, 750, 600), "N 2,250, B1 750, k 600", "27% of the recording kept, 20% of B1 pruned"),
+        ((250, 250, 200), "N 250, B1 250, k 200", "80% of the recording kept, 20% of B1 pruned"),
+        ((2250, 750, 750), "N 2,250, B1 750, k 750", "33% of the recording kept, 0% of B1 pruned"),
+        ((2250, 750, 900), "N 2,250, B1 750, k 900", "40% of the recording kept"),
+        ((2250, 750, 2250), "N 2,250, B1 750, k 2,250", "nothing pruned"),
     ],
 )
-def test_facts_tell_the_counts_and_the_rates(stages, tokens, rates):
+def test_facts_tell_the_counts_and_the_shares(stages, tokens, rates):
     assert facts.tokens_phrase(pruning(*stages)) == f"{tokens} tokens"
-    assert facts.rates_phrase(pruning(*stages)) == f"pruned {rates}"
+    assert facts.rates_phrase(pruning(*stages)) == rates
 
 
-def test_facts_of_a_recording_kept_whole():
-    whole = pruning(2250, 750, 2250)
-    assert (facts.tokens_phrase(whole), facts.rates_phrase(whole)) == (
-        "2,250 tokens",
-        "nothing pruned",
-    )
+def test_the_fields_of_a_selection_say_how_much_is_kept():
+    found = facts.describe_pruning(make_tokens(), make_selection([0, 1, 2, 3, 4]), {})
+    shares = ("share_kept", "rate_of_recording", "rate_of_budget")
+    assert [found[name] for name in shares] == [0.02, 0.98, 0.975]
 
 
 @pytest.mark.parametrize(
@@ -143,12 +158,12 @@ def test_facts_of_a_recording_kept_whole():
     [(0.0000314, "31 µs"), (0.0123, "12 ms"), (3.44, "3.4 s"), (125, "2 min 05 s")],
 )
 def test_duration(seconds, text):
-    assert facts.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize("width", [30, 60, 80, 200])
 def test_facts_break_between_phrases_only(width):
-    phrases = ["2,250 → 750 → 600 tokens", "encode 2.1 s", "prune 4 ms", "peak 1.20 GiB"]
+    phrases = ["N 2,250, B1 750, k 600 tokens", "encode 2.1 s", "prune 4 ms", "peak 1.20 GiB"]
     lines = facts.facts_text(phrases, width).plain.split("\n")
     assert [phrase for line in lines for phrase in line.split(" · ")] == phrases
     assert all(len(line) <= width for line in lines)

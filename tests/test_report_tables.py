@@ -12,13 +12,15 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
+from speechprune_cli import table
+from speechprune_cli.bench import tables
 from speechprune_cli.bench.controls import Control
 from speechprune_cli.bench.metrics import Row
+from speechprune_cli.bench.results import Results
 from speechprune_cli.bench.statistics import wilson
-from speechprune_cli.pruners import METHODS
-from speechprune_cli.report import tables
-from speechprune_cli.report.curves import REFERENCES, curves, styles
-from speechprune_cli.report.tables import Results
+from speechprune_cli.bench.tables import results_table
+from speechprune_cli.pruners import PRUNERS
+from speechprune_cli.report.curves import curves, styles
 
 
 def row(condition: str, right: float = 125, n: int = 200, **fields) -> Row:
@@ -73,14 +75,22 @@ def parsed(text: str) -> list[list[str]]:
     return [line.split("\t") for line in text.split("\n") if "\t" in line]
 
 
+def plain(results: Results) -> str:
+    return results_table(results).plain()
+
+
+def lines_of_csv(results: Results) -> list[dict]:
+    return list(csv.DictReader(io.StringIO(table.csv([results_table(results)]))))
+
+
 def drawn(results: Results, width: int) -> str:
     console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
-    console.print(tables.table(results))
+    console.print(results_table(results))
     return re.sub(r"\x1b\[[0-9;]*m", "", console.file.getvalue())
 
 
 def test_plain_text_has_every_column_and_line():
-    header, *lines = parsed(tables.plain(RESULTS))
+    header, *lines = parsed(plain(RESULTS))
     assert header == [
         "condition",
         "n",
@@ -105,32 +115,36 @@ def test_plain_text_has_every_column_and_line():
 def test_columns_that_only_some_runs_need():
     rows = [row("full", f1=0.5, unparsed=3), row("original")]
     header, full, original = parsed(
-        tables.plain(replace(RESULTS, rows=rows, controls=[], published={"original": 60.38}))
+        results_table(
+            replace(RESULTS, rows=rows, controls=[], published={"original": 60.38})
+        ).plain()
     )
     assert full[header.index("f1")] == "50.0"
     assert original[header.index("f1")] == "–"
     assert full[header.index("unparsed")] == "3"
     assert [full[-1], original[-1]] == ["–", "60.4"]
-    assert "published" not in tables.plain(replace(RESULTS, published={"crop 0.8": 55.8}))
+    assert "published" not in plain(replace(RESULTS, published={"crop 0.8": 55.8}))
 
 
 def test_a_condition_that_always_failed_is_shown():
     always = replace(row("crop 0.2", **FAILED), n=0, errors=200)
     failed = replace(RESULTS, rows=[row("full"), always])
-    line = parsed(tables.plain(failed))[2]
+    line = parsed(plain(failed))[2]
     assert line == ["crop 0.2", "0", "–", "–", "–", "200", "–", "–", "–", "–", "–"]
-    json.dumps(tables.as_json(failed), allow_nan=False)
+    json.dumps(results_table(failed).json(), allow_nan=False)
 
 
 def test_a_limited_run_is_marked_everywhere():
     limited = replace(RESULTS, limited=True, n_samples=20)
     mark = "held out · LIMITED to 20 samples"
-    assert tables.plain(limited).startswith(mark + "\n")
-    assert tables.markdown(limited).startswith(f"### {mark}\n")
-    assert tables.as_json(limited)["title"] == mark
-    assert {line["title"] for line in csv.DictReader(io.StringIO(tables.csv([limited])))} == {mark}
+    assert plain(limited).startswith(mark + "\n")
+    assert results_table(limited).markdown().startswith(f"### {mark}\n")
+    assert results_table(limited).json()["title"] == mark
+    assert {
+        line["title"] for line in csv.DictReader(io.StringIO(table.csv([results_table(limited)])))
+    } == {mark}
     assert mark in drawn(limited, 120)
-    assert "LIMITED" not in tables.plain(RESULTS)
+    assert "LIMITED" not in plain(RESULTS)
 
 
 @pytest.mark.parametrize("width", [40, 80, 100, 140])
@@ -138,7 +152,7 @@ def test_nothing_is_cut_off_on_a_terminal(width):
     text = drawn(RESULTS, width)
     assert "…" not in text
     assert max(map(len, text.split("\n"))) <= width
-    for line in parsed(tables.plain(RESULTS)):
+    for line in parsed(plain(RESULTS)):
         for cell in line[1:]:
             assert cell.split(" ")[-1] in text
 
@@ -150,18 +164,20 @@ def test_a_wide_terminal_shows_one_table():
 
 
 def test_markdown_is_a_table():
-    table = [line for line in tables.markdown(RESULTS).split("\n") if line.startswith("|")]
+    table = [line for line in results_table(RESULTS).markdown().split("\n") if line.startswith("|")]
     assert len({line.count("|") for line in table}) == 1
     assert len(table) == 2 + len(RESULTS.rows) + len(RESULTS.controls)
 
 
 def test_csv_and_json_hold_the_numbers_themselves():
-    lines = list(csv.DictReader(io.StringIO(tables.csv([RESULTS]))))
-    fields = tables.as_json(RESULTS)
+    lines = lines_of_csv(RESULTS)
+    fields = results_table(RESULTS).json()
     assert [line["condition"] for line in lines if line["kind"] == "condition"] == [
         found["condition"] for found in fields["rows"]
     ]
-    assert float(lines[4]["accuracy"]) == fields["rows"][4]["accuracy"] == 90.5 / 200
+    [at] = [i for i, line in enumerate(lines) if line["condition"] == "speechprune 0.4"]
+    assert float(lines[at]["accuracy"]) == fields["rows"][at]["accuracy"] == 90.5 / 200
+    assert lines[-1]["condition"] == "longest option"
     assert lines[0]["p_full"] == ""
     assert fields["rows"][0]["p_full"] is None
     assert lines[-1]["kind"] == "control"
@@ -169,24 +185,25 @@ def test_csv_and_json_hold_the_numbers_themselves():
 
 
 def test_the_documented_json_is_what_comes_out():
-    fields = tables.as_json(RESULTS)
+    fields = results_table(RESULTS).json()
     documented = re.findall(r"\w+", tables.__doc__)
     for name in (*fields, *fields["rows"][0], *fields["controls"][0]):
         assert name in documented
 
 
 def test_the_caption_says_how_options_were_chosen():
-    assert "likelihood" in tables.caption(RESULTS)[0]
+    assert "likelihood" in results_table(RESULTS).notes[0]
     free = replace(RESULTS, scoring="generate", permuted=True)
-    assert "free answer" in tables.caption(free)[0]
-    assert "every rotation" in tables.caption(free)[0]
+    assert "free answer" in results_table(free).notes[0]
+    assert "every rotation" in results_table(free).notes[0]
 
 
 def test_every_method_has_its_own_colour_and_mark_whatever_else_is_drawn():
-    methods = [method for method in METHODS if method not in REFERENCES]
-    found = styles(methods)
-    assert len({(style["color"], style["marker"]) for style in found.values()}) == len(methods)
-    assert styles(["random"])["random"] == found["random"]
+    found, other = styles(PRUNERS.names), styles(["random", "cue"])
+    looks = {name: (style["color"], style["marker"]) for name, style in found.items()}
+    assert len(set(looks.values())) == len(PRUNERS.names)
+    assert (other["cue"]["color"], other["cue"]["marker"]) == looks["cue"]
+    assert other["random"]["linewidth"] > other["cue"]["linewidth"], "the first stands out"
     assert styles(["of another version"]).keys() == {"of another version"}
 
 

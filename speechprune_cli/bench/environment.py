@@ -7,7 +7,7 @@ from typing import Any
 
 from speechprune_cli.bench.runner import LETTER_ONLY
 from speechprune_cli.pipeline import Session
-from speechprune_cli.report.facts import describe_model, versions
+from speechprune_cli.provenance import describe_model, versions
 
 QUESTION, CHOICES = "When is it?", ("on Monday", "on Friday")
 
@@ -18,7 +18,7 @@ def describe_environment(session: Session) -> dict[str, Any]:
 
     model = session.model
     return {
-        "model": describe_model(session),
+        "model": describe_model(model),
         "quantize": model.quantize,
         "attention": model.model.config._attn_implementation,
         "decisions": list(model.decisions),

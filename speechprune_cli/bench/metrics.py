@@ -86,7 +86,7 @@ def summarise(
 
 
 @dataclass(frozen=True)
-class Duel:
+class PairedTest:
     """Two conditions on the samples that both answered."""
 
     condition: str
@@ -100,14 +100,14 @@ class Duel:
     """Exact two-sided McNemar test."""
 
 
-def duels(lines: Sequence[Line], method: str) -> list[Duel]:
+def paired_tests(lines: Sequence[Line], method: str) -> list[PairedTest]:
     """`method` at each of its rates against every other method at the same rate or at none."""
     groups: dict[str, dict[str, Line]] = {}
     for line in lines:
         groups.setdefault(line["condition"], {})[line["sample"]] = line
     firsts = {name: next(iter(group.values())) for name, group in groups.items()}
     return [
-        _duel(ours, theirs, groups)
+        _paired_test(ours, theirs, groups)
         for ours, line in firsts.items()
         for theirs, rival in firsts.items()
         if line["method"] == method and line["rate"] is not None
@@ -116,15 +116,15 @@ def duels(lines: Sequence[Line], method: str) -> list[Duel]:
     ]
 
 
-def _duel(ours: str, theirs: str, groups: Mapping[str, Mapping[str, Line]]) -> Duel:
+def _paired_test(ours: str, theirs: str, groups: Mapping[str, Mapping[str, Line]]) -> PairedTest:
     pairs = _both_answered(groups[ours], groups[theirs])
-    return Duel(
+    return PairedTest(
         condition=ours,
         rival=theirs,
         rate=pairs[0][0]["rate"],
         n=len(pairs),
         difference=fmean(one["correct"] - other["correct"] for one, other in pairs),
-        p=_paired(pairs),
+        p=_chance(pairs),
     )
 
 
@@ -167,7 +167,7 @@ def _row(
 def _p_value(group: Mapping[str, Line], reference: Mapping[str, Line]) -> float | None:
     """None where no sample was answered by both."""
     pairs = _both_answered(group, reference)
-    return _paired(pairs) if pairs else None
+    return _chance(pairs) if pairs else None
 
 
 def _both_answered(
@@ -180,7 +180,7 @@ def _both_answered(
     ]
 
 
-def _paired(pairs: Sequence[tuple[Line, Line]]) -> float:
+def _chance(pairs: Sequence[tuple[Line, Line]]) -> float:
     gained = sum(ours["right"] and not theirs["right"] for ours, theirs in pairs)
     lost = sum(theirs["right"] and not ours["right"] for ours, theirs in pairs)
     return mcnemar(gained, lost)

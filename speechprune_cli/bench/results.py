@@ -1,15 +1,63 @@
-"""From the lines of a run to what is reported."""
+"""From the lines of a run to what is reported, and back from the file of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
-from speechprune_cli.bench.controls import controls
-from speechprune_cli.bench.metrics import summarise
-from speechprune_cli.bench.plan import Plan
-from speechprune_cli.bench.sample import Benchmark, Sample
-from speechprune_cli.report.tables import Results
+from speechprune_cli.bench.controls import Control, controls
+from speechprune_cli.bench.metrics import Row, summarise
+
+if TYPE_CHECKING:
+    from speechprune_cli.bench.plan import Plan
+    from speechprune_cli.bench.sample import Benchmark, Sample
+
+
+@dataclass(frozen=True)
+class Results:
+    """One run, or a part of it."""
+
+    title: str
+    benchmark: str
+    model: str
+    rows: Sequence[Row]
+    controls: Sequence[Control]
+    published: Mapping[str, float] = field(default_factory=dict)
+    """Accuracy in percent that the paper reports, by condition."""
+    n_samples: int = 0
+    """How many were asked."""
+    limited: bool = False
+    """Whether `--limit` left some out."""
+    scoring: str = "likelihood"
+    permuted: bool = False
+    """Whether every rotation of the options was asked."""
+
+    @property
+    def heading(self) -> str:
+        """The title, marked where it is not the whole benchmark."""
+        mark = f" · LIMITED to {self.n_samples:,} samples" if self.limited else ""
+        return self.title + mark
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Results:
+        """From the JSON of `bench.tables`. Raises KeyError where it is not that."""
+        return cls(
+            title=found["name"],
+            benchmark=found["benchmark"],
+            model=found["model"],
+            rows=[Row(**{f.name: row[f.name] for f in fields(Row)}) for row in found["rows"]],
+            controls=[Control(c["name"], c["n"], c["right"]) for c in found["controls"]],
+            published={
+                row["condition"]: row["published"]
+                for row in found["rows"]
+                if row["published"] is not None
+            },
+            n_samples=found["samples"],
+            limited=found["limited"],
+            scoring=found["scoring"],
+            permuted=found["permuted"],
+        )
 
 
 def sum_up(

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from speechprune_cli.bench.evaluate import Workers
+    from speechprune_cli.bench.results import Results
     from speechprune_cli.bench.sample import Benchmark, Sample
-    from speechprune_cli.report.tables import Results
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,8 @@ class Evaluation:
     def sum_up(self, out: Output, derive_hard: bool) -> int:
         """Write and show the tables; the number of answers that failed."""
         from speechprune_cli.bench.metrics import hard_ids
-        from speechprune_cli.report import tables
+        from speechprune_cli.bench.tables import results_table
+        from speechprune_cli.table import csv
 
         lines = self.run.lines()
         title = self.benchmark.name
@@ -141,14 +142,13 @@ class Evaluation:
             if not hard:
                 out.warning("original fails no sample: there is no table of what it fails")
             results += self.tables(hard, lines, f"{title}, what original fails", hard=True)
-        self.run.write_text("results.md", "\n\n".join(map(tables.markdown, results)))
-        self.run.write_text("results.csv", tables.csv(results))
-        self.run.write_json("results.json", [tables.as_json(result) for result in results])
-        for result in results:
-            out.record({"folder": str(self.run.folder), **tables.as_json(result)})
-            out.show(tables.table(result))
-            if not out.rich:
-                out.text(tables.plain(result, explained=not out.quiet) + "\n")
+        tables = [results_table(result) for result in results]
+        self.run.write_text("results.md", "\n\n".join(table.markdown() for table in tables))
+        self.run.write_text("results.csv", csv(tables))
+        self.run.write_json("results.json", [table.json() for table in tables])
+        for table in tables:
+            out.record({"folder": str(self.run.folder), **table.json()})
+        out.tables(tables)
         return errors
 
     def tables(

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from speechprune_cli import options
 from speechprune_cli.output import Output
-from speechprune_cli.report.facts import facts_text
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from collections.abc import Sequence
 
     from speechprune_cli.config import Preset
+    from speechprune_cli.table import Table
 
 
 def models(json: options.Json = False) -> None:
@@ -22,10 +22,7 @@ def models(json: options.Json = False) -> None:
     presets = [describe_preset(load_preset(name)) for name in list_presets()]
     for preset in presets:
         out.record(preset)
-    if out.rich:
-        out.show(models_table(presets, out.stdout.width))
-    else:
-        out.text("".join("\t".join([p["name"], *phrases(p), p["summary"]]) + "\n" for p in presets))
+    out.tables([models_table(presets)])
 
 
 def describe_preset(preset: Preset) -> dict[str, Any]:
@@ -35,40 +32,37 @@ def describe_preset(preset: Preset) -> dict[str, Any]:
     return {**preset.model_dump(), "local": is_local(preset)}
 
 
-def phrases(preset: dict[str, Any]) -> list[str]:
-    """Size, memory and presence of a model, for people."""
-    presence = "on this machine" if preset["local"] else "not downloaded"
-    return [parameters(preset["parameters"]), memory(preset["weights_gb"]), presence]
+def models_table(presets: Sequence[dict[str, Any]]) -> Table:
+    """A row per model."""
+    from speechprune_cli.table import Row, Table, or_dash
+
+    rows = [
+        Row(
+            cells=(
+                preset["name"],
+                or_dash(parameters, preset["parameters"]),
+                memory(preset["weights_gb"]),
+                "on this machine" if preset["local"] else "not downloaded",
+                preset["summary"],
+            ),
+            fields=preset,
+        )
+        for preset in presets
+    ]
+    columns = ("model", "parameters", "GB in memory", "weights", "what it is")
+    return Table("models", "", columns, tuple(rows), words=(0, 2, 3, 4))
 
 
-def parameters(count: int | None) -> str:
-    """`8.4 B parameters`, `25 M parameters`."""
-    if count is None:
-        return "parameters unknown"
-    number = f"{count / 1e9:.1f} B" if count >= 1e9 else f"{count / 1e6:.0f} M"
-    return f"{number} parameters"
+def parameters(count: int) -> str:
+    """`8.4 B`, `25 M`."""
+    return f"{count / 1e9:.1f} B" if count >= 1e9 else f"{count / 1e6:.0f} M"
 
 
 def memory(weights_gb: dict[str, float]) -> str:
-    """`GB in memory: 33.59 float32, 16.79 float16 or bfloat16`: the weights, by dtype."""
+    """`33.59 float32, 16.79 float16 or bfloat16`: the weights, by dtype."""
+    from speechprune_cli.table import DASH
+
     dtypes: dict[float, list[str]] = {}
     for dtype, size in weights_gb.items():
         dtypes.setdefault(size, []).append(dtype)
-    sizes = [f"{size:g} {' or '.join(names)}" for size, names in dtypes.items()]
-    return "GB in memory: " + ", ".join(sizes) if sizes else "memory unknown"
-
-
-def models_table(presets: list[dict[str, Any]], width: int) -> Table:
-    """Names on the left; summary and facts on the right."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 3, 1, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column()
-    room = width - max(len(preset["name"]) for preset in presets) - 3
-    for preset in presets:
-        table.add_row(
-            preset["name"], Text(preset["summary"] + "\n") + facts_text(phrases(preset), room)
-        )
-    return table
+    return ", ".join(f"{size:g} {' or '.join(names)}" for size, names in dtypes.items()) or DASH

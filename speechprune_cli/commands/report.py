@@ -18,7 +18,7 @@ from speechprune_cli.report import figures
 from speechprune_cli.report.files import check_destination
 
 if TYPE_CHECKING:
-    from speechprune_cli.report.tables import Results
+    from speechprune_cli.bench.results import Results
 
 Folders = Annotated[
     list[Path],
@@ -54,40 +54,65 @@ def report(
     verbose: options.Verbose = False,
 ) -> None:
     """Show finished runs: one in full, several side by side."""
-    from speechprune_cli.report.tables import as_json
-
     out = Output(json=json, quiet=quiet, verbose=verbose)
     if plot is not None:
         check_destination(plot, "--plot", figures.FORMATS)
         figures.check_drawable("--plot", "matplotlib")
-    if versus is not None:
-        show_versus(out, folders, versus, markdown)
-        if plot is not None:
-            from speechprune_cli.report.forest import forest
-
-            forest(read(folders[0])[0], versus, plot)
-            out.note(f"wrote {plot}")
-        return
-    tables = {folder: read(folder) for folder in folders}
-    for folder, results in tables.items():
-        for table in results:
-            out.record({"folder": str(folder), **as_json(table)})
-    found = [table for results in tables.values() for table in results]
-    show(out, found, markdown)
+    if versus is None:
+        show_runs(out, folders, markdown, plot)
+    else:
+        show_versus(out, folders, versus, markdown, plot)
     if plot is not None:
-        from speechprune_cli.report.curves import curves
-
-        curves(found, plot)
         out.note(f"wrote {plot}")
 
 
+def show_runs(out: Output, folders: Sequence[Path], markdown: bool, plot: Path | None) -> None:
+    """One table in full, or all of them in the columns of one; drawn where asked for."""
+    from speechprune_cli.bench.tables import results_table
+    from speechprune_cli.report.compare import compared
+    from speechprune_cli.report.curves import curves
+
+    runs = {folder: read(folder) for folder in folders}
+    found = [results for run in runs.values() for results in run]
+    for folder, run in runs.items():
+        for results in run:
+            out.record({"folder": str(folder), **results_table(results).json()})
+    table = results_table(found[0]) if len(found) == 1 else compared(found)
+    out.tables([table], "markdown" if markdown else "")
+    if plot is not None:
+        curves(found, plot)
+
+
+def show_versus(
+    out: Output, folders: Sequence[Path], method: str, markdown: bool, plot: Path | None
+) -> None:
+    """A method of one run against the others. Raises UsageError where the run does not have it."""
+    from speechprune_cli.bench.store import Run
+    from speechprune_cli.report.forest import forest
+    from speechprune_cli.report.versus import Versus
+
+    if len(folders) > 1:
+        raise UsageError("--versus compares the methods of one run: give one folder")
+    run = Run(folders[0])
+    run.read()
+    found = Versus.of(run.lines(), method)
+    if not found.tests:
+        raise UsageError(f"{run.folder} has no answers of {method!r} at any rate beside others")
+    for test in found.tests:
+        out.record({"folder": str(run.folder), **asdict(test)})
+    out.tables([found.table()], "markdown" if markdown else "")
+    if plot is not None:
+        forest(read(run.folder)[0], method, plot)
+
+
 def read(folder: Path) -> list[Results]:
-    """All tables of a run. Raises UsageError where it is not finished or not a run."""
-    from speechprune_cli.report.tables import from_json
+    """All results of a run. Raises UsageError where it is not finished or not a run."""
+    from speechprune_cli.bench.results import Results
 
     path = folder / "results.json"
     try:
-        return [from_json(table) for table in json_format.loads(path.read_text(encoding="utf-8"))]
+        saved = json_format.loads(path.read_text(encoding="utf-8"))
+        return [Results.from_json(table) for table in saved]
     except FileNotFoundError:
         unfinished = (folder / "run.json").exists()
         cure = (
@@ -98,38 +123,3 @@ def read(folder: Path) -> list[Results]:
         raise UsageError(f"{folder} holds no results: {cure}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: not what a run writes: {error}") from error
-
-
-def show_versus(out: Output, folders: Sequence[Path], method: str, markdown: bool) -> None:
-    """A method of one run against the others. Raises UsageError where the run does not have it."""
-    from speechprune_cli.bench.store import Run
-    from speechprune_cli.report import versus
-
-    if len(folders) > 1:
-        raise UsageError("--versus compares the methods of one run: give one folder")
-    run = Run(folders[0])
-    run.read()
-    found = versus.Versus.of(run.lines(), method)
-    if not found.duels:
-        raise UsageError(f"{run.folder} has no answers of {method!r} at any rate beside others")
-    for duel in found.duels:
-        out.record({"folder": str(run.folder), **asdict(duel)})
-    if markdown:
-        out.text(versus.markdown(found))
-    elif out.rich:
-        out.show(versus.table(found))
-    else:
-        out.text(versus.plain(found))
-
-
-def show(out: Output, found: Sequence[Results], markdown: bool) -> None:
-    """One table in full, or all of them in the columns of one."""
-    from speechprune_cli.report import compare, tables
-
-    single = found[0] if len(found) == 1 else None
-    if markdown:
-        out.text(compare.markdown(found) if single is None else tables.markdown(single))
-    elif out.rich:
-        out.show(compare.table(found) if single is None else tables.table(single))
-    else:
-        out.text(compare.plain(found) if single is None else tables.plain(single))

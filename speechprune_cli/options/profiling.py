@@ -107,15 +107,6 @@ class FormatOptions:
 
     def show(self, out: Output, shape: Shape, tables: Sequence[Table]) -> None:
         """The tables, in the form asked for."""
-        from speechprune_cli.table import csv
-
         for table in tables:
             out.record({"model": shape.name, **table.json()})
-        if self.csv:
-            out.text(csv(tables))
-        elif self.markdown:
-            out.text("\n".join(table.markdown() for table in tables))
-        elif out.rich:
-            out.show(*tables)
-        else:
-            out.text("\n".join(table.plain() for table in tables))
+        out.tables(tables, "csv" if self.csv else "markdown" if self.markdown else "")

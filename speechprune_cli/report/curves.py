@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import cycle, pairwise
 from math import nan
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.bench.metrics import Row
+from speechprune_cli.bench.results import Results
 from speechprune_cli.pruners import PRUNERS
 from speechprune_cli.report.figures import write
-from speechprune_cli.report.tables import Results, heading
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,17 +20,16 @@ if TYPE_CHECKING:
 
     Styles = dict[str, dict[str, Any]]
 
-FIRST = "speechprune"
-"""Drawn strongest and on top: what the others are compared with."""
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c6d31", "#7f3c8d")
 MARKERS = "os^Dv<>P"
 LINES = ("-", "--", ":")
 """Once the colours are used up, the next round has these, and other marks."""
-REFERENCES: dict[str, dict[str, Any]] = {
-    "full": {"color": "#222222", "linestyle": "-"},
-    "original": {"color": "#555555", "linestyle": (0, (5, 2))},
-    "silence": {"color": "#999999", "linestyle": (0, (1, 1.5))},
-}
+REFERENCES: tuple[dict[str, Any], ...] = (
+    {"color": "#222222", "linestyle": "-"},
+    {"color": "#555555", "linestyle": (0, (5, 2))},
+    {"color": "#999999", "linestyle": (0, (1, 1.5))},
+)
+"""What keeps no given amount is a level across the figure; in the order of the run."""
 SHARE = "share kept: what a blind choice recalls"
 BLIND: dict[str, Any] = {
     "color": "#222222",
@@ -63,27 +62,30 @@ def curves(runs: Sequence[Results], path: Path) -> None:
         for (name, draw), axes in zip(panels.items(), column, strict=True):
             draw(axes, run, methods)
             _dress(axes, run, name)
-        column[0].set_title(fill(heading(run), 50), loc="left", fontsize=10, fontweight="bold")
+        column[0].set_title(fill(run.heading, 50), loc="left", fontsize=10, fontweight="bold")
     _legend(figure, grid.flat)
     write(figure, path)
 
 
-def styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Colour and mark of each method, the same in every figure."""
+def styles(methods: Iterable[str]) -> Styles:
+    """Colour and mark of each method, the same in every figure.
+
+    The first is drawn strongest and on top: what the others are compared with.
+    """
     methods = list(methods)
-    order = [name for name in dict.fromkeys((FIRST, *PRUNERS.names, *methods)) if name not in REFERENCES]
-    return {method: _style(order.index(method)) for method in methods}
+    order = list(dict.fromkeys((*PRUNERS.names, *methods)))
+    return {name: _style(order.index(name), first=name == methods[0]) for name in methods}
 
 
-def _style(number: int) -> dict[str, Any]:
+def _style(number: int, *, first: bool) -> dict[str, Any]:
     again = number // len(COLOURS)
     return {
         "color": COLOURS[number % len(COLOURS)],
         "marker": MARKERS[(number + again) % len(MARKERS)],
         "linestyle": LINES[again % len(LINES)],
-        "linewidth": 1.4 if number else 2.2,
-        "markersize": 4.5 if number else 6,
-        "zorder": 3 if number else 4,
+        "linewidth": 2.2 if first else 1.4,
+        "markersize": 6 if first else 4.5,
+        "zorder": 4 if first else 3,
     }
 
 
@@ -103,10 +105,10 @@ def _percent(values: Iterable[float | None]) -> list[float]:
 
 
 def _accuracy(axes: Axes, run: Results, methods: Styles) -> None:
-    for row in run.rows:
-        if row.condition in REFERENCES and row.n:
+    references = [row for row in run.rows if row.rate is None]
+    for row, style in zip(references, cycle(REFERENCES)):
+        if row.n:
             at, low, high = _percent((row.accuracy, row.low, row.high))
-            style = REFERENCES[row.condition]
             axes.axhspan(low, high, color=style["color"], alpha=0.09, linewidth=0)
             axes.axhline(at, linewidth=1.3, label=row.condition, **style)
     apart = _gap(run) * 0.35 / max(len(methods), 1)

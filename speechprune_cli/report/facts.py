@@ -10,9 +10,12 @@ Fields of one object (`ask` gives all of them, `prune` those without a prompt an
                            encoded_seconds (as encoded), warnings
     model                  name, source, revision, device, dtype
     pruning                method, settings, reason, warning (or null), merged (whether tokens
-                           were averaged), tokens (N), budget (B1), kept (k), rate_of_budget
+                           were averaged), tokens (N), budget (B1), budget_default (what B1 is
+                           where nobody says), kept (k), share_kept (k/N), rate_of_budget
                            (1 - k/B1), rate_of_recording (1 - k/N)
-    timeline               per second of the recording: tokens, kept, scores (mean of its tokens)
+    timeline               times (exact, or nominal where the model only guesses when a token was
+                           said), and per second of the recording: tokens, kept, scores (mean of
+                           its tokens)
     best_seconds           the seconds that keep most tokens, best first
     kept                   (`prune`) indices of the retained tokens
     prompt                 text as rendered, audio_tokens, text_tokens
@@ -29,7 +32,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from speechprune_cli.provenance import describe_model, versions
 from speechprune_cli.report.timeline import Timeline
+from speechprune_cli.units import duration, quantity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,20 +43,6 @@ if TYPE_CHECKING:
 
     from speechprune_cli.flow import Answer, Audio, AudioTokens, Prompt, Selection
     from speechprune_cli.pipeline import Session
-
-
-def versions() -> dict[str, str]:
-    """Of what the numbers depend on."""
-    import torch
-    import transformers
-
-    from speechprune_cli import __version__
-
-    return {
-        "speechprune": __version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
 
 
 def describe_selection(
@@ -65,9 +56,10 @@ def describe_selection(
     timeline = Timeline.of(tokens, selection)
     return {
         "audio": describe_audio(audio, tokens),
-        "model": describe_model(session),
-        "pruning": describe_pruning(tokens, selection, settings),
+        "model": describe_model(session.model),
+        "pruning": describe_pruning(session, tokens, selection, settings),
         "timeline": {
+            "times": "nominal" if tokens.nominal_times else "exact",
             "tokens": timeline.tokens.tolist(),
             "kept": timeline.kept.tolist(),
             "scores": [round(score, 6) for score in timeline.scores.tolist()],
@@ -95,19 +87,8 @@ def describe_audio(audio: Audio, tokens: AudioTokens) -> dict[str, Any]:
     }
 
 
-def describe_model(session: Session) -> dict[str, Any]:
-    model = session.model
-    return {
-        "name": model.preset.name,
-        "source": model.preset.source,
-        "revision": model.revision,
-        "device": str(model.device),
-        "dtype": str(model.dtype).removeprefix("torch."),
-    }
-
-
 def describe_pruning(
-    tokens: AudioTokens, selection: Selection, settings: dict[str, Any]
+    session: Session, tokens: AudioTokens, selection: Selection, settings: dict[str, Any]
 ) -> dict[str, Any]:
     kept = len(selection.kept)
     return {
@@ -118,7 +99,9 @@ def describe_pruning(
         "merged": selection.merge is not None,
         "tokens": len(tokens),
         "budget": selection.phase1_budget,
+        "budget_default": session.model.shape.budget_reason,
         "kept": kept,
+        "share_kept": round(kept / len(tokens), 6),
         "rate_of_budget": round(1 - kept / selection.phase1_budget, 6),
         "rate_of_recording": round(1 - kept / len(tokens), 6),
     }
@@ -150,8 +133,8 @@ def tflops_saved(session: Session, tokens: AudioTokens, selection: Selection) ->
     """TFLOPs by which pruning shortens the prefill, in the paper's convention."""
     from speechprune_cli.costs import paper_tflops
 
-    config = session.model.text_config
-    return paper_tflops(config, len(tokens)) - paper_tflops(config, len(selection.kept))
+    decoder = session.model.shape.decoder
+    return paper_tflops(decoder, len(tokens)) - paper_tflops(decoder, len(selection.kept))
 
 
 def facts(fields: dict[str, Any]) -> list[str]:
@@ -164,6 +147,8 @@ def facts(fields: dict[str, Any]) -> list[str]:
     phrases.append(f"{quantity(fields['tflops_saved'])} TFLOPs saved")
     if "peak_memory_bytes" in fields:
         phrases.append(f"peak {fields['peak_memory_bytes'] / 2**30:.2f} GiB")
+    if fields["timeline"]["times"] == "nominal":
+        phrases.append("times are nominal")
     if not fields.get("finished", True):
         phrases.append(f"answer cut at {fields['new_tokens']} tokens")
     return phrases
@@ -179,36 +164,19 @@ STEPS = ("prune", "prefill", "decode")
 
 
 def tokens_phrase(pruning: dict[str, Any]) -> str:
-    """`2,250 → 750 → 600 tokens`; a stage that drops nothing is left out."""
+    """`N 2,250, B1 750, k 600 tokens`."""
     total, budget, kept = pruning["tokens"], pruning["budget"], pruning["kept"]
-    stages = [total, budget, kept] if kept < budget < total else [total, kept]
-    return " → ".join(f"{n:,}" for n in dict.fromkeys(stages)) + " tokens"
+    return f"N {total:,}, B1 {budget:,}, k {kept:,} tokens"
 
 
 def rates_phrase(pruning: dict[str, Any]) -> str:
-    """Both rates, of the budget and of the recording, since papers quote either."""
+    """`27% of the recording kept, 20% of B1 pruned`; a rate is said where it is one."""
     if pruning["kept"] == pruning["tokens"]:
         return "nothing pruned"
-    whole = f"{pruning['rate_of_recording']:.0%} of the recording"
-    if not pruning["kept"] <= pruning["budget"] < pruning["tokens"]:
-        return f"pruned {whole}"
-    return f"pruned {pruning['rate_of_budget']:.0%} of the budget, {whole}"
-
-
-def duration(seconds: float) -> str:
-    """`850 µs`, `12 ms`, `3.4 s`, `2 min 05 s`."""
-    if seconds < 1e-3:
-        return f"{seconds * 1e6:.0f} µs"
-    if seconds < 1:
-        return f"{seconds * 1e3:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    return f"{int(seconds // 60)} min {int(seconds % 60):02} s"
-
-
-def quantity(number: float) -> str:
-    """Two significant digits below ten, one decimal above."""
-    return f"{number:.1f}" if number >= 10 else f"{number:.2g}"
+    kept = f"{pruning['share_kept']:.0%} of the recording kept"
+    if pruning["kept"] > pruning["budget"]:
+        return kept
+    return f"{kept}, {pruning['rate_of_budget']:.0%} of B1 pruned"
 
 
 def facts_text(phrases: Sequence[str], width: int) -> Text:

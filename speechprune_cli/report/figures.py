@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from speechprune_cli.atomic import atomic
 from speechprune_cli.errors import UsageError
-from speechprune_cli.report.timeline import Timeline, clock
+from speechprune_cli.report.timeline import Timeline
+from speechprune_cli.units import clock
 
 if TYPE_CHECKING:
     import numpy as np

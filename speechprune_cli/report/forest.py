@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from speechprune_cli.bench.results import Results
 from speechprune_cli.report.figures import KEPT, TEXT, write
-from speechprune_cli.report.tables import Results, heading
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +35,7 @@ def forest(run: Results, method: str, path: Path) -> None:
         axes = figure.add_subplot(down, across, number)
         _panel(axes, rows, method)
         axes.set_title(f"rate {rate:g}", loc="left", fontsize=9)
-    figure.suptitle(heading(run), x=0.01, ha="left", fontsize=10, fontweight="bold")
+    figure.suptitle(run.heading, x=0.01, ha="left", fontsize=10, fontweight="bold")
     write(figure, path)
 
 

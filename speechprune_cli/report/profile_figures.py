@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.profiler import counted
 from speechprune_cli.report.figures import write
-from speechprune_cli.report.profile_tables import about, clock
+from speechprune_cli.report.profile_tables import about
+from speechprune_cli.units import length
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from speechprune_cli.config import Preset
+    from speechprune_cli.backends.shape import Shape
     from speechprune_cli.profiler.counted import Growth
     from speechprune_cli.profiler.measured import Measured, Profile
     from speechprune_cli.profiler.setting import Setting
@@ -28,23 +29,23 @@ STAGES = {"prune": "#d6302a", "prefill": "#2166ac"}
 
 
 def draw_growth(
-    path: Path, preset: Preset, setting: Setting, dtype: str, memory_limit: float | None
+    path: Path, shape: Shape, setting: Setting, dtype: str, memory_limit: float | None
 ) -> None:
     """Compute and memory over the recording's length, pruned to fixed budgets and not."""
     from matplotlib.figure import Figure
 
-    rows = counted.growth(preset, setting, dtype, LENGTHS)
+    rows = counted.growth(shape, setting, dtype, LENGTHS)
     figure = Figure(figsize=(9.6, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     _compute(left, rows)
     _memory(right, rows, dtype, memory_limit)
-    context = counted.context_seconds(preset, setting)
+    context = counted.context_seconds(shape, setting)
     for axes in (left, right):
         if context < rows[-1].seconds:
             axes.axvline(context, **LIMIT, label="unpruned prompt fills the context")
         _dress(axes)
     figure.suptitle(
-        f"{preset.name}, {setting.text_tokens} text tokens: counted cost over length", fontsize=11
+        f"{shape.name}, {setting.text_tokens} text tokens: counted cost over length", fontsize=11
     )
     shown = left.get_legend_handles_labels()
     figure.legend(*shown, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
@@ -95,7 +96,7 @@ def _dress(axes: Axes) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=(1,) if high / low > 1000 else (1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(TICKS, [clock(at).replace(" min", "m").replace(" ", "") for at in TICKS])
+    axes.set_xticks(TICKS, [length(at).replace(" min", "m").replace(" ", "") for at in TICKS])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("length of the recording")
     axes.grid(color="#e6e8eb")
@@ -103,7 +104,7 @@ def _dress(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def draw_times(path: Path, preset: Preset, setting: Setting, found: Profile) -> None:
+def draw_times(path: Path, shape: Shape, setting: Setting, found: Profile) -> None:
     """Measured prune and prefill of every condition as bars, the ideal marked."""
     from matplotlib.figure import Figure
 
@@ -116,11 +117,13 @@ def draw_times(path: Path, preset: Preset, setting: Setting, found: Profile) -> 
         times = [_milliseconds(row, stage) for row in rows]
         axes.barh(names, times, left=start, color=colour, label=stage, height=0.7)
         start = [a + b for a, b in zip(start, times, strict=True)]
-    ideal = {row.condition: _milliseconds(row, "ideal") for row in rows if row.method != "full"}
+    whole = max(row.audio_tokens for row in found.rows)
+    pruned = [row for row in rows if row.audio_tokens < whole]
+    ideal = {row.condition: _milliseconds(row, "ideal") for row in pruned}
     axes.plot(list(ideal.values()), list(ideal), "|", color="#111111", markersize=12, label=IDEAL)
     axes.invert_yaxis()
     axes.set_xlabel("ms, median")
-    axes.set_title(f"{about(preset, setting)}: measured times", loc="left", fontsize=10)
+    axes.set_title(f"{about(shape, setting)}: measured times", loc="left", fontsize=10)
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     write(figure, path)

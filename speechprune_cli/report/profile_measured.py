@@ -8,52 +8,54 @@ they were measured on.
 from __future__ import annotations
 
 import platform
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from math import log10
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from speechprune_cli.backends.base import SpeechLM
-from speechprune_cli.config import Preset
+from speechprune_cli.backends.shape import Shape
+from speechprune_cli.methods import FULL, ORIGINAL
 from speechprune_cli.profiler.measured import Measured, Profile, Timing
 from speechprune_cli.profiler.setting import Setting
-from speechprune_cli.report.facts import versions
-from speechprune_cli.report.profile_tables import about, amount
-from speechprune_cli.report.sheets import DASH, Sheet
+from speechprune_cli.provenance import processor, versions
+from speechprune_cli.report.profile_tables import about, of_kind
+from speechprune_cli.table import Table, or_dash
+from speechprune_cli.units import amount, factor, gigabytes, precise
+
+REFERENCES = (FULL.label, ORIGINAL.label)
+"""What the speed of the others is a multiple of."""
 
 
-def measured_sheets(
-    preset: Preset, setting: Setting, profile: Profile, machine: dict[str, Any]
-) -> list[Sheet]:
+def measured_tables(
+    shape: Shape, setting: Setting, profile: Profile, machine: dict[str, Any]
+) -> list[Table]:
     """Times and memory; what they come to beside each other; the rate of operations."""
-    title = about(preset, setting)
+    title = about(shape, setting)
     fits = [row for row in profile.rows if row.error is None]
-    sheets = [time_sheet(title, profile, machine)]
+    tables = [time_table(title, profile, machine)]
     if fits:
-        sheets += [ratio_sheet(title, fits), rate_sheet(title, fits, profile.peak_flops, machine)]
-    return sheets
+        tables += [ratio_table(title, fits), rate_table(title, fits, profile.peak_flops, machine)]
+    return of_kind("measured", tables)
 
 
-def time_sheet(title: str, profile: Profile, machine: dict[str, Any]) -> Sheet:
+def time_table(title: str, profile: Profile, machine: dict[str, Any]) -> Table:
     """Median times of every stage and the peak of memory."""
     rows = profile.rows
     columns: dict[str, Callable[[Measured], str]] = {
         "condition": lambda row: row.condition,
         "audio\ntokens": lambda row: f"{row.audio_tokens:,}",
         "prompt\ntokens": lambda row: f"{row.length:,}",
-        "encode": lambda row: timing(row.encode),
-        "prune": lambda row: timing(row.prune),
-        "prefill": lambda row: timing(row.prefill),
-        "first\ntoken": lambda row: timing(row.first_token),
-        "decode,\na token": lambda row: timing(row.decode),
-        "peak\nGB": lambda row: gigabytes(row.peak_bytes),
+        "encode": lambda row: or_dash(timing, row.encode),
+        "prune": lambda row: or_dash(timing, row.prune),
+        "prefill": lambda row: or_dash(timing, row.prefill),
+        "first\ntoken": lambda row: or_dash(timing, row.first_token),
+        "decode,\na token": lambda row: or_dash(timing, row.decode),
+        "peak\nGB": lambda row: or_dash(gigabytes, row.peak_bytes or None),
     }
     if any(row.reserved_bytes is not None for row in rows):
-        columns["reserved\nGB"] = lambda row: gigabytes(row.reserved_bytes)
+        columns["reserved\nGB"] = lambda row: or_dash(gigabytes, row.reserved_bytes)
     where = "allocated on the GPU" if machine["gpu"] else "resident in the whole process"
     caption = [
         f"On {described(machine)}.",
@@ -63,29 +65,28 @@ def time_sheet(title: str, profile: Profile, machine: dict[str, Any]) -> Sheet:
         "the first logits.",
         "First token: encode + prune + prefill.",
         f"Peak: {where} from pruning on, weights included; in decimal GB. Encoding peaked at "
-        f"{gigabytes(profile.encode_peak_bytes)} GB.",
+        f"{or_dash(gigabytes, profile.encode_peak_bytes or None)} GB.",
         *(f"{row.condition}: {row.error}." for row in rows if row.error),
     ]
-    return Sheet(
-        "times", "measured", f"{title}: times", columns, rows, with_machine(machine), caption
-    )
+    fields = with_machine(machine)
+    return Table.of("times", f"{title}: times", columns, rows, fields, caption)
 
 
-def ratio_sheet(title: str, rows: Sequence[Measured]) -> Sheet:
+def ratio_table(title: str, rows: Sequence[Measured]) -> Table:
     """How much faster than everything, than the first window, and than the ideal."""
     references = {row.condition: row for row in rows}
     columns: dict[str, Callable[[Measured], str]] = {
         "condition": lambda row: row.condition,
-        "prune +\nprefill": lambda row: timing(row.pruned_prefill),
+        "prune +\nprefill": lambda row: or_dash(timing, row.pruned_prefill),
     }
     columns |= {
         f"faster\nthan {name}": _faster(references[name], "pruned_prefill")
-        for name in ("full", "original")
+        for name in REFERENCES
         if name in references
     }
-    columns["over the\nideal"] = lambda row: times(row.over_ideal)
-    if "full" in references:
-        columns["first token\nfaster than full"] = _faster(references["full"], "first_token")
+    columns["over the\nideal"] = lambda row: or_dash(factor, row.over_ideal)
+    if FULL.label in references:
+        columns["first token\nfaster than full"] = _faster(references[FULL.label], "first_token")
     caption = [
         "Faster: medians of prune + prefill divided by each other; encoding is in the last column "
         "alone, as a second question does not repeat it.",
@@ -100,17 +101,17 @@ def ratio_sheet(title: str, rows: Sequence[Measured]) -> Sheet:
             **{
                 f"faster_than_{name}": ratio(reference.pruned_prefill, row.pruned_prefill)
                 for name, reference in references.items()
-                if name in ("full", "original")
+                if name in REFERENCES
             },
             "over_ideal": row.over_ideal,
         }
 
-    return Sheet("ratios", "measured", f"{title}: speed-up", columns, rows, fields, caption)
+    return Table.of("ratios", f"{title}: speed-up", columns, rows, fields, caption)
 
 
-def rate_sheet(
+def rate_table(
     title: str, rows: Sequence[Measured], peak_flops: float, machine: dict[str, Any]
-) -> Sheet:
+) -> Table:
     """How near the prefill comes to the device's fastest matrix product."""
 
     def share(row: Measured) -> float:
@@ -119,7 +120,7 @@ def rate_sheet(
     columns: dict[str, Callable[[Measured], str]] = {
         "condition": lambda row: row.condition,
         "counted:\nTFLOPs": lambda row: amount(row.prefill_flops / 1e12),
-        "measured:\nprefill": lambda row: timing(row.prefill),
+        "measured:\nprefill": lambda row: or_dash(timing, row.prefill),
         "TFLOP/s": lambda row: amount(achieved(row) / 1e12),
         "of matmul\npeak": lambda row: f"{100 * share(row):.0f}%",
     }
@@ -141,7 +142,7 @@ def rate_sheet(
         }
 
     heading = f"{title}: counted operations over time"
-    return Sheet("rates", "measured", heading, columns, rows, fields, caption)
+    return Table.of("rates", heading, columns, rows, fields, caption)
 
 
 def with_machine(machine: dict[str, Any]) -> Callable[[Measured], dict[str, Any]]:
@@ -159,18 +160,11 @@ def describe_machine(lm: SpeechLM, repeats: int) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "dtype": str(lm.dtype).removeprefix("torch."),
         "quantize": lm.quantize,
-        "attention": lm.model.config._attn_implementation,
+        "attention": lm.attention_implementation,
         "weights": lm.revision,
         "repeats": repeats,
         "versions": {"python": platform.python_version(), **versions()},
     }
-
-
-def processor() -> str:
-    """The CPU's name where Linux tells it, else its architecture."""
-    cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
-    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def described(machine: dict[str, Any]) -> str:
@@ -191,35 +185,14 @@ def ratio(slow: Timing | None, fast: Timing | None) -> float | None:
     return slow.median / fast.median if slow and fast else None
 
 
-def times(factor: float | None) -> str:
-    """`4.06x`."""
-    return DASH if factor is None else f"{factor:.2f}x"
-
-
 def _faster(reference: Measured, stage: str) -> Callable[[Measured], str]:
     def show(row: Measured) -> str:
-        return times(ratio(getattr(reference, stage), getattr(row, stage)))
+        return or_dash(factor, ratio(getattr(reference, stage), getattr(row, stage)))
 
     return show
 
 
-def timing(time: Timing | None) -> str:
+def timing(time: Timing) -> str:
     """`127 ms ±3%`."""
-    if time is None:
-        return DASH
     spread = (time.high - time.low) / 2 / time.median if time.median else 0
-    return f"{brief(time.median)} ±{100 * spread:.0f}%"
-
-
-def brief(seconds: float) -> str:
-    """About three digits: `796 µs`, `8.51 ms`, `3.72 s`."""
-    for scale, unit in ((1, "s"), (1e-3, "ms"), (1e-6, "µs")):
-        if seconds >= scale:
-            value = seconds / scale
-            return f"{value:,.{max(0, 2 - int(log10(value)))}f} {unit}"
-    return "0 s"
-
-
-def gigabytes(count: int | None) -> str:
-    """Decimal, as all memory is here."""
-    return DASH if not count else f"{count / 1e9:.2f}"
+    return f"{precise(time.median)} ±{100 * spread:.0f}%"

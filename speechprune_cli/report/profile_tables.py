@@ -6,13 +6,14 @@ being two, and one GB 1e9 bytes. Columns of the paper's own figures are headed `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Literal
 
-from speechprune_cli.config import Preset
-from speechprune_cli.profiler import counted
+from speechprune_cli.backends.shape import Shape
+from speechprune_cli.config import PublishedCost
 from speechprune_cli.costs import QUESTION_TOKENS
+from speechprune_cli.profiler import counted
 from speechprune_cli.profiler.counted import (
     DTYPES,
     Compute,
@@ -22,29 +23,42 @@ from speechprune_cli.profiler.counted import (
     PaperCount,
 )
 from speechprune_cli.profiler.setting import LONGEST, Setting
-from speechprune_cli.report.sheets import DASH, Sheet
+from speechprune_cli.table import DASH, Table, or_dash
+from speechprune_cli.units import amount, length
 
 BEYOND = "*"
 
 
-def counted_sheets(
-    preset: Preset, setting: Setting, dtype: str, memory_limit: float | None
-) -> list[Sheet]:
+def counted_tables(
+    shape: Shape,
+    setting: Setting,
+    dtype: str,
+    memory_limit: float | None,
+    published: Iterable[PublishedCost] = (),
+) -> list[Table]:
     """Every table of what is counted; memory over length is given in `dtype`."""
     lengths = (*counted.LENGTHS, setting.seconds)
-    sheets = [
-        paper_sheet(preset, setting, counted.paper_counts(preset, setting)),
-        compute_sheet(preset, setting, counted.compute(preset, setting)),
-        memory_sheet(preset, setting, counted.memory(preset, setting)),
-        growth_sheet(preset, setting, dtype, counted.growth(preset, setting, dtype, lengths)),
+    rated = counted.paper_counts(shape, setting, published)
+    tables = [
+        *([paper_table(shape, setting, rated)] if rated else []),
+        compute_table(shape, setting, counted.compute(shape, setting)),
+        memory_table(shape, setting, counted.memory(shape, setting)),
+        growth_table(shape, setting, dtype, counted.growth(shape, setting, dtype, lengths)),
     ]
     if memory_limit is not None:
-        found = counted.longest(preset, setting, memory_limit)
-        sheets.append(longest_sheet(preset, setting, memory_limit, found))
-    return sheets
+        found = counted.longest(shape, setting, memory_limit)
+        tables.append(longest_table(shape, setting, memory_limit, found))
+    return of_kind("counted", tables)
 
 
-def paper_sheet(preset: Preset, setting: Setting, rows: Sequence[PaperCount]) -> Sheet:
+def of_kind(kind: Literal["counted", "measured"], tables: Iterable[Table]) -> list[Table]:
+    """The tables, each said to be so."""
+    return [
+        replace(table, title=f"{table.title} ({kind})", facts={"kind": kind}) for table in tables
+    ]
+
+
+def paper_table(shape: Shape, setting: Setting, rows: Sequence[PaperCount]) -> Table:
     """Table I, beside the paper's own columns where it has these rows."""
     tflops = two_decimals([row.tflops for row in rows])
     memory = two_decimals([row.memory_gb for row in rows])
@@ -64,27 +78,24 @@ def paper_sheet(preset: Preset, setting: Setting, rows: Sequence[PaperCount]) ->
         "Activations: one layer's in 16 bits, the attention matrix stored.",
     ]
     if any(row.paper for row in rows):
-        for place, name in enumerate(("TFLOPs", "memory\nGB", "activations\nGB")):
-            columns[f"paper:\n{name.partition(chr(10))[0]}"] = _printed(place)
+        columns["paper:\nTFLOPs"] = lambda row: row.paper.tflops if row.paper else DASH
+        columns["paper:\nmemory"] = lambda row: row.paper.memory_gb if row.paper else DASH
+        columns["paper:\nactivations"] = lambda row: row.paper.activations_gb if row.paper else DASH
         caption.append("paper: as printed there, for Qwen2-Audio.")
-    if setting.seconds > preset.window_seconds:
-        caption.append("Rates are of the model's own input of 30 s, as in the paper.")
-    title = f"{about(preset, setting)}: table I"
-    return Sheet("paper", "counted", title, columns, rows, _paper_fields, caption)
+    if setting.seconds > shape.encoder.input_seconds:
+        caption.append(f"Rates are of B1, {shape.budget_reason}.")
+    title = f"{about(shape, setting)}: table I"
+    return Table.of("paper", title, columns, rows, _paper_fields, caption)
 
 
 def _paper_fields(row: PaperCount) -> dict[str, Any]:
-    fields = asdict(row)
-    printed = fields.pop("paper") or (None, None, None)
-    names = ("paper_tflops", "paper_memory_gb", "paper_activations_gb")
-    return fields | dict(zip(names, printed, strict=True))
+    fields, printed = asdict(replace(row, paper=None)), row.paper
+    del fields["paper"]
+    names = ("tflops", "memory_gb", "activations_gb")
+    return fields | {f"paper_{name}": printed and getattr(printed, name) for name in names}
 
 
-def _printed(place: int) -> Callable[[PaperCount], str]:
-    return lambda row: DASH if row.paper is None else row.paper[place]
-
-
-def compute_sheet(preset: Preset, setting: Setting, rows: Sequence[Compute]) -> Sheet:
+def compute_table(shape: Shape, setting: Setting, rows: Sequence[Compute]) -> Table:
     """All that a run computes, by stage."""
     full = rows[0].total
     columns: dict[str, Callable[[Compute], str]] = {
@@ -92,7 +103,7 @@ def compute_sheet(preset: Preset, setting: Setting, rows: Sequence[Compute]) -> 
         "audio\ntokens": lambda row: f"{row.audio_tokens:,}",
         "prompt\ntokens": lambda row: tokens(row.length, row.beyond_context),
         "audio\nencoder": lambda row: amount(row.encoder),
-        "pruning": lambda row: amount(row.pruning),
+        "pruning": lambda row: or_dash(amount, row.pruning),
         "linear\nlayers": lambda row: amount(row.layers),
         "attention": lambda row: amount(row.attention),
         "lm_head": lambda row: amount(row.head),
@@ -100,13 +111,12 @@ def compute_sheet(preset: Preset, setting: Setting, rows: Sequence[Compute]) -> 
         "total": lambda row: amount(row.total),
         "of\nfull": lambda row: f"{100 * row.total / full:.0f}%",
     }
-    limit = counted.architecture_of(preset).decoder.max_position_embeddings
+    limit = shape.decoder.max_position_embeddings
     caption = [
         "All that a run computes; a multiply-add is two operations.",
-        "Audio encoder: whole 30 s windows, whatever is pruned. Pruning: the method's own scores, "
+        "Audio encoder: as its family computes, whatever is pruned. Pruning: the method's own scores, "
         f"for a question of {QUESTION_TOKENS} tokens.",
         "Attention: both products over all pairs of positions. lm_head: at the last one alone.",
-        *unknown(preset),
         *([context(limit)] if any(row.beyond_context for row in rows) else []),
     ]
     if setting.output_tokens > 1:
@@ -114,17 +124,17 @@ def compute_sheet(preset: Preset, setting: Setting, rows: Sequence[Compute]) -> 
         caption.append(f"Decode: {more:,} tokens more than the first, with the KV cache.")
     if any(row.pruning is None for row in rows):
         caption.append(f"{DASH}: what this method computes is not counted, nor in the total.")
-    title = f"{about(preset, setting)}: TFLOPs"
+    title = f"{about(shape, setting)}: TFLOPs"
 
     def fields(row: Compute) -> dict[str, Any]:
         return {**asdict(row), "prefill": row.prefill, "total": row.total}
 
-    return Sheet("compute", "counted", title, columns, rows, fields, caption)
+    return Table.of("compute", title, columns, rows, fields, caption)
 
 
-def memory_sheet(preset: Preset, setting: Setting, rows: Sequence[Memory]) -> Sheet:
+def memory_table(shape: Shape, setting: Setting, rows: Sequence[Memory]) -> Table:
     """Peak memory by dtype and quantisation, the weights alone first."""
-    weights = {dtype: counted.weights_bytes(preset, dtype) / 1e9 for dtype in DTYPES}
+    weights = {dtype: counted.weights_bytes(shape, dtype) / 1e9 for dtype in DTYPES}
     shown = [Memory("weights alone", 0, False, 0, 0, weights), *rows]
     columns: dict[str, Callable[[Memory], str]] = {
         "condition": lambda row: row.condition,
@@ -139,22 +149,21 @@ def memory_sheet(preset: Preset, setting: Setting, rows: Sequence[Memory]) -> Sh
         "Working: the recording's tokens, and the most that encoding, pruning or reading holds "
         "beside the KV cache (estimated).",
         "1 GB = 1e9 bytes; float16 takes what bfloat16 takes.",
-        *unknown(preset),
     ]
     if any(row.beyond_context for row in rows):
-        caption.append(context(counted.architecture_of(preset).decoder.max_position_embeddings))
-    title = f"{about(preset, setting)}: peak memory in GB"
-    return Sheet("memory", "counted", title, columns, shown, asdict, caption)
+        caption.append(context(shape.decoder.max_position_embeddings))
+    title = f"{about(shape, setting)}: peak memory in GB"
+    return Table.of("memory", title, columns, shown, asdict, caption)
 
 
 def _total(dtype: str) -> Callable[[Memory], str]:
     return lambda row: amount(row.totals[dtype])
 
 
-def growth_sheet(preset: Preset, setting: Setting, dtype: str, rows: Sequence[Growth]) -> Sheet:
+def growth_table(shape: Shape, setting: Setting, dtype: str, rows: Sequence[Growth]) -> Table:
     """Cost over the length of the recording."""
     name = example(rows[0])
-    columns: dict[str, Callable[[Growth], str]] = {"length": lambda row: clock(row.seconds)}
+    columns: dict[str, Callable[[Growth], str]] = {"length": lambda row: length(row.seconds)}
     columns |= {
         "audio\ntokens": lambda row: tokens(row.total, row.beyond_context),
         "encoder\nTFLOPs": lambda row: amount(row.encoder),
@@ -163,7 +172,7 @@ def growth_sheet(preset: Preset, setting: Setting, dtype: str, rows: Sequence[Gr
     }
     if name is not None:
         columns |= {
-            "pruned:\npruning": lambda row: amount(row.pruned[name].pruning_tflops),
+            "pruned:\npruning": lambda row: or_dash(amount, row.pruned[name].pruning_tflops),
             "pruned:\nprefill": lambda row: amount(row.pruned[name].prefill_tflops),
             "pruned:\nGB": lambda row: amount(row.pruned[name].gb),
             "TFLOPs\nsaved": lambda row: saved(row, name),
@@ -173,19 +182,19 @@ def growth_sheet(preset: Preset, setting: Setting, dtype: str, rows: Sequence[Gr
         if name
         else f"full: everything is read. GB: peak memory in {dtype}, weights included.",
         "Prefill and pruning in TFLOPs; saved: full / (pruning + prefill), the encoder left out.",
-        *unknown(preset),
     ]
     if any(row.beyond_context for row in rows):
-        limit = counted.architecture_of(preset).decoder.max_position_embeddings
+        limit = shape.decoder.max_position_embeddings
         caption.append(context(limit))
-    title = f"{preset.name}, {setting.text_tokens} text tokens: cost over length"
-    return Sheet("length", "counted", title, columns, rows, asdict, caption)
+    title = f"{shape.name}, {setting.text_tokens} text tokens: cost over length"
+    return Table.of("length", title, columns, rows, asdict, caption)
 
 
 def example(row: Growth) -> str | None:
     """The lightest pruning that drops something of the budget, else the first."""
     names = list(row.pruned)
-    return next((name for name in names if not name.endswith(" 0")), names[0] if names else None)
+    lighter = (name for name in names if row.pruned[name].prefill_tflops < row.full_tflops)
+    return next(lighter, names[0] if names else None)
 
 
 def saved(row: Growth, name: str) -> str:
@@ -197,24 +206,23 @@ def saved(row: Growth, name: str) -> str:
     return f"{times:,.1f}x" if times < 100 else f"{times:,.0f}x"
 
 
-def longest_sheet(preset: Preset, setting: Setting, limit: float, rows: Sequence[Longest]) -> Sheet:
+def longest_table(shape: Shape, setting: Setting, limit: float, rows: Sequence[Longest]) -> Table:
     """The longest recording that fits, by dtype, pruned and not."""
     columns: dict[str, Callable[[Longest], str]] = {
         "weights in": lambda row: row.dtype,
         "weights\nGB": lambda row: amount(row.weights_gb),
         **{name.replace(" ", "\n"): _fits(name) for name in rows[0].seconds},
     }
-    minutes = counted.context_seconds(preset, setting)
-    limit_tokens = counted.architecture_of(preset).decoder.max_position_embeddings
+    minutes = counted.context_seconds(shape, setting)
+    limit_tokens = shape.decoder.max_position_embeddings
     caption = [
         "Estimated peak of weights, the recording's tokens, KV cache and activations, as in the "
         f"table of memory. {DASH}: does not fit at all.",
-        f"Unpruned, the context of {limit_tokens:,} positions ends at {clock(minutes)}, whatever "
+        f"Unpruned, the context of {limit_tokens:,} positions ends at {length(minutes)}, whatever "
         "the memory.",
-        *unknown(preset),
     ]
-    title = f"{preset.name}: the longest recording that fits {limit / 1e9:g} GB"
-    return Sheet("longest", "counted", title, columns, rows, asdict, caption)
+    title = f"{shape.name}: the longest recording that fits {limit / 1e9:g} GB"
+    return Table.of("longest", title, columns, rows, asdict, caption)
 
 
 def _fits(name: str) -> Callable[[Longest], str]:
@@ -222,29 +230,21 @@ def _fits(name: str) -> Callable[[Longest], str]:
         seconds = row.seconds[name]
         if seconds is None:
             return DASH
-        return ("over " if seconds >= LONGEST else "") + clock(seconds)
+        return ("over " if seconds >= LONGEST else "") + length(seconds)
 
     return show
 
 
-def about(preset: Preset, setting: Setting) -> str:
+def about(shape: Shape, setting: Setting) -> str:
     """Model, recording, prompt and answer."""
-    parts = [f"{preset.name}, {clock(setting.seconds)} of audio, {setting.text_tokens} text tokens"]
+    parts = [
+        f"{shape.name}, {length(setting.seconds)} of audio, {setting.text_tokens} text tokens"
+    ]
     if setting.output_tokens > 1:
         parts.append(f"{setting.output_tokens} output tokens")
     if setting.batch_size > 1:
         parts.append(f"{setting.batch_size} questions together")
     return ", ".join(parts)
-
-
-def unknown(preset: Preset) -> list[str]:
-    """Said of a model whose audio encoder is of no known kind."""
-    if counted.architecture_of(preset).encoder is not None:
-        return []
-    return [
-        f"This model's audio encoder is not counted, and {preset.tokens_per_second:g} audio tokens "
-        "a second are an assumption (Qwen2-Audio's)."
-    ]
 
 
 def context(limit: int) -> str:
@@ -264,25 +264,3 @@ def two_decimals(values: Sequence[float]) -> Callable[[float], str]:
     """As the paper prints a column; three significant digits where all of it is small."""
     large = max(values, default=0) >= 0.1
     return lambda value: f"{value:,.2f}" if large else f"{value:.3g}"
-
-
-def amount(value: float | None) -> str:
-    """Three significant digits below one, two decimals up to a thousand."""
-    if value is None:
-        return DASH
-    if value == 0:
-        return "0"
-    if value >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:,.2f}" if value >= 1 else f"{value:.3g}"
-
-
-def clock(seconds: float) -> str:
-    """`45 s`, `7 min 30 s`, `2 h 05 min`."""
-    if seconds < 60:
-        return f"{seconds:g} s"
-    if seconds < 3600:
-        rest = int(seconds % 60)
-        return f"{int(seconds // 60)} min" + (f" {rest:02} s" if rest else "")
-    rest = int(seconds % 3600 // 60)
-    return f"{int(seconds // 3600)} h" + (f" {rest:02} min" if rest else "")

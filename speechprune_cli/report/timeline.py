@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from speechprune_cli.units import clock
+
 if TYPE_CHECKING:
     import numpy as np
     from rich.text import Text
@@ -30,17 +32,21 @@ class Timeline:
 
     @classmethod
     def of(cls, tokens: AudioTokens, selection: Selection) -> Timeline:
-        """Count and average over the tokens of every second."""
+        """Count and average over the tokens of every second.
+
+        Tokens of no length are padding behind the end of the recording, and lie in no second.
+        """
         import numpy as np
 
-        kept = selection.kept.numpy()
-        scores = filled(selection.scores.numpy())
-        second = tokens.times.mean(dim=1).floor().long().numpy()
-        counts = np.bincount(second)
+        times, kept = tokens.times.numpy(), selection.kept.numpy()
+        scores, heard = filled(selection.scores.numpy()), times[:, 1] > times[:, 0]
+        last = max(int(np.ceil(tokens.seconds)) - 1, 0)
+        second = np.floor(times.mean(axis=1)).astype(int).clip(0, last)
+        counts = np.bincount(second[heard])
         return cls(
             tokens=counts,
-            kept=np.bincount(second[kept], minlength=len(counts)),
-            scores=np.bincount(second, weights=scores) / counts.clip(1),
+            kept=np.bincount(second[kept][heard[kept]], minlength=len(counts)),
+            scores=np.bincount(second[heard], weights=scores[heard]) / counts.clip(1),
             ranked=bool(np.ptp(scores[kept]) > 0),
         )
 
@@ -75,13 +81,6 @@ def filled(scores: np.ndarray) -> np.ndarray:
 
     finite = np.isfinite(scores)
     return np.where(finite, scores, scores[finite].min() if finite.any() else 0.0)
-
-
-def clock(seconds: float) -> str:
-    """`mm:ss`, or `h:mm:ss` from an hour on."""
-    minutes, second = divmod(int(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute:02}:{second:02}"
 
 
 def draw(timeline: Timeline, seconds: float, width: int) -> Text:

@@ -1,0 +1,175 @@
+"""Results as a table.
+
+Fields of its JSON object:
+
+    table, title           results; the title says where --limit took some samples only
+    name, benchmark, model, scoring, permuted, samples (asked), limited
+    rows                   per condition: kind (condition), condition, method, rate, n, accuracy,
+                           low, high, f1, errors, unparsed, p_full, p_original, recall, share,
+                           kept, prompt_tokens, prune_seconds, prefill_seconds, tflops as explained
+                           in `bench.metrics.Row`, and published, in percent
+    controls               per way to answer without a model: kind (control), condition and name
+                           (the same), n, right, accuracy, low, high
+    caption                what the columns mean
+
+Accuracy, its interval, f1, recall and share lie within 0..1. CSV has the same fields, in one line
+per condition or control; what is missing is null or empty there, a dash for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Literal
+
+from speechprune_cli.bench.controls import Control
+from speechprune_cli.bench.grid import REFERENCES
+from speechprune_cli.bench.metrics import Row
+from speechprune_cli.bench.results import Results
+from speechprune_cli.bench.statistics import wilson
+from speechprune_cli.table import DASH, Table, or_dash
+from speechprune_cli.table import Row as TableRow
+from speechprune_cli.units import duration, interval, percent, probability, quantity
+
+OPTIONS_BY = {
+    "likelihood": "options chosen by their likelihood",
+    "letter": "options chosen by their letter's likelihood",
+    "generate": "options chosen by a free answer",
+}
+SILENT = frozenset(condition.name for condition in REFERENCES if condition.silence)
+"""Conditions that hear nothing."""
+
+Columns = dict[str, Callable[[Row], str]]
+"""How each shows a row, by its header."""
+
+
+def results_table(results: Results) -> Table:
+    """References, conditions, silence, then what needs no model."""
+    columns = _columns(results)
+    rows = [
+        *_condition_rows(results, columns),
+        *(_control_row(control, list(columns)) for control in results.controls),
+    ]
+    return Table(
+        name="results",
+        title=results.heading,
+        columns=tuple(columns),
+        rows=tuple(rows),
+        notes=tuple(_notes(results)),
+        facts={
+            "name": results.title,
+            "benchmark": results.benchmark,
+            "model": results.model,
+            "scoring": results.scoring,
+            "permuted": results.permuted,
+            "samples": results.n_samples,
+            "limited": results.limited,
+        },
+        parts=("rows", "controls"),
+    )
+
+
+def accuracy(control: Control) -> tuple[float, float, float]:
+    """Share that a control gets right, and its 95% Wilson interval."""
+    return control.right / control.n, *wilson(control.right, control.n)
+
+
+def _condition_rows(results: Results, columns: Columns) -> Iterable[TableRow]:
+    for row in sorted(results.rows, key=lambda row: _kind(row) == "control"):
+        section = _kind(row)
+        published = results.published.get(row.condition)
+        yield TableRow(
+            cells=tuple(show(row) for show in columns.values()),
+            fields={"kind": "condition", **asdict(row), "published": published},
+            mark="quiet" if section == "control" else "",
+            section=section,
+        )
+
+
+def _kind(row: Row) -> Literal["reference", "condition", "control"]:
+    if row.condition in SILENT:
+        return "control"
+    return "reference" if row.rate is None else "condition"
+
+
+def _control_row(control: Control, columns: list[str]) -> TableRow:
+    """Only the first three columns say something of it."""
+    share, low, high = accuracy(control)
+    shown = (control.name, f"{control.n:,}", interval(share, low, high))
+    return TableRow(
+        cells=shown + (DASH,) * (len(columns) - len(shown)),
+        fields={
+            "kind": "control",
+            "condition": control.name,
+            **asdict(control),
+            "accuracy": share,
+            "low": low,
+            "high": high,
+        },
+        mark="quiet",
+        section="control",
+        part="controls",
+    )
+
+
+def _columns(results: Results) -> Columns:
+    rows, published = results.rows, _published(results)
+    shown: Columns = {
+        "condition": lambda row: row.condition,
+        "n": lambda row: f"{row.n:,}",
+        "accuracy\n(95%)": lambda row: or_dash(interval, row.accuracy, row.low, row.high),
+    }
+    if any(row.f1 is not None for row in rows):
+        shown["f1"] = lambda row: or_dash(percent, row.f1)
+    shown |= {
+        "p vs\nfull": lambda row: or_dash(probability, row.p_full),
+        "p vs\noriginal": lambda row: or_dash(probability, row.p_original),
+        "errors": lambda row: f"{row.errors:,}",
+    }
+    if any(row.unparsed for row in rows):
+        shown["unparsed"] = lambda row: f"{row.unparsed:,}"
+    shown |= {
+        "key\nrecall": lambda row: or_dash(percent, row.recall),
+        "share\nkept": lambda row: or_dash(percent, row.share),
+        "tokens\nkept": lambda row: or_dash("{:,.0f}".format, row.kept),
+        "prune +\nprefill": lambda row: or_dash(_together, row.prune_seconds, row.prefill_seconds),
+        "TFLOPs": lambda row: or_dash(quantity, row.tflops),
+    }
+    if published:
+        shown["published"] = lambda row: or_dash("{:.1f}".format, published.get(row.condition))
+    return shown
+
+
+def _together(*seconds: float) -> str:
+    return duration(sum(seconds))
+
+
+def _published(results: Results) -> dict[str, float]:
+    """The paper's figures for conditions that were run."""
+    run = {row.condition for row in results.rows}
+    return {name: value for name, value in results.published.items() if name in run}
+
+
+def _notes(results: Results) -> list[str]:
+    samples, correct = f"{results.n_samples:,}", list[str]()
+    if results.controls:
+        rotations = ", in every rotation where the prompt shows them" if results.permuted else ""
+        correct.append(OPTIONS_BY.get(results.scoring, results.scoring) + rotations)
+    if any(row.f1 is not None for row in results.rows):
+        correct.append("open answers right by exact match, f1 by their words")
+    notes = [
+        "; ".join([f"{results.model} on {results.benchmark}, {samples} samples", *correct]) + ".",
+        "Accuracy in percent with its 95% Wilson interval; n counts the samples answered, errors "
+        "are neither right nor wrong.",
+        "p: exact two-sided McNemar test on the samples both answered, not corrected for the "
+        "number of tests.",
+        "Key recall: share kept of the sentence that answers; a method finds it where that is more "
+        "than the share kept.",
+        "Shares in percent; tokens: mean; time: medians per question; TFLOPs: of the prefill, "
+        "linear layers alone.",
+    ]
+    if any(row.unparsed for row in results.rows):
+        notes.append("Unparsed: free answers that name no option; they count as wrong.")
+    if _published(results):
+        notes.append("Published: the paper's accuracy of Qwen2-Audio, in percent.")
+    return notes
