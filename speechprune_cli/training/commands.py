@@ -21,14 +21,11 @@ from tokenizers import Tokenizer
 from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
 
 from speechprune_cli.atomic import atomic
-from speechprune_cli.methods import parse_value
 from speechprune_cli.builder.grammar import draw_fact, fillers, questions
-from speechprune_cli.builder.publish import publish
-from speechprune_cli.builder.recording import Recording
-from speechprune_cli.builder.speak import speak_records
 from speechprune_cli.builder.speakers.base import Synthesizer
 from speechprune_cli.builder.speakers.kokoro import HELD_OUT, KokoroSynthesizer
 from speechprune_cli.builder.speakers.piper import PiperSynthesizer
+from speechprune_cli.methods import parse_value
 from speechprune_cli.training.align import label, train_letters
 from speechprune_cli.training.encoder import STEPS as ENCODER_STEPS
 from speechprune_cli.training.encoder import finetune, load_windows, save_windows, windows
@@ -47,7 +44,10 @@ from speechprune_cli.training.features import (
 from speechprune_cli.training.held_out import held_out_recordings, long_recordings
 from speechprune_cli.training.learner import Learner
 from speechprune_cli.training.natural import natural_recordings
+from speechprune_cli.training.publish import publish
 from speechprune_cli.training.speak import speak as speak_pool
+from speechprune_cli.training.spiral import speak_records
+from speechprune_cli.training.splicing import SplicedRecording
 from speechprune_cli.training.text import load_tokenizer, normalise, train_tokenizer
 from speechprune_cli.training.train import STAGES, Trainer, train
 from speechprune_cli.training.whisper import load_tower
@@ -201,7 +201,7 @@ def make_benchmark(
 ) -> None:
     """Make a benchmark for `speechprune eval jsonl --data FOLDER/index.jsonl`."""
     if kind == "natural":
-        recordings: Iterator[Recording] = islice(natural_recordings(source), count)
+        recordings: Iterator[SplicedRecording] = islice(natural_recordings(source), count)
     elif kind == "long":
         if filler is None:
             raise typer.BadParameter("long recordings need --filler")
