@@ -17,7 +17,9 @@ pytest.importorskip("pyloudnorm", reason="building is an extra")
 pytest.importorskip("rapidfuzz", reason="building is an extra")
 
 from speechprune_cli.builder import grammar
+from speechprune_cli.builder.checks import CHECKS
 from speechprune_cli.builder.fairness import position, verdicts
+from speechprune_cli.builder.layouts import LAYOUTS
 from speechprune_cli.builder.making import choose_voices
 from speechprune_cli.builder.mixing import GRID, _in_room, cast, loudness, record
 from speechprune_cli.builder.plan import LUFS, RATE, Plan
@@ -321,10 +323,11 @@ def test_held_out_voices_are_those_that_nano_never_heard(tmp_path):
     assert {voice.name for voice in Kokoro(str(tmp_path), held_out=True).voices()} == set(HELD_OUT)
 
 
-def test_writers_and_speakers_are_found_by_name():
+def test_parts_are_found_by_name():
     assert WRITERS.names == ("grammar", "llm")
     assert SPEAKERS.names == ("espeak", "kokoro", "piper", "styletts2")
-    for registry in (WRITERS, SPEAKERS):
+    assert LAYOUTS.names == ("jsonl", "spiral")
+    for registry in (WRITERS, SPEAKERS, LAYOUTS, CHECKS):
         described = registry.describe()
         assert set(described) == set(registry.names)
         assert all(described.values())

@@ -23,10 +23,11 @@ import pytest
 import soundfile
 from chat_server import Server, draft
 
+import speechprune_cli
 from speechprune_cli.audio import load_audio
 from speechprune_cli.bench import tasks
 from speechprune_cli.builder.speakers._kokoro_files import ARCHIVES, Archive, fetch_kokoro
-from speechprune_cli.errors import SpeechPruneError
+from speechprune_cli.errors import SpeechPruneError, UsageError
 from speechprune_cli.main import main
 
 NEEDED = ("num2words", "pyloudnorm", "rapidfuzz", "espeakng_loader", "matplotlib")
@@ -131,6 +132,43 @@ def test_json_is_one_object(whole, build):
     told = json.loads(out)
     assert told["folder"] == str(whole)
     assert {verdict["name"] for verdict in told["verdicts"]} >= {"length", "longest option"}
+
+
+def test_python_makes_the_bytes_of_the_command(whole, tmp_path):
+    told = []
+    built = speechprune_cli.build(
+        tmp_path / "set",
+        samples=3,
+        seconds=10,
+        speaker="espeak",
+        checks=(),
+        on_progress=lambda *how: told.append(how),
+    )
+    assert contents(built.folder) == contents(whole)
+    assert (built.folder, built.samples) == (tmp_path / "set", 3)
+    assert built.evaluation == f"speechprune eval jsonl --data {tmp_path / 'set'}"
+    assert set(built.skewed) == {v.name for v in built.verdicts if v.fair is False}
+    assert [done for done, _, _ in told] == [1, 2, 3, 1, 2, 3]
+    assert [note.split()[0] for _, _, note in told] == ["writing"] * 3 + ["speaking"] * 3
+
+
+@pytest.mark.parametrize(
+    ("choices", "complaint"),
+    [
+        ({"seconds": 1}, "seconds is 1: input should be greater than or equal to 10"),
+        ({"sample": 3}, "unknown key 'sample': the known ones are samples, seconds"),
+    ],
+)
+def test_python_is_told_what_cannot_be(choices, complaint, tmp_path):
+    with pytest.raises(UsageError, match=complaint):
+        speechprune_cli.build(tmp_path / "set", **choices)
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_speaker_with_nothing_to_fetch_says_so(refused):
+    code, line = refused("--fetch-voices", "--speaker", "espeak")
+    assert code == 2
+    assert line.startswith("--fetch-voices: ")
 
 
 def test_a_killed_build_goes_on_to_the_same_bytes(whole, build, tmp_path):

@@ -17,6 +17,7 @@ from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncod
 from speechprune_cli.builder.grammar import draw_fact
 from speechprune_cli.errors import UsageError
 from speechprune_cli.training import align, looking
+from speechprune_cli.training.__main__ import main
 from speechprune_cli.training.export import export, load_trainable
 from speechprune_cli.training.features import Piece, load_pieces, save_pieces
 from speechprune_cli.training.learner import Learner
@@ -282,3 +283,28 @@ def test_an_invented_value_takes_the_place_of_the_real_one():
         assert other.value in "quick brown foxes jump over lazy dogs"
         assert f" {other.value} " in f" {other.statement} "
         assert (other.kind, other.subject) == (fact.kind, fact.subject)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["train", "--work", "nowhere"], "holds no stated-*.safetensors: encode first"),
+        (["train", "--work", "nowhere", "--first-stage", "sing"], "--first-stage sing: one of "),
+        (["encode", "nowhere.csv", "--work", "."], "nowhere.csv"),
+        (["dance"], "dance"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, complaint, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("error: ")
+    assert complaint in err
+
+
+def test_a_plain_installation_is_told_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr("speechprune_cli.builder.speakers.base.find_spec", lambda name: None)
+    assert main([]) == 2
+    needs = "python -m speechprune_cli.training needs num2words"
+    assert capsys.readouterr().err == f"error: {needs}: pip install 'speechprune[training]'\n"

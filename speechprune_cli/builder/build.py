@@ -98,7 +98,7 @@ def settle(choices: Choices) -> Plan:
     try:
         plan = Plan(**{"format": formats[0], **given})
     except ValidationError as error:
-        raise UsageError(f"--{explain(error, lambda _: list(Plan.model_fields))}") from error
+        raise UsageError(explain(error, lambda _: list(Plan.model_fields))) from error
     if plan.format not in formats:
         raise UsageError(f"--format {plan.format}: the layout {plan.layout} wants {formats[0]}")
     _refuse_unknown_settings(plan)

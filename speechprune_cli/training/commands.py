@@ -22,9 +22,10 @@ from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncod
 
 from speechprune_cli.atomic import atomic
 from speechprune_cli.builder.grammar import draw_fact, fillers, questions
-from speechprune_cli.builder.speakers.base import Synthesizer
+from speechprune_cli.builder.speakers.base import Synthesizer, need
 from speechprune_cli.builder.speakers.kokoro import HELD_OUT, KokoroSynthesizer
 from speechprune_cli.builder.speakers.piper import PiperSynthesizer
+from speechprune_cli.errors import UsageError
 from speechprune_cli.methods import parse_value
 from speechprune_cli.training.align import label, train_letters
 from speechprune_cli.training.encoder import STEPS as ENCODER_STEPS
@@ -52,18 +53,24 @@ from speechprune_cli.training.text import load_tokenizer, normalise, train_token
 from speechprune_cli.training.train import STAGES, Trainer, train
 from speechprune_cli.training.whisper import load_tower
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+)
 Work = Annotated[Path, typer.Option("--work", help="Folder for everything that is made.")]
-Whisper = Annotated[Path, typer.Option("--whisper", help="whisper.cpp's ggml-base.en.bin.")]
+Whisper = Annotated[
+    Path, typer.Option("--whisper", exists=True, help="whisper.cpp's ggml-base.en.bin.")
+]
 
 
 @app.command()
 def speak(
     split: Annotated[str, typer.Argument(help="`test...`: held-out voices, wordings.")],
     engine: Annotated[Literal["kokoro", "piper"], typer.Option()],
-    model: Annotated[Path, typer.Option(help="The synthesizer's ONNX file.")],
+    model: Annotated[Path, typer.Option(exists=True, help="The synthesizer's ONNX file.")],
     work: Work,
-    voices: Annotated[Path | None, typer.Option(help="Kokoro's folder of voices.")] = None,
+    voices: Annotated[
+        Path | None, typer.Option(exists=True, help="Kokoro's folder of voices.")
+    ] = None,
     count: int = 3000,
     part: int = 0,
     parts: int = 1,
@@ -75,11 +82,15 @@ def speak(
 
 @app.command("speak-spiral")
 def speak_spiral(
-    index: Annotated[Path, typer.Argument(help="Records in SPIRAL's format, JSON lines.")],
+    index: Annotated[
+        Path, typer.Argument(exists=True, help="Records in SPIRAL's format, JSON lines.")
+    ],
     folder: Annotated[Path, typer.Argument(help="For `speechprune eval spiral --data`.")],
     engine: Annotated[Literal["kokoro", "piper"], typer.Option()],
-    model: Annotated[Path, typer.Option(help="The synthesizer's ONNX file.")],
-    voices: Annotated[Path | None, typer.Option(help="Kokoro's folder of voices.")] = None,
+    model: Annotated[Path, typer.Option(exists=True, help="The synthesizer's ONNX file.")],
+    voices: Annotated[
+        Path | None, typer.Option(exists=True, help="Kokoro's folder of voices.")
+    ] = None,
 ) -> None:
     """Speak SPIRAL's records with the voices that training never heard."""
     synthesizer = _synthesizer(engine, model, voices)
@@ -91,7 +102,8 @@ def speak_spiral(
 @app.command("encoder")
 def teach_encoder(
     sources: Annotated[
-        list[Path], typer.Argument(help="Splits' folders and CSVs of transcripts, a CSV first.")
+        list[Path],
+        typer.Argument(exists=True, help="Splits' folders and CSVs of transcripts, a CSV first."),
     ],
     work: Work,
     whisper: Whisper,
@@ -120,7 +132,9 @@ def teach_encoder(
 
 @app.command("encode")
 def encode_speech(
-    source: Annotated[Path, typer.Argument(help="A split's folder, or a CSV of transcripts.")],
+    source: Annotated[
+        Path, typer.Argument(exists=True, help="A split's folder, or a CSV of transcripts.")
+    ],
     work: Work,
     whisper: Whisper,
     seed: int = 0,
@@ -150,7 +164,9 @@ def label_speech(work: Work) -> None:
 def train_nano(
     work: Work,
     minutes: Annotated[float, typer.Option(help="Stop after so long; call again to go on.")] = 1e9,
-    start_from: Annotated[Path | None, typer.Option(help="A model folder, such as nano.")] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(exists=True, help="A model folder, such as nano.")
+    ] = None,
     first_stage: Annotated[str, typer.Option(help="Leave out the stages before it.")] = "words",
     device: str = "cpu",
     seed: int = 0,
@@ -158,11 +174,11 @@ def train_nano(
     """Train on WORK/pieces; checkpoints and losses go to WORK."""
     names = [stage.name for stage in STAGES]
     if first_stage not in names:
-        raise typer.BadParameter(f"--first-stage {first_stage}: one of {', '.join(names)}")
+        raise UsageError(f"--first-stage {first_stage}: one of {', '.join(names)}")
     torch.manual_seed(seed)
     stated, open_speech = _pieces(work, "stated"), _pieces(work, "open")
     if any(piece.labels is None for piece in stated + open_speech):
-        raise typer.BadParameter(f"{work / 'pieces'} holds speech without labels: run `label`")
+        raise UsageError(f"{work / 'pieces'} holds speech without labels: run `label`")
     if start_from:
         learner = load_trainable(start_from)
     else:
@@ -178,7 +194,10 @@ def export_nano(work: Work, whisper: Whisper, folder: Path) -> None:
     """Write the checkpoint as a model folder for plain transformers."""
     tokenizer = load_tokenizer(work / "tokenizer.json")
     learner = Learner(tokenizer)
-    state = torch.load(work / "checkpoint.pt", weights_only=True, map_location="cpu")
+    checkpoint = work / "checkpoint.pt"
+    if not checkpoint.exists():
+        raise UsageError(f"{checkpoint} is missing: run `train`")
+    state = torch.load(checkpoint, weights_only=True, map_location="cpu")
     learner.load_state_dict(state["learner"])
     export(learner, _tower(work, whisper), tokenizer, folder)
 
@@ -188,12 +207,15 @@ def make_benchmark(
     kind: Annotated[
         Literal["held-out", "long", "spiral-nano", "natural"], typer.Argument(help="Which to make.")
     ],
-    source: Annotated[Path, typer.Argument(help="Folder of a test split; natural: a CSV.")],
+    source: Annotated[
+        Path, typer.Argument(exists=True, help="Folder of a test split; natural: a CSV.")
+    ],
     folder: Annotated[Path, typer.Argument(help="Where it goes: index.jsonl and sound files.")],
     count: Annotated[int, typer.Option(help="Recordings.")] = 200,
     minutes: Annotated[float, typer.Option(help="Of each long recording.")] = 3,
     filler: Annotated[
-        Path | None, typer.Option(help="CSV of the speech that long recordings consist of.")
+        Path | None,
+        typer.Option(exists=True, help="CSV of the speech that long recordings consist of."),
     ] = None,
     asked: Annotated[
         int | None, typer.Option(help="Questions on each; default 1, of spiral-nano 2.")
@@ -204,7 +226,7 @@ def make_benchmark(
         recordings: Iterator[SplicedRecording] = islice(natural_recordings(source), count)
     elif kind == "long":
         if filler is None:
-            raise typer.BadParameter("long recordings need --filler")
+            raise UsageError("long recordings need --filler")
         recordings = long_recordings(source, filler, minutes, count)
     else:
         asked = asked or (2 if kind == "spiral-nano" else 1)
@@ -214,7 +236,7 @@ def make_benchmark(
 
 @app.command("enrichment")
 def enrichment_of_scores(
-    index: Annotated[Path, typer.Argument(help="A benchmark's index.jsonl.")],
+    index: Annotated[Path, typer.Argument(exists=True, help="A benchmark's index.jsonl.")],
     model: str = "nano",
     count: int = 200,
 ) -> None:
@@ -228,7 +250,7 @@ def enrichment_of_scores(
 
 @app.command("settings")
 def recall_of_settings(
-    index: Annotated[Path, typer.Argument(help="A benchmark's index.jsonl.")],
+    index: Annotated[Path, typer.Argument(exists=True, help="A benchmark's index.jsonl.")],
     vary: Annotated[list[str], typer.Option(help="SETTING=VALUE,VALUE,... Repeatable.")],
     model: str = "nano",
     count: int = 200,
@@ -248,11 +270,11 @@ def recall_of_settings(
 def everything(
     work: Work,
     whisper: Whisper,
-    kokoro: Annotated[Path, typer.Option(help="Kokoro-82M's ONNX file, float32.")],
-    voices: Annotated[Path, typer.Option(help="Kokoro's folder of voices.")],
-    piper: Annotated[Path, typer.Option(help="A Piper voice's ONNX file.")],
+    kokoro: Annotated[Path, typer.Option(exists=True, help="Kokoro-82M's ONNX file, float32.")],
+    voices: Annotated[Path, typer.Option(exists=True, help="Kokoro's folder of voices.")],
+    piper: Annotated[Path, typer.Option(exists=True, help="A Piper voice's ONNX file.")],
     transcripts: Annotated[
-        list[Path], typer.Option(help="CSVs of transcribed speech; repeatable.")
+        list[Path], typer.Option(exists=True, help="CSVs of transcribed speech; repeatable.")
     ],
     folder: Annotated[Path, typer.Option(help="Where the model goes.")],
     piper_sentences: int = 3564,
@@ -277,15 +299,17 @@ def everything(
 def _pieces(work: Path, kind: str) -> list[Piece]:
     files = sorted((work / "pieces").glob(f"{kind}-*.safetensors"))
     if not files:
-        raise typer.BadParameter(f"{work / 'pieces'} holds no {kind}-*.safetensors: encode first")
+        raise UsageError(f"{work / 'pieces'} holds no {kind}-*.safetensors: encode first")
     return [piece for file in files for piece in load_pieces(file) if len(piece.text.split()) > 1]
 
 
 def _synthesizer(engine: str, model: Path, voices: Path | None) -> Synthesizer:
     if engine == "piper":
+        need("piper", "--engine piper", "piper")
         return PiperSynthesizer([model])
+    need("kokoro_onnx", "--engine kokoro", "build")
     if voices is None:
-        raise typer.BadParameter("kokoro needs --voices")
+        raise UsageError("kokoro needs --voices")
     return KokoroSynthesizer(model, voices)
 
 
@@ -308,7 +332,7 @@ def _varied(source: Path, rng: Random) -> Iterator[Sound]:
 def _tower(work: Path, whisper: Path) -> Qwen2AudioEncoder:
     tower = load_tower(whisper)
     if not (work / "encoder.safetensors").exists():
-        raise typer.BadParameter(f"{work / 'encoder.safetensors'} is missing: run `encoder`")
+        raise UsageError(f"{work / 'encoder.safetensors'} is missing: run `encoder`")
     tower.load_state_dict(load_file(work / "encoder.safetensors"))
     return tower
 
@@ -323,7 +347,3 @@ def _tokenizer(work: Path, sources: Sequence[Path]) -> Tokenizer:
         texts += [normalise(sound.text) for sound in spoken] * 8 + fillers()
         train_tokenizer(texts).save(str(path))
     return load_tokenizer(path)
-
-
-if __name__ == "__main__":
-    app()
