@@ -476,7 +476,7 @@ def test_a_registry_out_of_reach_is_one_line(archives, refused, tmp_path):
 
 
 def test_a_bare_installation_is_told_what_to_install(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("speechprune_cli.builder.speakers.base.find_spec", lambda name: None)
+    monkeypatch.setattr("speechprune_cli.extras.find_spec", lambda name: None)
     assert main(["build", str(tmp_path / "set"), "--samples", "2"]) == 2
     error = "error: speechprune build needs num2words: pip install 'speechprune[build]'\n"
     assert capsys.readouterr().err == error

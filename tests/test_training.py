@@ -239,7 +239,7 @@ def run_question(learner: Learner, features: torch.Tensor, question: str, limit:
     embeds = torch.cat([prefix, learner.embed([*learner.ids(question), IM_END])[None]], dim=1)
     cache, out = DynamicCache(config=learner.lm.config), list[int]()
     while len(out) < limit:
-        hidden = learner.lm.model(inputs_embeds=embeds, past_key_values=cache).last_hidden_state
+        hidden = learner.lm.model(inputs_embeds=embeds, cache=cache).last_hidden_state
         token = int(learner.lm.lm_head(hidden[0, -1]).argmax())
         if token == END:
             break
@@ -304,7 +304,7 @@ def test_mistakes_are_one_line(arguments, complaint, tmp_path, monkeypatch, caps
 
 
 def test_a_plain_installation_is_told_what_to_install(monkeypatch, capsys):
-    monkeypatch.setattr("speechprune_cli.builder.speakers.base.find_spec", lambda name: None)
+    monkeypatch.setattr("speechprune_cli.extras.find_spec", lambda name: None)
     assert main([]) == 2
     needs = "python -m speechprune_cli.training needs num2words"
     assert capsys.readouterr().err == f"error: {needs}: pip install 'speechprune[training]'\n"

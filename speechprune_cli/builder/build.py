@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from speechprune_cli.builder.speakers import SPEAKERS
-from speechprune_cli.builder.speakers.base import OnProgress, need
+from speechprune_cli.builder.speakers.base import OnProgress
 from speechprune_cli.errors import SpeechPruneError, UsageError
+from speechprune_cli.extras import need
 
 if TYPE_CHECKING:
     from speechprune_cli.builder.fairness import Verdict

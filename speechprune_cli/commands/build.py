@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +12,9 @@ from speechprune_cli.errors import SpeechPruneError, UsageError
 from speechprune_cli.methods import parse_settings
 from speechprune_cli.options import Json, Quiet, Verbose
 from speechprune_cli.output import Output
+
+if TYPE_CHECKING:
+    from speechprune_cli.builder.build import Built
 
 _writing = partial(typer.Option, rich_help_panel="Dialogues and questions")
 _speaking = partial(typer.Option, rich_help_panel="Speech")
@@ -52,7 +55,7 @@ Overlap = Annotated[
 Snr = Annotated[float | None, _speaking(metavar="DB", help="Pink noise, so far below speech.")]
 Reverb = Annotated[float | None, _speaking(metavar="S", help="A room with this echo (RT60).")]
 FetchVoices = Annotated[
-    bool, _making("--fetch-voices", metavar="", help="First get the speaker's files (328 MB).")
+    bool, _making("--fetch-voices", metavar="", help="First get Kokoro's files (328 MB).")
 ]
 Workers = Annotated[int, _making(metavar="N", min=1, help="Processes, by Ray.")]
 Cluster = Annotated[
@@ -108,11 +111,10 @@ def build(
             return
     if out is None:
         raise UsageError("name a folder for the benchmark: speechprune build OUT")
-    from speechprune_cli.builder import build as builder
-    from speechprune_cli.builder.report import table
+    from speechprune_cli.builder.build import build as make
 
     with output.progress("building") as on_progress:
-        built = builder.build(
+        built = make(
             out,
             samples=samples,
             seconds=seconds,
@@ -133,14 +135,20 @@ def build(
             ray=ray,
             on_progress=on_progress,
         )
-    shown = table(built.verdicts, built.samples, built.folder)
-    output.record(shown.json())
-    output.show(shown)
-    if not output.rich:
-        output.text(shown.plain(explained=not quiet))
-    output.note(f"run it: {built.evaluation}")
+    _show(output, built)
     if built.skewed and strict:
         raise SpeechPruneError(f"{out} is skewed: {', '.join(built.skewed)}: see {out}/report.md")
+
+
+def _show(output: Output, built: Built) -> None:
+    from speechprune_cli.builder.report import table
+
+    found = table(built.verdicts, built.samples, built.folder)
+    output.record(found.json())
+    output.show(found)
+    if not output.rich:
+        output.text(found.plain(explained=not output.quiet))
+    output.note(f"run it: {built.evaluation}")
 
 
 def _fetch(output: Output, speaker: str, voices_folder: str = "") -> None:

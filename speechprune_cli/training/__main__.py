@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from speechprune_cli.builder.speakers.base import need
 from speechprune_cli.errors import UsageError
+from speechprune_cli.extras import need
 from speechprune_cli.running import fail, run
 
 NAME = "python -m speechprune_cli.training"

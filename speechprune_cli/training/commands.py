@@ -22,10 +22,11 @@ from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncod
 
 from speechprune_cli.atomic import atomic
 from speechprune_cli.builder.grammar import draw_fact, fillers, questions
-from speechprune_cli.builder.speakers.base import Synthesizer, need
+from speechprune_cli.builder.speakers.base import Synthesizer
 from speechprune_cli.builder.speakers.kokoro import HELD_OUT, KokoroSynthesizer
 from speechprune_cli.builder.speakers.piper import PiperSynthesizer
 from speechprune_cli.errors import UsageError
+from speechprune_cli.extras import need
 from speechprune_cli.methods import parse_value
 from speechprune_cli.training.align import label, train_letters
 from speechprune_cli.training.encoder import STEPS as ENCODER_STEPS

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from speechprune_cli.atomic import atomic
 from speechprune_cli.builder.checks.base import Check
-from speechprune_cli.builder.speakers.base import need
 from speechprune_cli.errors import ModelError, UsageError, one_line
+from speechprune_cli.extras import need
 from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.folders import cache_folder
 

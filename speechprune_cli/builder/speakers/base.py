@@ -6,7 +6,6 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -56,7 +55,7 @@ class Speaker(ABC):
 
         Raises UsageError where they come in another way, SpeechPruneError where a fetch fails.
         """
-        raise UsageError("--fetch-voices: this speaker has none to fetch; see builder/README.md")
+        raise UsageError("--fetch-voices: of this --speaker there is nothing to fetch")
 
     @abstractmethod
     def voices(self) -> tuple[Voice, ...]:
@@ -69,12 +68,6 @@ class Speaker(ABC):
     @abstractmethod
     def sources(self) -> dict[str, str]:
         """Files that the sound depends on, with their SHA-256, or packages with their version."""
-
-
-def need(package: str, what: str, extra: str) -> None:
-    """UsageError where a package is not installed."""
-    if find_spec(package) is None:
-        raise UsageError(f"{what} needs {package}: pip install 'speechprune[{extra}]'")
 
 
 def sha256(paths: Iterable[Path]) -> str:

@@ -14,11 +14,11 @@ from speechprune_cli.builder.speakers.base import (
     Speaker,
     Synthesizer,
     Voice,
-    need,
     onnx_session,
     sha256,
 )
 from speechprune_cli.errors import SpeechPruneError, UsageError
+from speechprune_cli.extras import need
 from speechprune_cli.folders import cache_folder
 
 HELD_OUT = ("af_nova", "af_river", "am_liam", "am_puck", "bf_lily", "bm_fable")

@@ -18,10 +18,10 @@ from speechprune_cli.builder.grammar import (
     within,
 )
 from speechprune_cli.builder.script import Brief, Script, Utterance
-from speechprune_cli.builder.speakers.base import need
 from speechprune_cli.builder.topics import topics
 from speechprune_cli.builder.writers.base import Writer, spoken_seconds
 from speechprune_cli.errors import SpeechPruneError
+from speechprune_cli.extras import need
 
 TRIES, FEW = 400, 40
 """Draws that may be of no use before the writer gives up, or looks further afield."""
