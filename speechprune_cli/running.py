@@ -43,9 +43,15 @@ def prepare_streams() -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("warning: %(message)s"))
-    logging.getLogger("speechprune").handlers = [handler]
+    logging.getLogger("speechprune").handlers = [_Warnings()]
+
+
+class _Warnings(logging.Handler):
+    """To stderr as it is at the moment: a progress bar gives way to what is printed there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line."""
+        print("warning:", record.getMessage(), file=sys.stderr)
 
 
 def fail(error: SpeechPruneError) -> int:
