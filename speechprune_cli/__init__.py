@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from speechprune_cli.audio import load_audio
+    from speechprune_cli.builder.build import build
     from speechprune_cli.pipeline import Result, Session, load
 
 __version__ = "0.1.0"
-__all__ = ["Result", "Session", "__version__", "load", "load_audio"]
+__all__ = ["Result", "Session", "__version__", "build", "load", "load_audio"]
 
-_HOMES = {"load": "pipeline", "Session": "pipeline", "Result": "pipeline", "load_audio": "audio"}
+_HOMES = {
+    "load": "pipeline",
+    "Session": "pipeline",
+    "Result": "pipeline",
+    "load_audio": "audio",
+    "build": "builder.build",
+}
 
 
 def __getattr__(name: str) -> Any:

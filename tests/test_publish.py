@@ -10,10 +10,10 @@ import pytest
 
 from speechprune_cli.audio import load_audio
 from speechprune_cli.bench import tasks
-from speechprune_cli.builder.publish import publish
-from speechprune_cli.builder.recording import Question, Recording
-from speechprune_cli.builder.speak import speak_records
 from speechprune_cli.flow import SAMPLE_RATE
+from speechprune_cli.training.publish import publish
+from speechprune_cli.training.spiral import speak_records
+from speechprune_cli.training.splicing import Question, SplicedRecording
 
 SPIRAL = Path(__file__).parents[2] / "shared" / "data" / "spiral_sample.jsonl"
 
@@ -24,7 +24,7 @@ def recording():
     samples = (0.1 * np.sin(2 * np.pi * (200 + 100 * moments) * moments)).astype(np.float32)
     options = ("on Monday", "on Friday", "in May", "never")
     question = Question("When is it?", "on Friday", options, "deadline", 1.25, 2.5)
-    return Recording(samples, "lecture", ("It is on Friday.", "Well."), (question, question))
+    return SplicedRecording(samples, "lecture", ("It is on Friday.", "Well."), (question, question))
 
 
 @pytest.mark.parametrize("opus", [False, True])

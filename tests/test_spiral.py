@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from speechprune_cli.builder import grammar
-from speechprune_cli.builder.recording import LOUDNESS, Sentence, compose
 from speechprune_cli.flow import SAMPLE_RATE
+from speechprune_cli.training.splicing import LOUDNESS, SpokenSentence, compose, wrong_options
 
 KINDS = sorted(yaml.safe_load((files("speechprune_cli.builder") / "facts.yaml").read_text()))
 
@@ -45,7 +45,7 @@ def test_wrong_options_are_wrong_and_different():
     rng = Random(0)
     for _ in range(200):
         fact = grammar.draw_fact(rng)
-        options = grammar.wrong_options(fact, rng)
+        options = wrong_options(fact, rng)
         assert len({fact.value, *options}) == 4
 
 
@@ -65,7 +65,7 @@ def pool():
     for number in range(300):
         fact = grammar.draw_fact(rng) if number % 3 else None
         samples = noise.standard_normal(rng.randint(8_000, 40_000)).astype(np.float32)
-        sentences.append(Sentence(samples, str(number), f"voice{number % 5}", fact))
+        sentences.append(SpokenSentence(samples, str(number), f"voice{number % 5}", fact))
     return sentences
 
 

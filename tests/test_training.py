@@ -17,10 +17,11 @@ from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncod
 from speechprune_cli.builder.grammar import draw_fact
 from speechprune_cli.errors import UsageError
 from speechprune_cli.training import align, looking
+from speechprune_cli.training.__main__ import main
 from speechprune_cli.training.export import export, load_trainable
 from speechprune_cli.training.features import Piece, load_pieces, save_pieces
 from speechprune_cli.training.learner import Learner
-from speechprune_cli.training.packing import AUDIO, END, IM_END, Recording, pack
+from speechprune_cli.training.packing import AUDIO, END, IM_END, PackedRecording, pack
 from speechprune_cli.training.tasks import (
     QuestionAnswer,
     ask_words,
@@ -93,10 +94,10 @@ def test_letters_are_learned_from_transcripts_alone(tokenizer):
     assert said == tokenizer.encode(TEXTS[0]).ids
 
 
-def recording(heard: torch.Tensor, asked: list[QuestionAnswer]) -> Recording:
+def recording(heard: torch.Tensor, asked: list[QuestionAnswer]) -> PackedRecording:
     """Two sentences in which the lamp is heard all the time."""
     sentences = heard.split([5, len(heard) - 5])
-    return Recording(sentences, [torch.full((len(part),), LAMP) for part in sentences], asked)
+    return PackedRecording(sentences, [torch.full((len(part),), LAMP) for part in sentences], asked)
 
 
 def test_packed_questions_cost_what_they_cost_alone(learner):
@@ -122,7 +123,7 @@ def test_looking_is_read_off_the_attention_of_the_model_itself(learner):
     qa = QuestionAnswer("what is it", "nine chairs", sentence=1)
     answer = [*learner.ids(qa.answer), END]
     said[1][2] = answer[0]
-    heard = Recording([torch.randn(3, 256), torch.randn(4, 256)], said, [qa])
+    heard = PackedRecording([torch.randn(3, 256), torch.randn(4, 256)], said, [qa])
     loss = learner.answer_loss([heard]).looking
 
     row = pack([heard], learner.ids)
@@ -238,7 +239,7 @@ def run_question(learner: Learner, features: torch.Tensor, question: str, limit:
     embeds = torch.cat([prefix, learner.embed([*learner.ids(question), IM_END])[None]], dim=1)
     cache, out = DynamicCache(config=learner.lm.config), list[int]()
     while len(out) < limit:
-        hidden = learner.lm.model(inputs_embeds=embeds, past_key_values=cache).last_hidden_state
+        hidden = learner.lm.model(inputs_embeds=embeds, cache=cache).last_hidden_state
         token = int(learner.lm.lm_head(hidden[0, -1]).argmax())
         if token == END:
             break
@@ -282,3 +283,28 @@ def test_an_invented_value_takes_the_place_of_the_real_one():
         assert other.value in "quick brown foxes jump over lazy dogs"
         assert f" {other.value} " in f" {other.statement} "
         assert (other.kind, other.subject) == (fact.kind, fact.subject)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["train", "--work", "nowhere"], "holds no stated-*.safetensors: encode first"),
+        (["train", "--work", "nowhere", "--first-stage", "sing"], "--first-stage sing: one of "),
+        (["encode", "nowhere.csv", "--work", "."], "nowhere.csv"),
+        (["dance"], "dance"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, complaint, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("error: ")
+    assert complaint in err
+
+
+def test_a_plain_installation_is_told_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr("speechprune_cli.extras.find_spec", lambda name: None)
+    assert main([]) == 2
+    needs = "python -m speechprune_cli.training needs num2words"
+    assert capsys.readouterr().err == f"error: {needs}: pip install 'speechprune[training]'\n"

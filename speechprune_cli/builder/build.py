@@ -1,199 +1,195 @@
-"""Makes what a build still lacks: all scripts first, then speech and measures sample by sample."""
+"""Builds a benchmark: `build` is the Python API, and what `speechprune build` does.
+
+Choices are settled first, so that nothing is made in vain; then all scripts are written, spoken and
+measured; report, card and, last, the index follow.
+"""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+import json
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from random import Random
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from speechprune_cli.atomic import atomic
-from speechprune_cli.errors import SpeechPruneError, UsageError
-from speechprune_cli.builder.checks import CHECKS
-from speechprune_cli.builder.layouts import layout
-from speechprune_cli.builder.plan import Plan
-from speechprune_cli.builder.script import Sample
 from speechprune_cli.builder.speakers import SPEAKERS
-from speechprune_cli.builder.speakers.base import Speaker, Voice
-from speechprune_cli.builder.store import Build
-from speechprune_cli.builder.topics import PEOPLE, briefs
-from speechprune_cli.builder.writers import WRITERS
+from speechprune_cli.builder.speakers.base import OnProgress
+from speechprune_cli.errors import SpeechPruneError, UsageError
+from speechprune_cli.extras import need
 
 if TYPE_CHECKING:
-    from speechprune_cli.builder.checks.base import Measure
+    from speechprune_cli.builder.fairness import Verdict
+    from speechprune_cli.builder.plan import Choices, Plan
+    from speechprune_cli.builder.script import Sample
+    from speechprune_cli.builder.store import BuildFolder
 
-    OnProgress = Callable[[int, int, str], None]
-
-PACKAGES = ("kokoro-onnx", "piper-tts", "onnxruntime", "numpy", "scipy", "soxr", "soundfile",
-            "pyloudnorm", "num2words", "av")  # fmt: skip
-"""Whose versions the bytes of a build may depend on."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A sample to speak, or to measure where it is spoken."""
-
-    sample: Sample
-    checks: tuple[str, ...]
-    """What is still to be measured."""
-    sound: bytes | None
-    """The recording's file where there is one."""
+log = logging.getLogger("speechprune")
+PACKAGES = ("num2words", "scipy", "rapidfuzz", "pyloudnorm")
+"""Of the extra `build`: what every build needs."""
+ALWAYS = "sound"
+"""The check that the verdicts on a set rest on."""
 
 
 @dataclass(frozen=True)
-class Done:
-    """A sample with speech and measures, and its files by path."""
+class Built:
+    """A finished benchmark."""
 
-    sample: Sample
-    files: dict[str, bytes]
+    folder: Path
+    samples: int
+    verdicts: tuple[Verdict, ...]
+    licence: str
+    """Of the voices."""
+    evaluation: str
+    """The command that evaluates on it."""
+
+    @property
+    def skewed(self) -> tuple[str, ...]:
+        """Names of what is not fair."""
+        return tuple(verdict.name for verdict in self.verdicts if verdict.fair is False)
 
 
-class Maker:
-    """Does jobs; models are loaded when the first job needs them."""
+def build(
+    folder: str | Path,
+    *,
+    checks: Sequence[str] | None = None,
+    workers: int = 1,
+    ray: str | None = None,
+    on_progress: OnProgress = lambda done, total, note: None,
+    **choices: Unpack[Choices],
+) -> Built:
+    """Make a spoken benchmark like SPIRAL in `folder`; the same call goes on after an interrupt.
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan, self.layout = plan, layout(plan.layout)
-        self._measures: dict[str, Measure] = {}
+    `choices` are those of a `Plan` (`builder/plan.py`), such as `samples=100, seconds=90`; one that
+    is None is left to the plan. `checks` names what is measured besides sound, by default what is
+    installed. `workers` processes are Ray's where there are several, on the cluster at `ray` if
+    that is given. `on_progress` is told how much is done, of how much, and of what, first of
+    writing, then of speaking. Raises UsageError for choices that cannot be, SpeechPruneError where
+    a sample cannot be made; what is made is kept.
+    """
+    from speechprune_cli.report.figures import check_drawable
 
-    @cached_property
-    def speaker(self) -> Speaker:
-        """As the plan has it."""
-        return SPEAKERS.make(self.plan.speaker, self.plan.settings)
+    plan = settle(choices)
+    measured = choose_checks(checks, plan)
+    check_drawable("speechprune build", "matplotlib")
+    return _make(Path(folder), plan, measured, workers, ray, on_progress)
 
-    @cached_property
-    def synthesizer(self):
-        """The speaker, loaded."""
-        return self.speaker.load()
 
-    def make(self, job: Job) -> Done:
-        """Raises SpeechPruneError, the sample named."""
+def fetch_voices(
+    speaker: str = "kokoro",
+    voices_folder: str = "",
+    on_progress: OnProgress = lambda done, total, note: None,
+) -> Path:
+    """Get a speaker's files, by default into the cache; the folder. Raises as `Speaker.fetch`."""
+    return SPEAKERS.make_of(speaker, {"voices_folder": voices_folder}).fetch(on_progress)
+
+
+def settle(choices: Choices) -> Plan:
+    """A valid plan. Raises UsageError, which names the option or the package that is missing."""
+    for package in PACKAGES:
+        need(package, "speechprune build", "build")
+    from pydantic import ValidationError
+
+    from speechprune_cli.builder.layouts import layout
+    from speechprune_cli.builder.plan import Plan
+    from speechprune_cli.validation import explain
+
+    given: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
+    formats = layout(given.get("layout", "jsonl")).formats
+    try:
+        plan = Plan(**{"format": formats[0], **given})
+    except ValidationError as error:
+        raise UsageError(explain(error, lambda _: list(Plan.model_fields))) from error
+    if plan.format not in formats:
+        raise UsageError(f"--format {plan.format}: the layout {plan.layout} wants {formats[0]}")
+    _refuse_unknown_settings(plan)
+    return plan
+
+
+def _refuse_unknown_settings(plan: Plan) -> None:
+    from speechprune_cli.builder.checks import CHECKS
+    from speechprune_cli.builder.writers import WRITERS
+
+    known = WRITERS.settings(plan.writer) | SPEAKERS.settings(plan.speaker)
+    known |= {name for check in CHECKS.names for name in CHECKS.settings(check)}
+    if unknown := sorted(set(plan.settings) - known):
+        listed = ", ".join(sorted(known - {"voices_folder"}))
+        option = "--voices" if unknown[0] == "voices_folder" else f"--set {unknown[0]}"
+        raise UsageError(f"{option}: {plan.writer} and {plan.speaker} know {listed}")
+
+
+def choose_checks(wanted: Sequence[str] | None, plan: Plan) -> tuple[str, ...]:
+    """What to measure: what is `wanted`, or all that is installed, with a warning for the rest.
+
+    Raises UsageError where what is wanted is not installed.
+    """
+    from speechprune_cli.builder.checks import CHECKS
+
+    CHECKS.make_of(ALWAYS, plan.settings).check()
+    found = {ALWAYS: None}
+    for name in CHECKS.names if wanted is None else wanted:
         try:
-            return self._make(job)
+            CHECKS.make_of(name, plan.settings).check()
+            found[name] = None
+        except UsageError as error:
+            if wanted is not None:
+                raise
+            log.warning("%s; not measured", error)
+    return tuple(found)
+
+
+def _make(
+    folder: Path,
+    plan: Plan,
+    checks: tuple[str, ...],
+    workers: int,
+    ray: str | None,
+    on_progress: OnProgress,
+) -> Built:
+    from speechprune_cli.builder import making
+    from speechprune_cli.builder.store import BuildFolder
+    from speechprune_cli.builder.workers import in_this_process, on_ray
+    from speechprune_cli.builder.writers import WRITERS
+
+    speaker = SPEAKERS.make_of(plan.speaker, plan.settings)
+    speaker.check()
+    making.choose_voices(speaker, plan)
+    WRITERS.make_of(plan.writer, plan.settings).check()
+    store = BuildFolder(folder)
+    with store.opened(plan, making.sources(speaker)):
+        try:
+            _follow(making.write_scripts(store, plan), "writing", 0, plan.samples, on_progress)
+            todo = making.unfinished(store, plan, checks)
+            jobs = making.read_sound(todo)
+            alone = workers == 1 and ray is None
+            done = in_this_process(plan, jobs) if alone else on_ray(plan, jobs, workers, ray)
+            begun = plan.samples - len(todo)
+            _follow(making.keep(store, done), "speaking", begun, plan.samples, on_progress)
         except SpeechPruneError as error:
-            error.args = (f"{job.sample.brief.id}: {error}",)
+            error.args = (f"{error} ({store.progress(plan.samples)})",)
             raise
-
-    def _make(self, job: Job) -> Done:
-        sample, files, sound = job.sample, dict[str, bytes](), job.sound
-        if sound is None:
-            sample, files = self._speak(sample)
-            sound = files[self.layout.audio(sample, self.plan.format)]
-        found = {name: self._measure(name, sample, sound) for name in job.checks}
-        how = {name: CHECKS.make(name, self.plan.settings).describe() for name in job.checks}
-        update = {"measures": sample.measures | found, "measured": sample.measured | how}
-        return Done(sample.model_copy(update=update), files)
-
-    def _speak(self, sample: Sample) -> tuple[Sample, dict[str, bytes]]:
-        from speechprune_cli.builder.mixing import record
-
-        voices = allowed(self.speaker, self.plan)
-        number, script = sample.brief.number, sample.script
-        samples, speech = record(script, number, self.plan, voices, self.synthesizer)
-        name = self.layout.audio(sample, self.plan.format)
-        with TemporaryDirectory() as folder:
-            self.layout.save(Path(folder), name, samples, script, speech)
-            written = [path for path in Path(folder).rglob("*") if path.is_file()]
-            files = {str(path.relative_to(folder)): path.read_bytes() for path in written}
-        return sample.model_copy(update={"speech": speech}), files
-
-    def _measure(self, name: str, sample: Sample, sound: bytes) -> dict[str, float]:
-        import soundfile
-
-        if name not in self._measures:
-            self._measures[name] = CHECKS.make(name, self.plan.settings).load()
-        try:
-            samples, rate = soundfile.read(io.BytesIO(sound), dtype="float32")
-        except soundfile.LibsndfileError as error:
-            raise SpeechPruneError(f"the recording cannot be read: {error}") from error
-        return self._measures[name](samples, rate, sample.script)
+        return _finish(store, plan, store.samples(plan.samples), speaker.licence)
 
 
-def allowed(speaker: Speaker, plan: Plan) -> list[Voice]:
-    """The voices that the plan names, or all. Raises UsageError where they are too few."""
-    known = {voice.name: voice for voice in speaker.voices()}
-    if unknown := [name for name in plan.voices if name not in known]:
-        listed = ", ".join(list(known)[:8])
-        raise UsageError(f"--voice {unknown[0]}: {plan.speaker} has {listed}, ...")
-    found = [known[name] for name in plan.voices or known]
-    most = max(PEOPLE[scenario][-1] for scenario in plan.scenarios)
-    if len(found) < most:
-        raise UsageError(
-            f"{len(found)} voices for up to {most} people in a recording: allow more with --voice "
-            "or --voices, or ask for --scenario lecture alone"
-        )
-    return found
-
-
-def sources(speaker: Speaker) -> dict[str, str]:
-    """What the bytes depend on beside the plan."""
-    found = speaker.sources()
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def write_scripts(build: Build, plan: Plan, on_progress: OnProgress) -> None:
-    """All dialogues that are not there yet. Raises SpeechPruneError; what is written is kept."""
-    writer = WRITERS.make(plan.writer, plan.settings)
-    asked: set[str] = set()
-    for done, brief in enumerate(briefs(plan)):
-        sample = build.read(brief.number)
-        if sample is None:
-            rng = Random(f"{plan.seed}/script/{brief.number}")
-            script = writer.write(brief, rng, asked, sum(plan.pause) / 2)
-            sample = Sample(brief=brief, script=script)
-            build.write(sample)
-        asked.add(sample.script.question)
-        on_progress(done + 1, plan.samples, sample.brief.id)
-
-
-def unfinished(
-    build: Build, plan: Plan, checks: Iterable[str]
-) -> list[tuple[Sample, tuple[str, ...], Path | None]]:
-    """Samples that lack something: what is to be measured, and the recording if there is one."""
-    how = layout(plan.layout)
-    described = {name: CHECKS.make(name, plan.settings).describe() for name in checks}
-    found = []
-    for number in range(plan.samples):
-        sample = build.read(number)
-        if sample is None:
-            raise SpeechPruneError(f"{build.path(number)} is gone: run the same command again")
-        path = build.folder / how.audio(sample, plan.format)
-        spoken = sample.speech is not None and path.exists()
-        if not spoken:
-            fresh: dict[str, Any] = {"speech": None, "measures": {}, "measured": {}}
-            sample = sample.model_copy(update=fresh)
-        missing = tuple(n for n, text in described.items() if sample.measured.get(n) != text)
-        if missing or not spoken:
-            found.append((sample, missing, path if spoken else None))
-    return found
-
-
-def jobs(todo: Iterable[tuple[Sample, tuple[str, ...], Path | None]]) -> Iterator[Job]:
-    """What is left to do, sound read when its turn comes."""
-    for sample, missing, path in todo:
-        yield Job(sample, missing, path.read_bytes() if path else None)
-
-
-def make_all(
-    build: Build, done: Iterable[Done], begun: int, total: int, on_progress: OnProgress
+def _follow(
+    made: Iterable[str], what: str, begun: int, total: int, on_progress: OnProgress
 ) -> None:
-    """Keep what workers make: sound first, so that a sample that says it is spoken is."""
-    with closing(iter(done)) as finished:  # type: ignore[type-var]  # a generator has close()
-        for count, each in enumerate(finished, start=begun + 1):
-            for name, content in each.files.items():
-                target = build.folder / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with atomic(target) as path:
-                    path.write_bytes(content)
-            build.write(each.sample)
-            on_progress(count, total, each.sample.brief.id)
+    """Have it made, and tell how far it is."""
+    for count, name in enumerate(made, start=begun + 1):
+        on_progress(count, total, f"{what} {name}")
+
+
+def _finish(store: BuildFolder, plan: Plan, samples: list[Sample], licence: str) -> Built:
+    """Write picture, report, card and, last, the index."""
+    from speechprune_cli.builder import report
+    from speechprune_cli.builder.fairness import verdicts
+    from speechprune_cli.builder.layouts import layout
+
+    found, how = verdicts(samples, plan), layout(plan.layout)
+    report.picture(found, samples, store.folder / "report.png")
+    store.write_text("report.md", report.markdown(found, samples))
+    store.write_text("README.md", report.card(found, samples, plan, licence))
+    lines = [json.dumps(how.line(s, plan.format), ensure_ascii=False) for s in samples]
+    store.write_text(how.index, "".join(f"{line}\n" for line in lines))
+    evaluation = how.evaluation.format(folder=store.folder)
+    return Built(store.folder, len(samples), tuple(found), licence, evaluation)

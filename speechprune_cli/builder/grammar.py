@@ -49,8 +49,8 @@ class Fact:
 
 def draw_fact(rng: Random, *, held_out: bool = False, kind: str | None = None) -> Fact:
     """A random fact, worded from the held-out statements if `held_out`."""
-    kind = kind or rng.choice(sorted(_facts()))
-    rule = _facts()[kind]
+    kind = kind or rng.choice(sorted(rules()))
+    rule = rules()[kind]
     subject, value = draw_word(rng, rule["s"]), draw_word(rng, rule["v"])
     distractor = value
     while distractor == value:
@@ -67,7 +67,7 @@ def draw_contrast(
     The statement of the first may name the value of the second beside its own; the others name
     their own value only.
     """
-    rule = _facts()[kind]
+    rule = rules()[kind]
     subjects = _draw_apart(rng, rule["s"], count)
     values = _draw_apart(rng, rule["v"], count)
     wordings = rule["say_held_out" if held_out else "say"]
@@ -113,23 +113,8 @@ def _fact(kind: str, subject: str, value: str, distractor: str, wording: str) ->
 
 def questions(fact: Fact, *, held_out: bool = False) -> list[str]:
     """All wordings of the question that `fact` answers, its subject named."""
-    wordings = _facts()[fact.kind]["ask_held_out" if held_out else "ask"]
+    wordings = rules()[fact.kind]["ask_held_out" if held_out else "ask"]
     return [_sentence(wording.format(s=fact.subject)) for wording in wordings]
-
-
-def bare_questions(fact: Fact) -> list[str]:
-    """Questions with no subject, for a recording with no other fact of this kind."""
-    return list(_facts()[fact.kind]["bare"])
-
-
-def wrong_options(fact: Fact, rng: Random, count: int = 3) -> list[str]:
-    """Distinct wrong answers of the right sort; a spoken distractor comes first."""
-    options = [fact.distractor]
-    while len(options) < count:
-        option = draw_word(rng, _facts()[fact.kind]["v"])
-        if option != fact.value and option not in options:
-            options.append(option)
-    return options
 
 
 def fillers(*, held_out: bool = False) -> list[str]:
@@ -149,7 +134,7 @@ def _first_words() -> frozenset[str]:
     """What wordings begin with; values and subjects may be names."""
     wordings = [
         wording
-        for rule in _facts().values()
+        for rule in rules().values()
         for wording in (*rule["say"], *rule["say_held_out"])
         if not wording.startswith("{")
     ]
@@ -172,13 +157,14 @@ def framing() -> dict:
 
 
 @cache
-def _facts() -> dict[str, dict]:
-    return yaml.safe_load((files(__package__) / "facts.yaml").read_text())
+def rules() -> dict[str, dict]:
+    """Kind of fact -> slots of its subject `s` and value `v`, and all its wordings."""
+    return yaml.safe_load((files(__package__) / "facts.yaml").read_text("utf-8"))
 
 
 @cache
 def _words() -> dict[str, list[str]]:
-    return yaml.safe_load((files(__package__) / "words.yaml").read_text())
+    return yaml.safe_load((files(__package__) / "words.yaml").read_text("utf-8"))
 
 
 def _sentence(text: str) -> str:

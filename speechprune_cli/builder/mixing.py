@@ -10,10 +10,10 @@ from random import Random
 import numpy as np
 import soxr
 
-from speechprune_cli.errors import SpeechPruneError
 from speechprune_cli.builder.plan import LUFS, RATE, Plan
 from speechprune_cli.builder.script import Script, Speech
 from speechprune_cli.builder.speakers.base import Synthesizer, Voice
+from speechprune_cli.errors import SpeechPruneError
 
 GRID = RATE // 1000
 """Sentences begin and end on whole milliseconds, so that times are exact at 16 kHz too."""
@@ -48,10 +48,10 @@ def record(
     chosen = dict(zip(script.speakers, cast(script.speakers, voices, number, rng), strict=True))
     speeds = {speaker: round(rng.uniform(*SPEED), 2) for speaker in script.speakers}
     spoken = [
-        _say(synthesizer, line.text, chosen[line.speaker].name, speeds[line.speaker])
-        for line in script.lines
+        _say(synthesizer, utterance.text, chosen[utterance.speaker].name, speeds[utterance.speaker])
+        for utterance in script.utterances
     ]
-    _level(spoken, [line.speaker for line in script.lines])
+    _level(spoken, [utterance.speaker for utterance in script.utterances])
     starts = _starts(script, [len(samples) for samples in spoken], plan, rng)
     spans = tuple((at, at + len(samples)) for at, samples in zip(starts, spoken, strict=True))
     samples = np.zeros(max(end for _, end in spans), np.float32)
@@ -107,8 +107,8 @@ def _starts(script: Script, lengths: Sequence[int], plan: Plan, rng: Random) -> 
         starts.append(position)
         pause = rng.uniform(*plan.pause)
         overlaps = rng.random() < plan.overlap
-        after = script.lines[number : number + 2]
-        changes = len({line.speaker for line in after}) > 1
+        after = script.utterances[number : number + 2]
+        changes = len({utterance.speaker for utterance in after}) > 1
         if overlaps and changes and script.key not in (number, number + 1):
             pause = -rng.uniform(0, min(LONGEST_OVERLAP, length / RATE / 2))
         position += length + round(pause * 1000) * GRID

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Annotated, Any, Literal
+from collections.abc import Collection, Sequence
+from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from speechprune_cli.errors import UsageError
 from speechprune_cli.builder.script import SCENARIOS
+from speechprune_cli.errors import UsageError
 
 RATE = 24_000
 """Of the recordings, as SPIRAL's."""
@@ -17,6 +17,25 @@ LUFS = -23.0
 
 OPTIONS = {"settings": "--set", "voices": "--voice", "scenarios": "--scenario"}
 """Where an option is not named like the choice."""
+
+
+class Choices(TypedDict, total=False):
+    """A plan as far as it is chosen; what is None or left out is the plan's default."""
+
+    samples: int
+    seconds: float
+    seed: int
+    writer: str
+    speaker: str
+    settings: dict[str, Any]
+    voices: Sequence[str] | None
+    scenarios: Sequence[str] | None
+    pause: tuple[float, float]
+    overlap: float
+    snr: float | None
+    reverb: float | None
+    layout: str
+    format: Literal["flac", "opus", "wav"] | None
 
 
 class Plan(BaseModel):
@@ -56,8 +75,6 @@ class Plan(BaseModel):
             raise UsageError(f"--scenario {unknown[0]}: choose from {', '.join(SCENARIOS)}")
         if self.reverb is not None and not 0 < self.reverb <= 5:
             raise UsageError(f"--reverb {self.reverb:g}: give more than 0 and at most 5 s")
-        if self.layout == "spiral" and self.format != "wav":
-            raise UsageError(f"--format {self.format}: the layout spiral wants wav")
 
     def differences(self, other: Plan, aside: Collection[str] = ()) -> list[str]:
         """Options in which two plans differ, with both values, some settings left `aside`."""

@@ -7,62 +7,56 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from speechprune_cli import __version__
-from speechprune_cli.report.figures import KEPT, PRUNED, TEXT, write
 from speechprune_cli.builder.fairness import Verdict, position, spoken
 from speechprune_cli.builder.layouts import layout
 from speechprune_cli.builder.plan import OPTIONS, Plan
 from speechprune_cli.builder.script import LETTERS, SCENARIOS, Sample
+from speechprune_cli.report.figures import KEPT, PRUNED, TEXT, write
+from speechprune_cli.table import DASH, Row, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from rich.table import Table
 
-MARKS = {True: "yes", False: "**NO**", None: "–"}
-
-
-def table(verdicts: Sequence[Verdict], title: str) -> Table:
-    """For a terminal."""
-    from rich.table import Table
-
-    shown = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for heading in ("", "found", "wanted", "fair"):
-        shown.add_column(heading)
-    for each in verdicts:
-        mark = {True: "[green]yes", False: "[bold red]NO", None: "–"}[each.fair]
-        shown.add_row(each.name, each.found, each.wanted, mark)
-    return shown
+FAIR: dict[bool | None, tuple[str, Literal["good", "bad", ""]]] = {
+    True: ("yes", "good"),
+    False: ("NO", "bad"),
+    None: (DASH, ""),
+}
+"""For people, and how the row stands out."""
+NOTE = (
+    "Always the same letter, longest option and most words in common hear nothing: a set is unfair "
+    "where the 95% interval of one of them lies above chance. Other rows are tested at p = 0.01."
+)
 
 
-def plain(verdicts: Sequence[Verdict]) -> str:
-    """For a pipe: name, found, wanted, fair, tabs between."""
-    marks = {True: "yes", False: "NO", None: "-"}
-    rows = [("check", "found", "wanted", "fair")]
-    rows += [(each.name, each.found, each.wanted, marks[each.fair]) for each in verdicts]
-    return "".join("\t".join(row) + "\n" for row in rows)
+def table(verdicts: Sequence[Verdict], samples: int, folder: Path | None = None) -> Table:
+    """What was found, and what a fair set would show; as JSON also where the set is."""
+    facts = {"folder": str(folder), "samples": samples} if folder else {"samples": samples}
+    rows = tuple(_row(verdict) for verdict in verdicts)
+    title = f"What was found in {samples} samples, and what a fair set would show"
+    return Table("fairness", title, ("check", "found", "wanted", "fair"), rows, (NOTE,), facts)
 
 
-def markdown(verdicts: Sequence[Verdict], samples: Sequence[Sample], plan: Plan) -> str:
+def _row(verdict: Verdict) -> Row:
+    word, mark = FAIR[verdict.fair]
+    cells = (verdict.name, verdict.found, verdict.wanted, word)
+    return Row(cells, verdict.to_json(), mark=mark, part="verdicts")
+
+
+def markdown(verdicts: Sequence[Verdict], samples: Sequence[Sample]) -> str:
     """The report."""
     summary = _summary({each.name for each in verdicts if each.fair is False})
-    rows = [f"| {v.name} | {v.found} | {v.wanted} | {MARKS[v.fair]} |" for v in verdicts]
     return "\n".join(
         [
             f"# Is it fair? {len(samples)} samples",
             "",
             f"**{summary}.** {_care(len(samples))}",
             "",
-            "| | found | wanted | fair |",
-            "|---|---|---|---|",
-            *rows,
-            "",
+            table(verdicts, len(samples)).markdown(),
             "![letters, positions, lengths, what hears nothing, word errors, MOS](report.png)",
-            "",
-            "*Always the same letter*, *longest option* and *most words in common* hear nothing; "
-            "a set is unfair where the 95% interval of one of them lies above chance. Other rows "
-            "are tested at p = 0.01.",
             "",
             *(f"- {name}: measured by {how}" for name, how in sorted(samples[0].measured.items())),
             f"- speaking took {fmean(spoken(s).took for s in samples):.1f} s a sample",
@@ -104,7 +98,7 @@ def card(verdicts: Sequence[Verdict], samples: Sequence[Sample], plan: Plan, lic
             "[report.md](report.md)",
             "- the people, firms and events in it are invented; the same settings and seed make "
             "the same index, and with the same versions on one machine the same sound",
-            f"- run it: `{how.EVAL.format(folder='FOLDER')}`",
+            f"- run it: `{how.evaluation.format(folder='FOLDER')}`",
             "",
         ]
     )

@@ -42,7 +42,7 @@ class Brief(Record):
         return f"{self.scenario}_{self.number}"
 
 
-class Line(Record):
+class Utterance(Record):
     """A sentence, and who says it."""
 
     speaker: str
@@ -52,7 +52,7 @@ class Line(Record):
 class Script(Record):
     """A dialogue with a question that one of its sentences answers."""
 
-    lines: Annotated[tuple[Line, ...], Field(min_length=1)]
+    utterances: Annotated[tuple[Utterance, ...], Field(min_length=1)]
     key: int
     """Number of the sentence that answers."""
     question: Text
@@ -61,7 +61,7 @@ class Script(Record):
 
     @model_validator(mode="after")
     def _whole(self) -> Script:
-        if not 0 <= self.key < len(self.lines):
+        if not 0 <= self.key < len(self.utterances):
             raise ValueError("there is no such sentence")
         if len(set(self.options)) < len(self.options) or self.answer not in self.options:
             raise ValueError("the options have to differ and hold the answer")
@@ -75,12 +75,12 @@ class Script(Record):
     @property
     def speakers(self) -> tuple[str, ...]:
         """In the order in which they first speak."""
-        return tuple(dict.fromkeys(line.speaker for line in self.lines))
+        return tuple(dict.fromkeys(utterance.speaker for utterance in self.utterances))
 
     @property
     def transcript(self) -> str:
         """All that is said."""
-        return " ".join(line.text for line in self.lines)
+        return " ".join(utterance.text for utterance in self.utterances)
 
 
 class Speech(Record):

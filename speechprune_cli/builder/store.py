@@ -21,14 +21,14 @@ from pydantic import ValidationError
 
 from speechprune_cli import __version__
 from speechprune_cli.atomic import PARTIAL, atomic, locked
-from speechprune_cli.errors import SpeechPruneError, UsageError
 from speechprune_cli.builder.checks import CHECKS
 from speechprune_cli.builder.plan import Plan
 from speechprune_cli.builder.script import Sample
+from speechprune_cli.errors import SpeechPruneError, UsageError
 
 
 @dataclass(frozen=True)
-class Build:
+class BuildFolder:
     """A folder that holds one build."""
 
     folder: Path

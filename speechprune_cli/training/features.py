@@ -152,14 +152,14 @@ def load_pieces(path: Path) -> list[Piece]:
 def spoken_pool(folder: Path) -> Iterator[Sound]:
     """Sentences that `speak` has finished."""
     for path in sorted(folder.glob("*.flac")):
-        said = json.loads(path.with_suffix(".json").read_text())
+        said = json.loads(path.with_suffix(".json").read_text("utf-8"))
         samples, _ = soundfile.read(path, dtype="float32")
         yield Sound(samples, said["text"], said["voice"], said["fact"])
 
 
 def transcribed(index: Path) -> Iterator[Sound]:
     """Recordings listed in a CSV beside them: `file`, a text column, a voice or speaker column."""
-    with index.open(newline="") as table:
+    with index.open(newline="", encoding="utf-8") as table:
         for row in csv.DictReader(table):
             samples, rate = soundfile.read(index.parent / row["file"], dtype="float32")
             text = row.get("text") or row["pseudo_transcript"]

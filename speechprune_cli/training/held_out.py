@@ -7,10 +7,10 @@ from math import inf
 from pathlib import Path
 from random import Random
 
-from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.builder.grammar import Fact
-from speechprune_cli.builder.recording import Recording, Sentence, compose, splice
+from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.training.features import Sound, spoken_pool, transcribed
+from speechprune_cli.training.splicing import SplicedRecording, SpokenSentence, compose, splice
 
 SHORTEST, LONGEST = 80, 96
 """Seconds at which no further sentence is begun."""
@@ -18,7 +18,9 @@ MEAN_PAUSE = 0.4
 """Seconds between sentences."""
 
 
-def held_out_recordings(name: str, pool: Path, count: int, asked: int = 1) -> Iterator[Recording]:
+def held_out_recordings(
+    name: str, pool: Path, count: int, asked: int = 1
+) -> Iterator[SplicedRecording]:
     """`count` recordings of sentences in `pool`, a function of `name` and the pool alone."""
     sentences = [_sentence(sound) for sound in spoken_pool(pool)]
     for number in range(count):
@@ -26,7 +28,9 @@ def held_out_recordings(name: str, pool: Path, count: int, asked: int = 1) -> It
         yield compose(sentences, rng.uniform(SHORTEST, LONGEST), rng, asked=asked, held_out=True)
 
 
-def long_recordings(pool: Path, filler: Path, minutes: float, count: int) -> Iterator[Recording]:
+def long_recordings(
+    pool: Path, filler: Path, minutes: float, count: int
+) -> Iterator[SplicedRecording]:
     """`count` recordings of one fact of `pool` amid the transcribed speech that `filler` lists.
 
     The fact stands anywhere with the same probability, and is asked about.
@@ -46,6 +50,6 @@ def long_recordings(pool: Path, filler: Path, minutes: float, count: int) -> Ite
         yield splice(spoken, inf, rng, scenario="long", asked=1, held_out=True)
 
 
-def _sentence(sound: Sound) -> Sentence:
+def _sentence(sound: Sound) -> SpokenSentence:
     fact = Fact(**sound.fact) if sound.fact else None
-    return Sentence(sound.samples, sound.text, sound.voice, fact)
+    return SpokenSentence(sound.samples, sound.text, sound.voice, fact)

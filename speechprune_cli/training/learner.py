@@ -19,7 +19,7 @@ from speechprune_cli.training.packing import (
     END,
     IGNORED,
     IM_END,
-    Recording,
+    PackedRecording,
     pack,
 )
 from speechprune_cli.training.tasks import QuestionAnswer
@@ -82,7 +82,7 @@ class Learner(nn.Module):
         """`[N, D]` audio or text embeddings between the audio markers: `[1, N + 2, D]`."""
         return torch.cat([self.embed([AUDIO_BOS]), inside, self.embed([AUDIO_EOS])])[None]
 
-    def answer_loss(self, recordings: Sequence[Recording]) -> Loss:
+    def answer_loss(self, recordings: Sequence[PackedRecording]) -> Loss:
         """Cross-entropy of all answers about recordings, in one packed row."""
         row = pack(recordings, self.ids).to(self.device)
         embeds = self.lm.model.embed_tokens(row.ids)

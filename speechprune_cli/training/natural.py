@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 
 from speechprune_cli.flow import SAMPLE_RATE
-from speechprune_cli.builder.recording import Question, Recording
+from speechprune_cli.training.splicing import Question, SplicedRecording
 from speechprune_cli.training.tasks import AFTER, BEFORE
 from speechprune_cli.training.text import normalise
 
@@ -24,10 +24,10 @@ SECONDS = 85
 CUE_WORDS = 4
 
 
-def natural_recordings(index: Path, asked: int = 20) -> Iterator[Recording]:
+def natural_recordings(index: Path, asked: int = 20) -> Iterator[SplicedRecording]:
     """Recordings of about 85 s from a CSV with columns `file` and `transcript`."""
     rng = Random(0)
-    with index.open(newline="") as table:
+    with index.open(newline="", encoding="utf-8") as table:
         rows = list(csv.DictReader(table))
     texts = [normalise(row["transcript"]) for row in rows]
     for numbers in _recordings(index.parent, rows):
@@ -49,7 +49,7 @@ def natural_recordings(index: Path, asked: int = 20) -> Iterator[Recording]:
                 )
             )
         said = tuple(texts[n] for n in numbers)
-        yield Recording(np.concatenate(samples), "reading", said, tuple(questions))
+        yield SplicedRecording(np.concatenate(samples), "reading", said, tuple(questions))
 
 
 def _recordings(folder: Path, rows: list[dict]) -> Iterator[list[int]]:

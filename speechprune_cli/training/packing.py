@@ -20,7 +20,7 @@ NOTHING = -1
 
 
 @dataclass(frozen=True)
-class Recording:
+class PackedRecording:
     """Sentences, and questions about them."""
 
     sentences: Sequence[Tensor]
@@ -62,7 +62,7 @@ class Row:
         return (same & shared).tril()
 
 
-def pack(recordings: Sequence[Recording], ids_of: Callable[[str], list[int]]) -> Row:
+def pack(recordings: Sequence[PackedRecording], ids_of: Callable[[str], list[int]]) -> Row:
     """One row of all recordings and questions, on the CPU."""
     parts: list[Row] = []
     asked = sentences = 0
@@ -77,7 +77,7 @@ def pack(recordings: Sequence[Recording], ids_of: Callable[[str], list[int]]) ->
     return Row(*(torch.cat([getattr(p, field.name) for p in parts]) for field in fields(Row)))
 
 
-def _recording(heard: Recording, number: int, first_sentence: int) -> Row:
+def _recording(heard: PackedRecording, number: int, first_sentence: int) -> Row:
     length = len(heard) + 2
     nothing = torch.full((length,), NOTHING)
     ids = torch.full((length,), AUDIO)

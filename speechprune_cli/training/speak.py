@@ -15,16 +15,16 @@ import numpy as np
 import soundfile
 import soxr
 
-from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.builder.grammar import Fact, draw_fact, fillers
 from speechprune_cli.builder.speakers.base import Synthesizer
 from speechprune_cli.builder.speakers.kokoro import HELD_OUT
+from speechprune_cli.flow import SAMPLE_RATE
 
 FILLER_SHARE = 0.12
 
 
 @dataclass(frozen=True)
-class Utterance:
+class PoolSentence:
     """One sentence of the pool: its words, its voice and the fact it states, if any."""
 
     name: str
@@ -34,7 +34,7 @@ class Utterance:
     fact: Fact | None
 
 
-def plan_utterance(split: str, index: int, voices: tuple[str, ...]) -> Utterance:
+def plan_sentence(split: str, index: int, voices: tuple[str, ...]) -> PoolSentence:
     """Sentence `index` of a split; splits named `test*` use held-out wordings and voices only."""
     rng = Random(f"{split}/{index}")
     held_out = split.startswith("test")
@@ -42,7 +42,7 @@ def plan_utterance(split: str, index: int, voices: tuple[str, ...]) -> Utterance
     fact = None if rng.random() < FILLER_SHARE else draw_fact(rng, held_out=held_out)
     text = fact.statement if fact else rng.choice(fillers(held_out=held_out))
     voice, speed = rng.choice(allowed), round(rng.uniform(0.95, 1.3), 2)
-    return Utterance(f"{split}-{index:05d}", text, voice, speed, fact)
+    return PoolSentence(f"{split}-{index:05d}", text, voice, speed, fact)
 
 
 def speak(
@@ -51,13 +51,13 @@ def speak(
     """Synthesize sentences `part, part + parts, ...` below `count` that are not there yet."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(part, count, parts):
-        utterance = plan_utterance(split, index, engine.voices)
-        target = folder / f"{utterance.name}.flac"
+        sentence = plan_sentence(split, index, engine.voices)
+        target = folder / f"{sentence.name}.flac"
         if target.exists():
             continue
-        samples, rate = engine.say(utterance.text, utterance.voice, utterance.speed)
+        samples, rate = engine.say(sentence.text, sentence.voice, sentence.speed)
         samples = soxr.resample(samples, rate, SAMPLE_RATE)
         partial = target.with_suffix(".part")
         soundfile.write(partial, np.clip(samples, -1, 1), SAMPLE_RATE, format="FLAC")
-        target.with_suffix(".json").write_text(json.dumps(asdict(utterance)))
+        target.with_suffix(".json").write_text(json.dumps(asdict(sentence)), "utf-8")
         partial.rename(target)

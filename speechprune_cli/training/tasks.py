@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
-from speechprune_cli.builder.grammar import Fact, bare_questions, draw_fact, questions
+from speechprune_cli.builder.grammar import Fact, draw_fact, questions, rules
 from speechprune_cli.training.features import Piece
 from speechprune_cli.training.text import normalise
 
@@ -70,7 +70,7 @@ def ask_fact(fact: Fact, kinds: Sequence[str], rng: Random) -> QuestionAnswer:
     """Ask for a fact; without naming its subject only where `kinds` holds its kind once."""
     wordings = questions(fact)
     if kinds.count(fact.kind) == 1 and rng.random() < 0.15:
-        wordings = bare_questions(fact)
+        wordings = rules()[fact.kind]["bare"]
     return QuestionAnswer(rng.choice(wordings), normalise(fact.value))
 
 

@@ -10,6 +10,8 @@ from num2words import num2words
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.trainers import BpeTrainer
 
+from speechprune_cli.errors import UsageError
+
 SPECIALS = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -60,5 +62,7 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """From `tokenizer.json`."""
+    """From `tokenizer.json`. Raises UsageError where there is none."""
+    if not path.exists():
+        raise UsageError(f"{path} is missing: run `encoder`")
     return Tokenizer.from_file(str(path))

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speechprune_cli.errors import UsageError
 from speechprune_cli.builder.grammar import Fact, draw_fact
+from speechprune_cli.errors import UsageError
 from speechprune_cli.training.features import Piece
 from speechprune_cli.training.learner import Learner, Loss
-from speechprune_cli.training.packing import Recording
+from speechprune_cli.training.packing import PackedRecording
 from speechprune_cli.training.tasks import (
     ask_about,
     ask_words,
@@ -117,19 +117,19 @@ class Trainer:
 
     def read(self, stage: Stage) -> Tensor:
         """Answer questions about recordings given as words: a tenth of the cost of hearing them."""
-        recordings: list[Recording] = []
+        recordings: list[PackedRecording] = []
         while sum(map(len, recordings)) < READING_TOKENS:
             count = self.rng.randint(*stage.pieces)
             texts, asked = written_recording(count, self.sentences, self.rng)
             heard, said = zip(*map(self._as_speech, texts), strict=True)
-            recordings.append(Recording(heard, said, asked))
+            recordings.append(PackedRecording(heard, said, asked))
         loss = self.learner.answer_loss(recordings)
         self._note("read", loss)
         return loss.value + LOOKING * loss.looking
 
     def listen(self, stage: Stage) -> Tensor:
         """Answer questions about spoken recordings, several short ones or one long."""
-        recordings: list[Recording] = []
+        recordings: list[PackedRecording] = []
         alignments = []
         while sum(map(len, recordings)) < LISTENING_TOKENS:
             count = self.rng.randint(*stage.pieces)
@@ -138,7 +138,7 @@ class Trainer:
             said = [piece.labels.long() for piece in pieces if piece.labels is not None]
             facts = [Fact(**piece.fact) for piece in pieces if piece.fact]
             asked = ask_about(facts, [piece.text for piece in pieces], self.rng)
-            recordings.append(Recording(heard, said, asked))
+            recordings.append(PackedRecording(heard, said, asked))
             alignments.append(alignment)
         loss = self.learner.answer_loss(recordings)
         alignment = torch.stack(alignments).mean()
@@ -283,5 +283,5 @@ def save_checkpoint(
 
 def _log(folder: Path, stage: Stage, step: int, trainer: Trainer) -> None:
     row = {"stage": stage.name, "step": step, "time": time.time(), **trainer.report()}
-    with (folder / "log.jsonl").open("a") as log:
+    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
         log.write(json.dumps(row) + "\n")

@@ -6,7 +6,7 @@ is fair is told in `fairness.py`.
 
 from __future__ import annotations
 
-from speechprune_cli.registry import Registry
 from speechprune_cli.builder.checks.base import Check
+from speechprune_cli.registry import Registry
 
-CHECKS: Registry[Check] = Registry(__name__, __path__, Check, "check")
+CHECKS: Registry[Check] = Registry(__name__, __path__, Check, "check", group="speechprune.checks")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.builder.checks.base import Check
-from speechprune_cli.builder.speakers.base import need, onnx_session
+from speechprune_cli.builder.speakers.base import onnx_session
+from speechprune_cli.extras import need
+from speechprune_cli.flow import SAMPLE_RATE
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from speechprune_cli.builder.checks.base import Check
-from speechprune_cli.builder.speakers.base import need
+from speechprune_cli.extras import need
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechprune_cli.atomic import atomic
-from speechprune_cli.errors import ModelError, UsageError, one_line
-from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.builder.checks.base import Check
-from speechprune_cli.builder.speakers.base import need
+from speechprune_cli.errors import ModelError, UsageError, one_line
+from speechprune_cli.extras import need
+from speechprune_cli.flow import SAMPLE_RATE
+from speechprune_cli.folders import cache_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,9 +87,7 @@ class Wer(Check):
 
 def packaged_base() -> Path:
     """Whisper base, put together in the cache once. Raises ModelError where it is another file."""
-    from speechprune_cli.builder.fetch import cache_folder
-
-    folder = cache_folder() / "whisper-base"
+    folder = cache_folder("whisper-base")
     if (folder / "config.json").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)

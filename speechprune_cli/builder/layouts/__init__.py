@@ -1,22 +1,18 @@
 """How a finished build is laid out for `eval`: one file each, named like the layout.
 
-A layout is a module of this package with `INDEX`, the name of its index, and functions
-`audio(sample, suffix)`, `save(...)` and `line(...)`; see `jsonl.py`.
+A layout is a module of this package that holds one subclass of `Layout`. To add one, add a file.
 """
 
 from __future__ import annotations
 
-import pkgutil
-from importlib import import_module
-from types import ModuleType
+from speechprune_cli.builder.layouts.base import Layout
+from speechprune_cli.registry import Registry
 
-from speechprune_cli.errors import UsageError
+LAYOUTS: Registry[Layout] = Registry(
+    __name__, __path__, Layout, "layout", group="speechprune.layouts"
+)
 
-LAYOUTS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
-
-def layout(name: str) -> ModuleType:
+def layout(name: str) -> Layout:
     """A layout by its name. Raises UsageError for an unknown one."""
-    if name not in LAYOUTS:
-        raise UsageError(f"unknown layout {name!r}: choose from {', '.join(LAYOUTS)}")
-    return import_module(f"{__name__}.{name}")
+    return LAYOUTS.make(name, {})

@@ -7,7 +7,9 @@ imported that is not installed before `load`, and no speaker is needed to answer
 
 from __future__ import annotations
 
-from speechprune_cli.registry import Registry
 from speechprune_cli.builder.speakers.base import Speaker
+from speechprune_cli.registry import Registry
 
-SPEAKERS: Registry[Speaker] = Registry(__name__, __path__, Speaker, "speaker")
+SPEAKERS: Registry[Speaker] = Registry(
+    __name__, __path__, Speaker, "speaker", group="speechprune.speakers"
+)

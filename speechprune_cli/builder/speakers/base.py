@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     import onnxruntime
 
 BLOCK = 1 << 20
+OnProgress = Callable[[int, int, str], None]
+"""Told how much is done, of how much, and of what."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,13 @@ class Speaker(ABC):
     def check(self) -> None:
         """Raises UsageError that says what has to be installed or fetched, and how."""
 
+    def fetch(self, on_progress: OnProgress) -> Path:
+        """Get its files; the folder that they are in.
+
+        Raises UsageError where they come in another way, SpeechPruneError where a fetch fails.
+        """
+        raise UsageError("--fetch-voices: of this --speaker there is nothing to fetch")
+
     @abstractmethod
     def voices(self) -> tuple[Voice, ...]:
         """All that may speak, in the same order everywhere."""
@@ -60,12 +68,6 @@ class Speaker(ABC):
     @abstractmethod
     def sources(self) -> dict[str, str]:
         """Files that the sound depends on, with their SHA-256, or packages with their version."""
-
-
-def need(package: str, what: str, extra: str) -> None:
-    """UsageError where a package is not installed."""
-    if find_spec(package) is None:
-        raise UsageError(f"{what} needs {package}: pip install 'speechprune[{extra}]'")
 
 
 def sha256(paths: Iterable[Path]) -> str:

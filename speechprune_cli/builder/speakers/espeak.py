@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from speechprune_cli.builder.speakers.base import Speaker, Synthesizer, Voice
 from speechprune_cli.errors import SpeechPruneError
-from speechprune_cli.builder.speakers.base import Speaker, Synthesizer, Voice, need
+from speechprune_cli.extras import need
 
 ACCENTS = ("en-us", "en-gb-x-rp")
 VARIANTS = ("f1", "f2", "f3", "f4", "f5", "m1", "m2", "m3", "m4", "m5", "m6", "m7")

@@ -8,22 +8,22 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from speechprune_cli.errors import SpeechPruneError, UsageError
+from speechprune_cli.builder.speakers._kokoro_files import MODEL, VOICES, fetch_kokoro
 from speechprune_cli.builder.speakers.base import (
+    OnProgress,
     Speaker,
     Synthesizer,
     Voice,
-    need,
     onnx_session,
     sha256,
 )
+from speechprune_cli.errors import SpeechPruneError, UsageError
+from speechprune_cli.extras import need
+from speechprune_cli.folders import cache_folder
 
 HELD_OUT = ("af_nova", "af_river", "am_liam", "am_puck", "bf_lily", "bm_fable")
 """Voices that no training of nano may use."""
 ATTEMPTS = 3
-MODEL = "kokoro.onnx"
-VOICES = "[ab][fm]_*.bin"
-"""American and British, female and male; other languages are left out."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,13 @@ class Kokoro(Speaker):
     @property
     def folder(self) -> Path:
         """Where its files are."""
-        from speechprune_cli.builder.fetch import kokoro_folder
+        chosen = self.voices_folder
+        return Path(chosen).expanduser() if chosen else cache_folder("kokoro")
 
-        return Path(self.voices_folder).expanduser() if self.voices_folder else kokoro_folder()
+    def fetch(self, on_progress: OnProgress) -> Path:
+        """Its model and voices, 328 MB."""
+        fetch_kokoro(self.folder, on_progress)
+        return self.folder
 
     def check(self) -> None:
         """Its model, some voices and the package that spells words as sounds."""

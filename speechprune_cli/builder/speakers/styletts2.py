@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from speechprune_cli.errors import UsageError
 from speechprune_cli.builder.speakers.base import Speaker, Synthesizer, Voice, sha256
+from speechprune_cli.errors import UsageError
 
 RATE = 24_000
 

@@ -6,7 +6,9 @@ settings, and the first line of the module's docstring is what people read about
 
 from __future__ import annotations
 
-from speechprune_cli.registry import Registry
 from speechprune_cli.builder.writers.base import Writer
+from speechprune_cli.registry import Registry
 
-WRITERS: Registry[Writer] = Registry(__name__, __path__, Writer, "writer")
+WRITERS: Registry[Writer] = Registry(
+    __name__, __path__, Writer, "writer", group="speechprune.writers"
+)

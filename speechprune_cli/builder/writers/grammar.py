@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
 
-from speechprune_cli.errors import SpeechPruneError
 from speechprune_cli.builder.grammar import (
     Fact,
     apart,
@@ -18,10 +17,11 @@ from speechprune_cli.builder.grammar import (
     questions,
     within,
 )
-from speechprune_cli.builder.script import Brief, Line, Script
-from speechprune_cli.builder.speakers.base import need
+from speechprune_cli.builder.script import Brief, Script, Utterance
 from speechprune_cli.builder.topics import topics
 from speechprune_cli.builder.writers.base import Writer, spoken_seconds
+from speechprune_cli.errors import SpeechPruneError
+from speechprune_cli.extras import need
 
 TRIES, FEW = 400, 40
 """Draws that may be of no use before the writer gives up, or looks further afield."""
@@ -59,9 +59,9 @@ class Grammar(Writer):
         options = [fact.value for fact in rng.sample(others, len(others))]
         options.insert(brief.letter, key.value)
         speakers = _speakers(brief, len(texts), rng)
-        lines = tuple(Line(speaker=s, text=t) for s, t in zip(speakers, texts, strict=True))
+        said = tuple(Utterance(speaker=s, text=t) for s, t in zip(speakers, texts, strict=True))
         return Script(
-            lines=lines, key=place, question=question, options=tuple(options), answer=key.value
+            utterances=said, key=place, question=question, options=tuple(options), answer=key.value
         )
 
     def _texts(

@@ -11,10 +11,10 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from speechprune_cli.errors import ModelError, UsageError
-from speechprune_cli.builder.script import LETTERS, Brief, Line, Record, Script, Text
+from speechprune_cli.builder.script import LETTERS, Brief, Record, Script, Text, Utterance
 from speechprune_cli.builder.writers._chat import Chat, Endpoint, Local
 from speechprune_cli.builder.writers.base import Writer, spoken_seconds
+from speechprune_cli.errors import ModelError, UsageError
 
 SECONDS_PER_SENTENCE = 5.2
 """SPIRAL's recordings of 88 s have 17 sentences."""
@@ -153,7 +153,7 @@ def _script(brief: Brief, said: str, rng: Random, pause: float) -> Script:
     options = rng.sample(draft.wrong, len(draft.wrong))
     options.insert(brief.letter, draft.answer)
     return Script(
-        lines=tuple(Line(speaker=f"spk_{s.speaker}", text=s.text) for s in sentences),
+        utterances=tuple(Utterance(speaker=f"spk_{s.speaker}", text=s.text) for s in sentences),
         key=len(draft.before),
         question=draft.question,
         options=tuple(options),

@@ -6,15 +6,15 @@ import os
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from speechprune_cli.errors import SpeechPruneError, UsageError
-from speechprune_cli.builder.build import Done, Job, Maker
+from speechprune_cli.builder.making import Done, Job, Maker
 from speechprune_cli.builder.plan import Plan
+from speechprune_cli.errors import SpeechPruneError, UsageError
 
 RETRIES = 2
 """How often a job may kill the process that does it before the build gives up."""
 
 
-def here(plan: Plan, jobs: Iterable[Job]) -> Iterator[Done]:
+def in_this_process(plan: Plan, jobs: Iterable[Job]) -> Iterator[Done]:
     """One job after the other, on one thread."""
     maker = Maker(plan)
     for job in jobs:

@@ -8,15 +8,15 @@ from random import Random
 
 import numpy as np
 
+from speechprune_cli.builder.grammar import Fact, draw_word, questions, rules
 from speechprune_cli.flow import SAMPLE_RATE
-from speechprune_cli.builder.grammar import Fact, questions, wrong_options
 
 LOUDNESS = 0.05
 """Root mean square that every sentence is brought to."""
 
 
 @dataclass(frozen=True)
-class Sentence:
+class SpokenSentence:
     """A spoken sentence: samples at 16 kHz, words, voice, and the fact it states, if any."""
 
     samples: np.ndarray
@@ -56,7 +56,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Recording:
+class SplicedRecording:
     """A spoken recording and what can be asked about it."""
 
     samples: np.ndarray
@@ -71,8 +71,13 @@ class Recording:
 
 
 def compose(
-    pool: Sequence[Sentence], seconds: float, rng: Random, *, asked: int = 1, held_out: bool = False
-) -> Recording:
+    pool: Sequence[SpokenSentence],
+    seconds: float,
+    rng: Random,
+    *,
+    asked: int = 1,
+    held_out: bool = False,
+) -> SplicedRecording:
     """Put sentences in a row until `seconds` are reached, and ask about `asked` of the facts.
 
     No two facts of a recording share kind and subject, so every question has one answer. The
@@ -82,7 +87,7 @@ def compose(
     voices = rng.sample(sorted({s.voice for s in pool}), scenario.voices)
     taken: set[tuple[str, str]] = set()
 
-    def drawn() -> Iterator[Sentence]:
+    def drawn() -> Iterator[SpokenSentence]:
         while True:
             yield _draw(pool, rng.choice(voices), rng.random() < scenario.facts, taken, rng)
 
@@ -90,14 +95,14 @@ def compose(
 
 
 def splice(
-    sentences: Iterable[Sentence],
+    sentences: Iterable[SpokenSentence],
     seconds: float,
     rng: Random,
     *,
     scenario: str,
     asked: int,
     held_out: bool,
-) -> Recording:
+) -> SplicedRecording:
     """The first of `sentences`, with pauses, until `seconds` are reached or none is left.
 
     Questions ask about `asked` of the facts among them, drawn at random.
@@ -114,7 +119,7 @@ def splice(
         if length >= seconds * SAMPLE_RATE:
             break
     asked_about = rng.sample([i for i, s in enumerate(spoken) if s.fact], asked)
-    return Recording(
+    return SplicedRecording(
         np.clip(np.concatenate(parts), -1, 1).astype(np.float32),
         scenario,
         tuple(s.text for s in spoken),
@@ -122,9 +127,19 @@ def splice(
     )
 
 
+def wrong_options(fact: Fact, rng: Random, count: int = 3) -> list[str]:
+    """Distinct wrong answers of the right sort; a spoken distractor comes first."""
+    options = [fact.distractor]
+    while len(options) < count:
+        option = draw_word(rng, rules()[fact.kind]["v"])
+        if option != fact.value and option not in options:
+            options.append(option)
+    return options
+
+
 def _draw(
-    pool: Sequence[Sentence], voice: str, fact: bool, taken: set[tuple[str, str]], rng: Random
-) -> Sentence:
+    pool: Sequence[SpokenSentence], voice: str, fact: bool, taken: set[tuple[str, str]], rng: Random
+) -> SpokenSentence:
     candidates = [
         s for s in pool if s.voice == voice and bool(s.fact) == fact and _key(s) not in taken
     ]
@@ -135,12 +150,12 @@ def _draw(
     return sentence
 
 
-def _key(sentence: Sentence) -> tuple[str, str]:
+def _key(sentence: SpokenSentence) -> tuple[str, str]:
     fact = sentence.fact
     return (fact.kind, fact.subject) if fact else ("", sentence.text)
 
 
-def _ask(sentence: Sentence, start: int, rng: Random, held_out: bool) -> Question:
+def _ask(sentence: SpokenSentence, start: int, rng: Random, held_out: bool) -> Question:
     fact = sentence.fact
     if fact is None:
         raise ValueError("only a sentence that states a fact can be asked about")

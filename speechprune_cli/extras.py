@@ -1,0 +1,13 @@
+"""Packages that only some commands need: `pip install 'speechprune[EXTRA]'`."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from speechprune_cli.errors import UsageError
+
+
+def need(package: str, what: str, extra: str) -> None:
+    """Raises UsageError, which says what to install, where a package is not there."""
+    if find_spec(package) is None:
+        raise UsageError(f"{what} needs {package}: pip install 'speechprune[{extra}]'")

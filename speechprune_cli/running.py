@@ -1,0 +1,63 @@
+"""Runs an app of typer's: every failure is one line on stderr and an exit code (`errors.py`)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from speechprune_cli.errors import SpeechPruneError, UsageError
+
+INTERRUPTED = 130
+"""What typer makes of Ctrl-C."""
+
+
+def run(app: typer.Typer, arguments: Sequence[str] | None, name: str) -> int:
+    """Run one command line and return its exit code (see `errors.py`; 130 when interrupted)."""
+    prepare_streams()
+    try:
+        code = app(args=arguments, prog_name=name, standalone_mode=False) or 0
+        sys.stdout.flush()
+    except SpeechPruneError as error:
+        return fail(error)
+    except typer.TyperException as error:
+        message = error.format_message().replace("Value error, ", "")
+        return fail(UsageError(message)) if message else UsageError.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SpeechPruneError.exit_code
+    if code == INTERRUPTED and sys.stderr.isatty():
+        print(file=sys.stderr)
+    return code
+
+
+def prepare_streams() -> None:
+    """Let libraries be quiet, warnings be one line, and no character be unprintable."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    logging.getLogger("speechprune").handlers = [_Warnings()]
+
+
+class _Warnings(logging.Handler):
+    """To stderr as it is at the moment: a progress bar gives way to what is printed there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line."""
+        print("warning:", record.getMessage(), file=sys.stderr)
+
+
+def fail(error: SpeechPruneError) -> int:
+    """Say in one line on stderr what went wrong, and return the exit code."""
+    label = "error:"
+    if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        label = f"\033[1;31m{label}\033[0m"
+    print(label, " ".join(str(error).split()), file=sys.stderr)
+    return error.exit_code
