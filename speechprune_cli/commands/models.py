@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from speechprune_cli import options
-from speechprune_cli.output import Output
+from speechprune_cli.options import OutputOptions, grouped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,11 +13,12 @@ if TYPE_CHECKING:
     from speechprune_cli.table import Table
 
 
-def models(json: options.Json = False) -> None:
+@grouped
+def models(output: OutputOptions) -> None:
     """List the models: what they are, what they take in memory, whether they are here already."""
     from speechprune_cli.config import list_presets, load_preset
 
-    out = Output(json=json)
+    out = output.open()
     presets = [describe_preset(load_preset(name)) for name in list_presets()]
     for preset in presets:
         out.record(preset)

@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from speechprune_cli import options
 from speechprune_cli.errors import UsageError
-from speechprune_cli.options import output_option
+from speechprune_cli.options import OutputOptions, grouped, output_option
 from speechprune_cli.output import Output
-from speechprune_cli.report import figures
-from speechprune_cli.report.files import check_destination
 
 if TYPE_CHECKING:
     from speechprune_cli.bench.results import Results
@@ -36,25 +33,26 @@ Markdown = Annotated[
     bool, output_option("--markdown", metavar="", help="Tables for a page instead of a terminal.")
 ]
 
-
 Versus = Annotated[
     str | None,
-    typer.Option(metavar="METHOD", help="One method against all others, with paired tests."),
+    output_option(metavar="METHOD", help="One method against all others, with paired tests."),
 ]
 
 
+@grouped
 def report(
     folders: Folders,
     *,
     plot: Plot = None,
     versus: Versus = None,
     markdown: Markdown = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    output: OutputOptions,
 ) -> None:
     """Show finished runs: one in full, several side by side."""
-    out = Output(json=json, quiet=quiet, verbose=verbose)
+    from speechprune_cli.report import figures
+    from speechprune_cli.report.files import check_destination
+
+    out = output.open()
     if plot is not None:
         check_destination(plot, "--plot", figures.FORMATS)
         figures.check_drawable("--plot", "matplotlib")
