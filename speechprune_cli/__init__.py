@@ -7,12 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from speechprune_cli.audio import load_audio
+    from speechprune_cli.bench.run import Evaluation, evaluate
     from speechprune_cli.pipeline import Result, Session, load
 
 __version__ = "0.1.0"
-__all__ = ["Result", "Session", "__version__", "load", "load_audio"]
+__all__ = ["Evaluation", "Result", "Session", "__version__", "evaluate", "load", "load_audio"]
 
-_HOMES = {"load": "pipeline", "Session": "pipeline", "Result": "pipeline", "load_audio": "audio"}
+_HOMES = {
+    "load": "pipeline",
+    "Session": "pipeline",
+    "Result": "pipeline",
+    "load_audio": "audio",
+    "evaluate": "bench.run",
+    "Evaluation": "bench.run",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from speechprune_cli.bench.runner import LETTER_ONLY
 from speechprune_cli.pipeline import Session
-from speechprune_cli.report.facts import describe_model, versions
+from speechprune_cli.provenance import describe_model, processor, versions
 
 QUESTION, CHOICES = "When is it?", ("on Monday", "on Friday")
 
@@ -18,18 +18,26 @@ def describe_environment(session: Session) -> dict[str, Any]:
 
     model = session.model
     return {
-        "model": describe_model(session),
+        "model": describe_model(model),
         "quantize": model.quantize,
-        "attention": model.model.config._attn_implementation,
+        "attention": _attention(session),
         "decisions": list(model.decisions),
-        "prompt": model.render(QUESTION),
-        "prompt_with_options": model.render(QUESTION, CHOICES),
-        "prompt_by_letter": model.render(f"{QUESTION}\n{LETTER_ONLY}", CHOICES),
+        "prompt": _prompt(session, QUESTION),
+        "prompt_with_options": _prompt(session, QUESTION, CHOICES),
+        "prompt_by_letter": _prompt(session, f"{QUESTION}\n{LETTER_ONLY}", CHOICES),
         "lists_options": model.preset.defaults.list_choices,
         "defaults": model.preset.defaults.model_dump(),
         "machine": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "gpu": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else None,
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **versions()},
     }
+
+
+def _prompt(session: Session, question: str, choices: tuple[str, ...] = ()) -> str:
+    return session.model.render(question, choices)
+
+
+def _attention(session: Session) -> str:
+    return str(session.model.model.config._attn_implementation)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from speechprune_cli.bench.controls import controls
+from speechprune_cli.bench.line import Line
 from speechprune_cli.bench.metrics import summarise
 from speechprune_cli.bench.plan import Plan
 from speechprune_cli.bench.sample import Benchmark, Sample
@@ -16,7 +16,7 @@ def sum_up(
     plan: Plan,
     benchmark: Benchmark,
     samples: Sequence[Sample],
-    lines: Sequence[dict[str, Any]],
+    lines: Sequence[Line],
     *,
     limited: bool,
     title: str,

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from speechprune_cli import options
-from speechprune_cli.bench import tasks
-from speechprune_cli.bench.plan import Plan
-from speechprune_cli.bench.store import Run
-from speechprune_cli.commands.evaluation import Crew, begun, resumed
-from speechprune_cli.errors import UsageError
+from speechprune_cli.bench.run import Evaluation, resume
+from speechprune_cli.bench.run import evaluate as evaluate_benchmark
+from speechprune_cli.bench.tasks import TASKS
+from speechprune_cli.commands.eval_progress import EvaluationProgress
+from speechprune_cli.errors import SpeechPruneError, UsageError
 from speechprune_cli.options import bench_option, output_option
 from speechprune_cli.output import Output
-from speechprune_cli.pipeline import QUERIES
 
 PLANLESS = {
-    "benchmark", "resume", "derive_hard", "workers", "ray", "gpus", "json", "quiet", "verbose",
+    "benchmark", "resumed", "derive_hard", "workers", "ray", "gpus", "json", "quiet", "verbose",
     "no_cache",
 }  # fmt: skip
 """Parameters that a resumed run may be given anew: they change no answer."""
@@ -27,7 +25,7 @@ PLANLESS = {
 BenchmarkName = Annotated[
     str | None,
     typer.Argument(
-        metavar="BENCHMARK", help=f"One of {', '.join(tasks.TASKS)}.", show_default=False
+        metavar="BENCHMARK", help=f"One of {', '.join(TASKS.names)}.", show_default=False
     ),
 ]
 Data = Annotated[
@@ -87,13 +85,31 @@ Gpus = Annotated[
     float | None,
     bench_option(metavar="G", min=0, help="GPUs for each worker; fractions share one."),
 ]
+Keeps = Annotated[
+    list[str] | None,
+    bench_option(
+        "--keep",
+        metavar="WHAT",
+        help="What stays of the recording: 20%, or 150 tokens. Repeatable.",
+    ),
+]
+Paper = Annotated[
+    bool,
+    bench_option("--paper", metavar="", help="The methods and rates of SpeechPrune's tables."),
+]
+Query = Annotated[
+    Literal["question", "question+choices"],
+    bench_option(metavar="WHAT", help="What the audio is matched against."),
+]
 Folder = Annotated[
     Path | None,
     output_option("--output", "-o", metavar="FOLDER", help="Where the run goes. Default: runs/..."),
 ]
 Resume = Annotated[
     Path | None,
-    output_option(metavar="FOLDER", help="Go on with a run, by its saved configuration."),
+    output_option(
+        "--resume", metavar="FOLDER", help="Go on with a run, by its saved configuration."
+    ),
 ]
 
 
@@ -121,60 +137,71 @@ def evaluate(
     no_cache: options.NoCache = False,
     method: options.Methods = None,
     rate: options.Rates = None,
+    keep: Keeps = None,
+    paper: Paper = False,
     budget: options.Budget = None,
+    query: Query = "question",
     position: options.Position = None,
     setting: options.Settings = None,
     seed: options.Seed = None,
     output: Folder = None,
-    resume: Resume = None,
+    resumed: Resume = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Measure a model on a benchmark, pruned and unpruned, with intervals, tests and controls.
 
-    Every run also has full, original (the first 30 s) and silence in place of the recording. It
-    can be interrupted at any point and resumed.
+    Every run also has full, original (what the model was trained to hear, such as the first 30 s)
+    and silence in place of the recording. It can be interrupted at any point and resumed.
     """
-    from speechprune_cli.config import resolve_model
-
     out = Output(json=json, quiet=quiet, verbose=verbose)
-    if resume is not None:
-        check_unchanged(context, benchmark, resume)
-        job = resumed(Run(resume), benchmark)
-    else:
-        if benchmark is None:
-            raise UsageError(f"name a benchmark: {', '.join(tasks.TASKS)}")
-        resolve_model(model)
-        settings = options.parse_settings(setting or [])
-        plan = Plan(
-            benchmark=benchmark,
-            data=None if data is None else str(data.absolute()),
-            model=model,
-            revision=revision,
-            device=device,
-            dtype=dtype,
-            quantize=quantize,
-            offline=offline,
-            methods=tuple(method or ["speechprune"]),
-            rates=tuple(rate or [0.2]),
-            budget=options.parse_budget(budget),
-            query=settings.pop("query", QUERIES[0]),
-            settings=settings,
-            position=position,
-            scoring=scoring,
-            permute_options=permute_options,
-            max_new_tokens=max_new_tokens,
-            min_seconds=min_seconds,
-            limit=limit,
-            seed=seed or 0,
-            batch_size=batch_size,
-        )
-        job = begun(Run(output or default_folder(benchmark)), plan)
-    job.go(out, Crew(workers, ray, gpus, cache=not no_cache), derive_hard)
+    work: dict[str, Any] = {
+        "workers": workers,
+        "ray": ray,
+        "gpus": gpus,
+        "cache": not no_cache,
+        "derive_hard": derive_hard,
+    }
+    with EvaluationProgress(out) as progress:
+        if resumed is not None:
+            check_unchanged(context, resumed)
+            done = resume(resumed, benchmark=benchmark, observer=progress, **work)
+        elif benchmark is None:
+            raise UsageError(f"name a benchmark: {', '.join(TASKS.names)}")
+        else:
+            done = evaluate_benchmark(
+                benchmark,
+                model=model,
+                methods=method or (),
+                rates=rate or (),
+                keep=keep or (),
+                paper=paper,
+                data=data,
+                output=output,
+                observer=progress,
+                **work,
+                revision=revision,
+                device=device,
+                dtype=dtype,
+                quantize=quantize,
+                offline=offline,
+                budget=options.parse_budget(budget),
+                query=query,
+                settings=options.parse_settings(setting or []),
+                position=position,
+                scoring=scoring,
+                permute_options=permute_options,
+                max_new_tokens=max_new_tokens,
+                min_seconds=min_seconds,
+                limit=limit,
+                seed=seed or 0,
+                batch_size=batch_size,
+            )
+    show(out, done)
 
 
-def check_unchanged(context: typer.Context, benchmark: str | None, folder: Path) -> None:
+def check_unchanged(context: typer.Context, folder: Path) -> None:
     """Raise UsageError for an option that would change a resumed run."""
     for name in context.params:
         source = context.get_parameter_source(name)
@@ -183,6 +210,21 @@ def check_unchanged(context: typer.Context, benchmark: str | None, folder: Path)
             raise UsageError(f"--resume {folder} goes on as it was begun: leave {option} out")
 
 
-def default_folder(benchmark: str) -> Path:
-    """A new folder for every run, named by benchmark and time."""
-    return Path("runs") / f"{benchmark}-{datetime.now():%Y%m%d-%H%M%S}"
+def show(out: Output, done: Evaluation) -> None:
+    """The tables. Raises SpeechPruneError where answers failed."""
+    from speechprune_cli.report import tables
+
+    if done.hard == ():
+        out.warning("original fails no sample: there is no table of what it fails")
+    for result in done.results:
+        out.record({"folder": str(done.folder), **tables.as_json(result)})
+        out.show(tables.table(result))
+        if not out.rich:
+            out.text(tables.plain(result, explained=not out.quiet) + "\n")
+    if not out.json and not out.quiet:
+        out.text(f"run folder: {done.folder}\n")
+    if done.errors:
+        raise SpeechPruneError(
+            f"{done.errors} of {done.asked} answers failed: {done.folder / 'lines.jsonl'} says "
+            f"why; --resume {done.folder} tries them again"
+        )
