@@ -5,19 +5,34 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from speechprune_cli.version import __version__
+
 if TYPE_CHECKING:
     from speechprune_cli.audio import load_audio
+    from speechprune_cli.bench.run import Evaluation, evaluate, resume
     from speechprune_cli.builder.build import build
     from speechprune_cli.pipeline import Result, Session, load
 
-__version__ = "0.1.0"
-__all__ = ["Result", "Session", "__version__", "build", "load", "load_audio"]
+__all__ = [
+    "Evaluation",
+    "Result",
+    "Session",
+    "__version__",
+    "build",
+    "evaluate",
+    "load",
+    "load_audio",
+    "resume",
+]
 
 _HOMES = {
     "load": "pipeline",
     "Session": "pipeline",
     "Result": "pipeline",
     "load_audio": "audio",
+    "evaluate": "bench.run",
+    "resume": "bench.run",
+    "Evaluation": "bench.run",
     "build": "builder.build",
 }
 

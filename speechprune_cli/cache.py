@@ -1,4 +1,8 @@
-"""Encoded recordings kept on disk, so that a second question does not encode again."""
+"""Encoded recordings kept on disk, so that a second question does not encode again.
+
+An entry is a safetensors file: the tensors of `AudioTokens`, and as metadata its numbers, the
+format's version, and the SHA-256 of all of that.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +12,27 @@ import logging
 import os
 import re
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any
+
+from speechprune_cli.atomic import atomic
+from speechprune_cli.errors import SpeechPruneError
+from speechprune_cli.folders import cache_folder
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from speechprune_cli.flow import AudioTokens
 
-FOLDER_VARIABLE = "SPEECHPRUNE_CACHE_DIR"
+FORMAT = 2
 TENSORS = ("embeds", "times", "loudness", "attention")
-NUMBERS = ("per_second", "seconds", "encode_seconds")
-"""The fields of AudioTokens that are kept, and those that are kept as metadata."""
+"""Tensors of AudioTokens; the last may be none."""
+NUMBERS = ("per_second", "seconds", "encode_seconds", "nominal_times")
+"""Fields of AudioTokens that are kept as metadata, in JSON."""
 ENTRY = re.compile(r"[0-9a-f]{64}\.safetensors")
-UNFINISHED = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]{32}\.tmp")
+UNFINISHED = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]{32}\.(safetensors|tmp)")
 """Names of our files; no other is ever removed."""
 STALE_SECONDS = 3600
 """An unfinished file of that age belongs to a run that was killed."""
@@ -37,7 +48,7 @@ class TokenCache:
     """
 
     def __init__(self, folder: Path | None = None, max_bytes: int = 2 * 2**30) -> None:
-        self.folder = folder or _default_folder()
+        self.folder = folder or cache_folder("tokens")
         self.max_bytes = max_bytes
 
     @staticmethod
@@ -51,6 +62,7 @@ class TokenCache:
     ) -> str:
         """All that the tokens depend on, as 64 hexadecimal digits."""
         fields = {
+            "format": FORMAT,
             "audio_sha256": audio_sha256,
             "model": model,
             "revision": revision,
@@ -84,7 +96,7 @@ class TokenCache:
         """Keep `tokens` under `key`."""
         from safetensors import SafetensorError
 
-        size = sum(getattr(tokens, name).nbytes for name in TENSORS)
+        size = sum(tensor.nbytes for tensor in _tensors(tokens).values())
         if size > self.max_bytes:
             log.warning(
                 "cache: not kept, %.1f MB is above the limit of %.1f MB",
@@ -92,16 +104,13 @@ class TokenCache:
                 self.max_bytes / 1e6,
             )
             return
-        temporary = self.folder / f".{key}.{uuid4().hex}.tmp"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            _write(temporary, tokens)
-            temporary.replace(self._path(key))
+            with atomic(self._path(key)) as temporary:
+                _write(temporary, tokens)
             self._evict()
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, SpeechPruneError, OSError) as error:
             log.warning("cache: cannot keep the encoded recording in %s (%s)", self.folder, error)
-        finally:
-            _remove(temporary)
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"
@@ -124,14 +133,6 @@ class TokenCache:
             total -= size
 
 
-def _default_folder() -> Path:
-    if chosen := os.environ.get(FOLDER_VARIABLE):
-        return Path(chosen)
-    from platformdirs import user_cache_dir
-
-    return Path(user_cache_dir("speechprune")) / "tokens"
-
-
 def _remove(path: Path) -> None:
     with suppress(OSError):
         path.unlink()
@@ -140,10 +141,10 @@ def _remove(path: Path) -> None:
 def _write(path: Path, tokens: AudioTokens) -> None:
     from safetensors.torch import save_file
 
-    tensors = {name: getattr(tokens, name).contiguous() for name in TENSORS}
-    save_file(
-        tensors, path, metadata={name: repr(float(getattr(tokens, name))) for name in NUMBERS}
-    )
+    tensors = _tensors(tokens)
+    numbers = {name: json.dumps(getattr(tokens, name)) for name in NUMBERS}
+    metadata = {"format": str(FORMAT), **numbers, "sha256": _digest(tensors, numbers)}
+    save_file(tensors, path, metadata)
 
 
 def _read(path: Path) -> AudioTokens:
@@ -153,19 +154,30 @@ def _read(path: Path) -> AudioTokens:
     from speechprune_cli.flow import AudioTokens
 
     content = path.read_bytes()
-    found = load(content)
-    tensors = {name: found[name] for name in TENSORS}
-    total = len(tensors["embeds"])
-    shapes = [tuple(tensor.shape) for tensor in tensors.values()]
-    if tensors["embeds"].ndim != 2 or shapes[1:] != [(total, 2), (total,), (total,)]:
-        raise ValueError(f"shapes {', '.join(map(str, shapes))}")
+    tensors = load(content)
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    numbers = {name: float(header["__metadata__"][name]) for name in NUMBERS}
-    return AudioTokens(
-        embeds=tensors["embeds"],
-        times=tensors["times"],
-        loudness=tensors["loudness"],
-        attention=tensors["attention"],
-        from_cache=True,
-        **numbers,
-    )
+    metadata = header["__metadata__"]
+    if metadata["format"] != str(FORMAT):
+        raise ValueError(f"format {metadata['format']}")
+    numbers = {name: metadata[name] for name in NUMBERS}
+    if metadata["sha256"] != _digest(tensors, numbers):
+        raise ValueError("its content is not what its checksum says")
+    fields: dict[str, Any] = {name: json.loads(text) for name, text in numbers.items()}
+    return AudioTokens(**{**tensors, **fields}, from_cache=True)
+
+
+def _tensors(tokens: AudioTokens) -> dict[str, Tensor]:
+    """Those that there are."""
+    found = {name: getattr(tokens, name) for name in TENSORS}
+    return {name: tensor.contiguous() for name, tensor in found.items() if tensor is not None}
+
+
+def _digest(tensors: Mapping[str, Tensor], numbers: Mapping[str, str]) -> str:
+    """SHA-256 over names, types, shapes and content."""
+    import torch
+
+    digest = hashlib.sha256(json.dumps(numbers, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.cpu().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

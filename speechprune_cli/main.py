@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from speechprune_cli import __version__
 from speechprune_cli.commands.ask import ask
 from speechprune_cli.commands.build import build
 from speechprune_cli.commands.eval import evaluate
@@ -17,6 +16,7 @@ from speechprune_cli.commands.prune import prune
 from speechprune_cli.commands.report import report
 from speechprune_cli.options import ENVIRONMENT
 from speechprune_cli.running import run
+from speechprune_cli.version import __version__
 
 app = typer.Typer(
     help="Ask questions about long recordings: a Speech LLM reads the tokens that matter.",

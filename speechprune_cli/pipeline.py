@@ -280,4 +280,3 @@ def _recording(audio: Audio | str | Path) -> Audio:
     from speechprune_cli.audio import load_audio
 
     return load_audio(audio)
-

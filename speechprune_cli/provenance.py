@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speechprune_cli import __version__
+from speechprune_cli.version import __version__
 
 if TYPE_CHECKING:
     from speechprune_cli.backends.base import SpeechLM

@@ -48,7 +48,7 @@ def explain(error: ValidationError, known: Callable[[tuple[int | str, ...]], lis
             return f"not JSON ({first['ctx']['error']})"
         case "missing":
             return f"the key '{key}' is missing"
-        case "extra_forbidden":
+        case "extra_forbidden" | "unexpected_keyword_argument":
             names = known(first["loc"][:-1])
             listed = f"the known ones are {', '.join(names)}" if names else "there is none"
             return f"unknown key '{key}': {listed}"

@@ -57,6 +57,10 @@ def answers(lines) -> dict:
     keyed = {(line["sample"], line["condition"]): line for line in lines}
     assert len(keyed) == len(lines), "nothing is asked twice"
     return {
-        key: {name: value for name, value in line.items() if not name.endswith("_seconds")}
+        key: {
+            name: value
+            for name, value in line.items()
+            if not name.endswith("_seconds") and name != "check"
+        }
         for key, line in keyed.items()
     }

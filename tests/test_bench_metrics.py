@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from speechprune_cli.bench.line import Line
 from speechprune_cli.bench.metrics import hard_ids, summarise
 from speechprune_cli.bench.statistics import mcnemar, wilson
 
 
-def answered(sample: str, condition: str, right: bool, **fields) -> dict:
-    method, _, rate = condition.partition(" ")
-    return {
-        "sample": sample,
-        "condition": condition,
-        "method": method,
-        "rate": float(rate) if rate else None,
-        "status": "ok",
+def answered(sample: str, condition: str, right: bool, **fields) -> Line:
+    chosen = {
         "correct": float(right),
         "right": right,
-        "f1": None,
-        "unparsed": 0,
-        "recall": None,
         "kept": 600,
         "share": 0.25,
         "prompt_tokens": 620,
@@ -29,18 +21,16 @@ def answered(sample: str, condition: str, right: bool, **fields) -> dict:
         "tflops": 2.0,
         **fields,
     }
+    return Line(sample=sample, **asked(condition), status="ok", **chosen)
 
 
-def failed(sample: str, condition: str) -> dict:
+def failed(sample: str, condition: str) -> Line:
+    return Line(sample=sample, **asked(condition), status="error", error="out of memory")
+
+
+def asked(condition: str) -> dict:
     method, _, rate = condition.partition(" ")
-    return {
-        "sample": sample,
-        "condition": condition,
-        "method": method,
-        "rate": float(rate) if rate else None,
-        "status": "error",
-        "error": "out of memory",
-    }
+    return {"condition": condition, "method": method, "rate": float(rate) if rate else None}
 
 
 LINES = [

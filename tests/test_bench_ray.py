@@ -6,7 +6,7 @@ import importlib.util
 import json
 import os
 import signal
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +15,10 @@ from conftest import make_audio
 
 from speechprune_cli.audio import write_audio
 from speechprune_cli.bench import tasks
-from speechprune_cli.bench.evaluate import jobs
+from speechprune_cli.bench.jobs import RecordingJob, jobs
 from speechprune_cli.bench.plan import Plan
 from speechprune_cli.bench.ray_workers import ray_workers
-from speechprune_cli.bench.runner import Recording, Runner
+from speechprune_cli.bench.runner import Runner
 from speechprune_cli.errors import ModelError
 from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.main import main
@@ -56,7 +56,7 @@ def plan(tiny_model_folder, tmp_path_factory) -> Plan:
 
 
 @pytest.fixture(scope="module")
-def work(plan) -> list[tuple[Recording, ...]]:
+def work(plan) -> list[tuple[RecordingJob, ...]]:
     """All jobs of the plan."""
     samples = tasks.load_task("jsonl", Path(plan.data), offline=True).samples
     return list(jobs(samples, plan, set()))
@@ -82,13 +82,13 @@ def workers(plan):
 
 def comparable(lines) -> list[str]:
     """Lines without timings and beyond the last digits, in an order of their own."""
-    return sorted(json.dumps(rounded(line), sort_keys=True) for line in lines)
+    return sorted(json.dumps(rounded(asdict(line)), sort_keys=True) for line in lines)
 
 
 def rounded(value):
     if isinstance(value, dict):
         return {key: rounded(v) for key, v in value.items() if not key.endswith("_seconds")}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [rounded(v) for v in value]
     return round(value, 4) if isinstance(value, float) else value
 
@@ -122,15 +122,15 @@ def test_recordings_are_decoded_when_a_worker_can_take_them(workers, work):
 def test_what_a_killed_worker_had_to_do_is_done(workers, work, alone, capfd):
     import ray
 
-    victim = workers._hands[0].actor
+    victim = workers._handles[0].actor
     process = ray.get(victim.__ray_call__.remote(lambda _: os.getpid()))
     lines = workers.answer(work * 2)
     made = [next(lines)]
-    assert workers._hands[0].pending
+    assert workers._handles[0].pending
     os.kill(process, signal.SIGKILL)
     made.extend(lines)
     assert comparable(made) == sorted(alone * 2)
-    assert workers._hands[0].actor != victim
+    assert workers._handles[0].actor != victim
     assert capfd.readouterr() == ("", "")
 
 
@@ -144,24 +144,24 @@ class Poison:
 def test_a_job_that_kills_three_workers_becomes_errors(workers, work, alone):
     poison = (replace(work[1][0], audio=Poison()),)
     lines = list(workers.answer([work[0], poison, *work[2:]]))
-    dead = [line for line in lines if line["sample"] == "s1"]
-    assert {line["status"] for line in dead} == {"error"}
-    assert "3 workers died of it" in dead[0]["error"]
+    dead = [line for line in lines if line.sample == "s1"]
+    assert {line.status for line in dead} == {"error"}
+    assert "3 workers died of it" in dead[0].error
     assert len(lines) == len(alone)
-    others = [line for line in lines if line["sample"] != "s1"]
+    others = [line for line in lines if line.sample != "s1"]
     assert comparable(others) == [line for line in alone if '"sample": "s1"' not in line]
 
 
 def collect_all(workers) -> None:
     """What every worker has done: another may still be starting."""
-    for _ in workers._hands:
+    for _ in workers._handles:
         list(workers._collect())
 
 
 def test_a_model_error_of_a_worker_arrives_as_itself(workers, plan):
-    hand = workers._hands[0]
+    handle = workers._handles[0]
     gone = {"model": f"{plan.model}/gone", **ARGUMENTS}
-    hand.pending.append((hand.actor.start.remote(plan, gone, 1), None))
+    handle.pending.append((handle.actor.start.remote(plan, gone, 1), None))
     with pytest.raises(ModelError, match="no model folder") as error:
         collect_all(workers)
     assert type(error.value) is ModelError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import replace
@@ -10,13 +11,13 @@ import pytest
 from bench_data import answers, read_lines, write_benchmark
 from test_backend import load
 
-from speechprune_cli.bench.evaluate import evaluate, jobs
-from speechprune_cli.bench.grid import conditions
-from speechprune_cli.bench.lines import judge
+from speechprune_cli.bench.jobs import answer_missing, jobs
+from speechprune_cli.bench.line import Given, Line, indices, ranges
 from speechprune_cli.bench.plan import Plan, draw, long_enough
 from speechprune_cli.bench.runner import LETTER_ONLY, Runner
 from speechprune_cli.bench.store import Run
-from speechprune_cli.bench.tasks import jsonl
+from speechprune_cli.bench.tasks import load_task
+from speechprune_cli.bench.verdict import judge
 from speechprune_cli.errors import ModelError, OutOfMemoryError, UsageError
 from speechprune_cli.flow import Answer
 from speechprune_cli.pipeline import Session
@@ -42,13 +43,13 @@ class Watched(Session):
         self.encoded.append(audio.source)
         return super().encode(audio, on_progress)
 
-    def prune(self, tokens, question, **pruning):
-        selection = super().prune(tokens, question, **pruning)
-        self.selected.append((pruning["method"], pruning["rate"], selection.kept.tolist()))
+    def select(self, tokens, question, spec, **how):
+        selection = super().select(tokens, question, spec, **how)
+        self.selected.append((spec.name, selection.kept.tolist()))
         return selection
 
     def kept_by(self, method):
-        return [set(kept) for name, _, kept in self.selected if name == method]
+        return [set(kept) for name, kept in self.selected if name == method]
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +59,17 @@ def lm(tiny_model_folder):
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory):
-    return jsonl.load(write_benchmark(tmp_path_factory.mktemp("runner")), offline=True).samples
+    index = write_benchmark(tmp_path_factory.mktemp("runner"))
+    return load_task("jsonl", index, offline=True).samples
 
 
 @pytest.fixture(scope="module")
 def by_id(samples):
     return {sample.id: sample for sample in samples}
+
+
+def by_key(lines):
+    return {(line.sample, line.condition): line for line in lines}
 
 
 def lines_of(session, plan, samples):
@@ -76,12 +82,12 @@ def test_each_recording_is_encoded_once_for_all_questions_and_conditions(
 ):
     plan = make_plan(methods=("speechprune", "crop"), rates=(0.2, 0.4, 0.8), batch_size=batch_size)
     session, run, seen = Watched(lm), Run(tmp_path), []
-    evaluate(run, plan, samples, Runner(session, plan), seen.append)
+    answer_missing(run, plan, samples, Runner(session, plan), seen.append)
     assert len(session.encoded) == len({sample.audio for sample in samples}) == 3
     assert len(set(session.encoded)) == 3
-    assert seen == read_lines(tmp_path)
-    assert len(answers(seen)) == len(samples) * 9
-    evaluate(run, plan, samples, Runner(session, plan), seen.append)
+    assert seen == run.lines()
+    assert len(answers(read_lines(tmp_path))) == len(samples) * 9
+    answer_missing(run, plan, samples, Runner(session, plan), seen.append)
     assert len(session.encoded) == 3, "all is answered"
     assert len(read_lines(tmp_path)) == len(seen) == len(samples) * 9
 
@@ -108,9 +114,9 @@ def test_rotations_are_asked_and_read_back_as_the_sample_has_them(lm, by_id):
     tokens = session.encode(load_audio(sample))
     for scoring in ("likelihood", "letter"):
         plan = make_plan(methods=("full",), scoring=scoring, permute_options=True)
-        lines = {line["condition"]: line for line in lines_of(session, plan, [sample])}
-        read = lines["full"]["answers"]
-        assert [row["order"] for row in read] == [
+        lines = {line.condition: line for line in lines_of(session, plan, [sample])}
+        read = lines["full"].answers
+        assert [list(row.order) for row in read] == [
             [0, 1, 2, 3],
             [1, 2, 3, 0],
             [2, 3, 0, 1],
@@ -118,19 +124,19 @@ def test_rotations_are_asked_and_read_back_as_the_sample_has_them(lm, by_id):
         ]
         selection = session.prune(tokens, sample.question, method="full", rate=None)
         for row in read:
-            shown = [sample.options[index] for index in row["order"]]
+            shown = [sample.options[index] for index in list(row.order)]
             question = sample.question + (f"\n{LETTER_ONLY}" if scoring == "letter" else "")
             prompt = session.build_prompt(tokens, selection, question, choices=shown)
             choices = list("ABCD") if scoring == "letter" else shown
             answer = session.respond(prompt, choices=choices)
             named = dict(zip(shown, (answer.probabilities[c] for c in choices), strict=True))
-            assert row["text"] == answer.text
-            assert row["probabilities"] == pytest.approx([named[o] for o in sample.options])
-            assert sample.options[row["chosen"]] == shown[choices.index(answer.text)]
-        chosen = [row["chosen"] for row in read]
-        assert lines["full"]["correct"] == chosen.count(2) / 4
-        mean = [sum(row["probabilities"][index] for row in read) for index in range(4)]
-        assert lines["full"]["right"] == (mean.index(max(mean)) == 2)
+            assert row.text == answer.text
+            assert row.probabilities == pytest.approx([named[o] for o in sample.options])
+            assert sample.options[row.chosen] == shown[choices.index(answer.text)]
+        chosen = [row.chosen for row in read]
+        assert lines["full"].correct == chosen.count(2) / 4
+        mean = [sum(row.probabilities[index] for row in read) for index in range(4)]
+        assert lines["full"].right == (mean.index(max(mean)) == 2)
 
 
 def load_audio(sample):
@@ -144,7 +150,7 @@ def test_letters_of_free_answers_mean_what_was_shown(lm, by_id):
     sample = by_id["long"]
 
     def read(order, text):
-        return runner._read(sample, order, Answer(text, None, 1, True, 0.0, 0.0, None))["chosen"]
+        return runner._given(sample, order, Answer(text, None, 1, True, 0.0, 0.0, None)).chosen
 
     assert read((0, 1, 2, 3), "B") == 1
     assert read((2, 3, 0, 1), "B.") == 3
@@ -158,7 +164,7 @@ def test_a_verdict_over_rotations(by_id):
 
     def verdict(*chosen, probabilities=None):
         shares = probabilities or [None] * len(chosen)
-        rows = [{"chosen": c, "probabilities": p} for c, p in zip(chosen, shares, strict=True)]
+        rows = [Given((), "", c, p) for c, p in zip(chosen, shares, strict=True)]
         return judge(sample, rows)
 
     assert verdict(1, 1) == {"correct": 1.0, "right": True, "unparsed": 0}
@@ -175,9 +181,9 @@ def test_options_that_are_not_shown_are_asked_once(lm, by_id, monkeypatch):
     monkeypatch.setattr(lm, "preset", lm.preset.model_copy(update={"defaults": defaults}))
     plan = make_plan(permute_options=True)
     lines = lines_of(Session(lm), plan, [by_id["two"]])
-    assert all([row["order"] for row in line["answers"]] == [[0, 1]] for line in lines)
+    assert all([list(row.order) for row in line.answers] == [[0, 1]] for line in lines)
     lines = lines_of(Session(lm), replace(plan, scoring="letter"), [by_id["two"]])
-    assert all(len(line["answers"]) == 2 for line in lines)
+    assert all(len(line.answers) == 2 for line in lines)
 
 
 class Small(Session):
@@ -191,24 +197,24 @@ class Small(Session):
 
 def test_a_batch_that_is_too_much_is_halved_and_a_sample_that_is_too_much_is_an_error(lm, samples):
     plan = make_plan(batch_size=4)
-    usual = answers(lines_of(Session(lm), make_plan(), samples))
+    usual = by_key(lines_of(Session(lm), make_plan(), samples))
     changed = [replace(s, question="Whose house?") if s.id == "as long" else s for s in samples]
-    small = answers(lines_of(Small(lm), plan, changed))
+    small = by_key(lines_of(Small(lm), plan, changed))
     assert small.keys() == usual.keys()
     for key, line in small.items():
         if key[0] == "as long":
-            assert (line["status"], line["error"]) == (
+            assert (line.status, line.error) == (
                 "error",
                 "too much: try a lower --batch-size",
             )
         else:
-            assert (line["status"], line["right"]) == ("ok", usual[key]["right"])
+            assert (line.status, line.right) == ("ok", usual[key].right)
 
 
 def test_a_question_that_cannot_be_asked_is_an_error_line_of_its_own(lm, by_id):
     bad = replace(by_id["two"], id="bad", question="What is <|AUDIO|>?")
     lines = lines_of(Session(lm), make_plan(), [bad, by_id["two"]])
-    assert {line["sample"] for line in lines if line["status"] == "error"} == {"bad"}
+    assert {line.sample for line in lines if line.status == "error"} == {"bad"}
     assert len(lines) == 8
 
 
@@ -222,7 +228,7 @@ class Gone(Session):
 def test_a_model_that_is_gone_ends_the_run(lm, by_id, tmp_path):
     plan = make_plan()
     with pytest.raises(ModelError):
-        evaluate(Run(tmp_path), plan, [by_id["two"]], Runner(Gone(lm), plan), print)
+        answer_missing(Run(tmp_path), plan, [by_id["two"]], Runner(Gone(lm), plan), print)
     assert (tmp_path / "lines.jsonl").read_bytes() == b""
 
 
@@ -230,16 +236,21 @@ def test_likelihoods_that_are_not_numbers_are_errors(tiny_model_folder, by_id):
     broken = load(tiny_model_folder)
     broken.model.lm_head.weight.data.fill_(float("nan"))
     lines = lines_of(Session(broken), make_plan(), [by_id["two"]])
-    assert {line["status"] for line in lines} == {"error"}
-    assert all("--dtype" in line["error"] for line in lines)
+    assert {line.status for line in lines} == {"error"}
+    assert all("--dtype" in line.error for line in lines)
+
+
+def settings_of(plan):
+    return {condition.spec.method: condition.spec.settings for condition in plan.conditions}
 
 
 def test_a_method_may_carry_settings_of_its_own():
     plan = make_plan(methods=("cue:reach=0,segments=seconds", "cue"), settings={"reach": 0.5})
-    names = [condition.name for condition in plan.conditions if condition.rate]
+    names = [condition.name for condition in plan.conditions if condition.spec.amount]
     assert names == ["cue:reach=0,segments=seconds 0.4", "cue 0.4"]
-    assert plan.settings_of("cue:reach=0,segments=seconds") == {"reach": 0, "segments": "seconds"}
-    assert plan.settings_of("cue") == {"reach": 0.5}
+    settings = settings_of(plan)
+    assert settings["cue:reach=0,segments=seconds"] == {"reach": 0, "segments": "seconds"}
+    assert settings["cue"] == {"reach": 0.5}
 
 
 @pytest.mark.parametrize("method", ["cue:reach", "cue:reach=2", "cue:heads=max", "clue:reach=0"])
@@ -248,9 +259,64 @@ def test_wrong_settings_of_a_method_are_refused(method):
         make_plan(methods=(method,))
 
 
+def names_of(plan):
+    return [condition.name for condition in plan.conditions]
+
+
 def test_conditions_of_one_name_are_one():
-    names = [condition.name for condition in conditions(["random", "full"], [0.4, 0.4, 0.40000001])]
-    assert names == ["full", "original", "silence", "random 0.4"]
+    plan = make_plan(methods=("random", "full"), rates=(0.4, 0.4, 0.40000001))
+    assert names_of(plan) == ["full", "original", "silence", "random 0.4"]
+
+
+def test_amounts_of_every_kind_stand_side_by_side(lm, by_id):
+    plan = make_plan(methods=("uniform", "full"), rates=(0.4,), keeps=("20%", "150"))
+    assert names_of(plan)[3:] == ["uniform 0.4", "uniform 20%", "uniform 150 tokens"]
+    lines = by_key(lines_of(Session(lm), plan, [by_id["long"]]))
+    kept = {name: lines["long", name].kept for name in names_of(plan)[3:]}
+    assert list(kept.values()) == [450, 170, 150]
+    share, tokens = (lines["long", f"uniform {what}"] for what in ("20%", "150 tokens"))
+    assert (share.method, share.rate, share.share_asked) == ("uniform", None, 0.2)
+    assert (tokens.amount.tokens, tokens.rate, tokens.share_asked) == (150, None, None)
+    assert lines["long", "full"].amount is None
+
+
+def test_what_is_left_out_is_as_the_models_preset_has_it():
+    plan = Plan.resolve("spiral-nano")
+    assert (plan.methods, plan.rates, plan.keeps) == (("cue",), (0.8,), ())
+    assert Plan.resolve("spiral-nano", methods=["random"]).rates == (0.8,)
+    plan = Plan.resolve("spiral-nano", keep=["10%", 30])
+    assert (plan.methods, plan.rates, plan.keeps) == (("cue",), (), ("10%", "30"))
+    plan = Plan.resolve("spiral-nano", paper=True)
+    assert len(plan.conditions) == 3 + 5 * 4
+    for given in ({"methods": ["cue"]}, {"rates": [0.2]}, {"keep": ["10%"]}):
+        with pytest.raises(UsageError, match="--paper"):
+            Plan.resolve("spiral-nano", paper=True, **given)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"rates": (1.0,)}, {"keeps": ("0%",)}, {"keeps": ("some",)}, {"query": "answer"}),
+        *({"budget": 0}, {"limit": 0}, {"batch_size": 0}, {"scoring": "guess"}),
+        *({"settings": {"query": "question+choices"}}, {"settings": {"temperature": 0}}),
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_refused(wrong):
+    with pytest.raises(UsageError):
+        make_plan(**wrong)
+
+
+def test_a_method_that_the_model_cannot_serve_is_refused_before_anything_is_asked(lm):
+    class Deaf(type(lm)):
+        """The same model without its encoder's attention."""
+
+        provides = frozenset()
+
+    session = Session(lm)
+    session.model = object.__new__(Deaf)
+    with pytest.raises(UsageError, match=r"omnizip needs .*attention"):
+        Runner(session, make_plan(methods=("uniform", "omnizip")))
+    Runner(session, make_plan(methods=("uniform",)))
 
 
 def test_the_seed_decides_who_is_drawn(samples):
@@ -272,24 +338,91 @@ def test_a_plan_survives_its_file_and_another_versions_does_not():
 
 def test_settings_go_to_the_methods_that_know_them():
     plan = make_plan(methods=("phase1", "random"), settings={"temperature": 0.5, "seed": 3})
-    assert plan.settings_of("phase1") == {"temperature": 0.5}
-    assert plan.settings_of("random") == {"seed": 3}
-    assert plan.settings_of("full") == {}
+    assert settings_of(plan) == {
+        **{"phase1": {"temperature": 0.5}, "random": {"seed": 3}},
+        **{"full": {}, "original": {}},
+    }
+
+
+def test_kept_tokens_are_written_in_few_words():
+    for kept, text in (([], ""), ([4], "4"), ([0, 1, 2, 15, 17, 18], "0-2,15,17-18")):
+        assert ranges(kept) == text
+        assert indices(text) == kept
+
+
+LINES = [
+    Line(
+        sample="a",
+        condition="cue:reach=0 20%",
+        method="cue:reach=0",
+        share_asked=0.2,
+        status="ok",
+        correct=0.5,
+        answers=(Given((1, 0), "x\u2028y\x85z\r\n", 1, (0.25, 0.75)), Given((0,), "", None, None)),
+        audio_sha256="ab" * 32,
+        kept_ranges="0-12,15",
+    ),
+    Line(sample="ö\u2028", condition="full", method="full", status="ok", f1=0.5, kept_ranges="0"),
+    Line(sample="c", condition="full", method="full", status="error", error="日"),
+]
+
+
+def write_lines(run, lines=LINES):
+    with run.appending() as file:
+        for line in lines:
+            file.write(line)
+    return run.lines_path.read_bytes()
+
+
+def test_lines_survive_their_file(tmp_path):
+    run = Run(tmp_path)
+    write_lines(run)
+    assert run.lines() == LINES
+    assert run.lines()[0].kept_indices == [*range(13), 15]
+
+
+def test_every_damaged_byte_is_noticed(tmp_path):
+    run = Run(tmp_path)
+    whole = write_lines(run)
+    for place in range(0, len(whole), 7):
+        run.lines_path.write_bytes(whole[:place] + b"7" + whole[place + 1 :])
+        if whole[place : place + 1] in (b"7", b"\n"):
+            continue
+        with pytest.raises(UsageError) as refused:
+            run.lines()
+        number = whole[:place].count(b"\n") + 1
+        assert str(refused.value).startswith(f"{run.lines_path}:{number}: ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"correct": None}, "the key 'correct' is missing"),
+        ({"audio_sha256": None}, "the key 'audio_sha256' is missing"),
+        ({"sample": None}, "the key 'sample' is missing"),
+        ({"right": "yes"}, "right is 'yes'"),
+        ({"colour": "red"}, "unknown key 'colour'"),
+    ],
+)
+def test_a_field_that_is_missing_or_of_another_type_is_named(changes, complaint, tmp_path):
+    """Of a line whose check is sound, as another program may have written it."""
+    content = json.loads(LINES[0].to_json()) | changes
+    body = json.dumps({k: v for k, v in content.items() if v is not None and k != "check"})
+    check = hashlib.sha256(body.encode()).hexdigest()[:16]
+    (tmp_path / "lines.jsonl").write_text(f'{body[:-1]}, "check": "{check}"}}\n')
+    with pytest.raises(UsageError, match=complaint) as refused:
+        Run(tmp_path).lines()
+    assert str(refused.value).startswith(f"{tmp_path / 'lines.jsonl'}:1: ")
 
 
 def test_half_a_line_is_cut_wherever_it_ends(tmp_path):
     run = Run(tmp_path)
-    lines = [{"sample": "a", "text": "x\u2028y\x85z\r\n"}, {"sample": "ö\u2028", "text": "日"}]
-    with run.appending() as file:
-        for line in lines:
-            file.write(line)
-    whole = run.lines_path.read_bytes()
-    assert run.lines() == lines
+    whole = write_lines(run, LINES[:2])
     first = whole.index(b"\n") + 1
     for end in range(first, len(whole)):
         os.truncate(run.lines_path, end)
-        assert run.lines() == lines[:1]
+        assert run.lines() == LINES[:1]
         with run.appending() as file:
             assert run.lines_path.read_bytes() == whole[:first]
-            file.write(lines[1])
+            file.write(LINES[1])
         assert run.lines_path.read_bytes() == whole

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 from recordings import voice
 
-from speechprune_cli.bench.tasks import TASKS, _spiral, describe, load_task, spiral_nano
+from speechprune_cli.bench.tasks import TASKS, _spiral, load_task, spiral_nano
 from speechprune_cli.bench.tasks._excerpt import find_excerpt
 from speechprune_cli.errors import AudioError, ModelError, SpeechPruneError, UsageError
 
@@ -130,20 +130,23 @@ def refused(kind: type[SpeechPruneError], name: str, data: Path | None) -> str:
 
 
 def test_every_benchmark_is_found_by_its_name_and_says_what_it_is():
-    assert TASKS == ("cn-college-listen", "dream-tts", "jsonl", "spiral", "spiral-h", "spiral-nano")
-    assert tuple(describe()) == TASKS
-    assert all(line and len(line) < 100 for line in describe().values())
+    shipped = {"cn-college-listen", "dream-tts", "jsonl", "spiral", "spiral-h", "spiral-nano"}
+    assert shipped <= set(TASKS.names)
+    described = TASKS.describe()
+    assert tuple(described) == TASKS.names
+    assert all(line and len(line) < 100 for line in described.values())
+    assert all(TASKS.name_of(TASKS.part(name)) == name for name in shipped)
 
 
 def test_an_unknown_benchmark_lists_the_known_ones():
     assert refused(UsageError, "spirals", None) == (
-        "unknown benchmark 'spirals': choose from " + ", ".join(TASKS)
+        "unknown benchmark 'spirals': choose from " + ", ".join(TASKS.names)
     )
 
 
 def test_the_list_of_benchmarks_imports_nothing_heavy():
     code = (
-        "import sys; from speechprune_cli.bench.tasks import describe; describe(); "
+        "import sys; from speechprune_cli.bench.tasks import TASKS; TASKS.describe(); "
         "print({'numpy', 'torch', 'pyarrow', 'soundfile', 'huggingface_hub'} & set(sys.modules))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -209,15 +212,21 @@ def test_the_fingerprint_is_that_of_the_index(tmp_path):
 BAD_LINES = {
     "not JSON": ("{oops", r"not JSON \(key must be a string"),
     "half a line": ('{"audio": "a.wav", "que', r"not JSON \(EOF while parsing"),
-    "not an object": ("[1]", "the line: input should be an object"),
+    "not an object": ("[1]", "it: input should be an object"),
     "too deep": ("[" * 100_000, r"not JSON \(recursion limit"),
     "missing key": ({"audio": "a.wav", "question": "?"}, "the key 'answer' is missing"),
     "unknown key": ({**LINE, "colour": 1}, "unknown key 'colour': the known ones are audio, quest"),
-    "number": ({**LINE, "answer": 7}, "answer: input should be a valid string"),
-    "empty question": ({**LINE, "question": " "}, "question: string should have at least 1"),
+    "number": ({**LINE, "answer": 7}, "answer is 7: input should be a valid string"),
+    "empty question": ({**LINE, "question": " "}, "question is ' ': string should have at least 1"),
     "key of one": ({**LINE, "key": [1]}, "the key 'key.1' is missing"),
-    "key of truths": ({**LINE, "key": [False, True]}, "key.0: input should be a valid number"),
-    "key of NaN": ({**LINE, "key": [float("nan"), 1]}, "key.0: input should be a finite number"),
+    "key of truths": (
+        {**LINE, "key": [False, True]},
+        "key.0 is False: input should be a valid number",
+    ),
+    "key of NaN": (
+        {**LINE, "key": [float("nan"), 1]},
+        "key.0 is nan: input should be a finite number",
+    ),
     "key backwards": ({**LINE, "key": [2, 1]}, "the key sentence cannot last from 2 to 1 s"),
     "key before": ({**LINE, "key": [-1, 1]}, "the key sentence cannot last from -1 to 1 s"),
     "key behind": ({**LINE, "key": [1, 9]}, r"the key sentence ends at 9 s, a.wav at 2\.00 s"),
@@ -226,7 +235,10 @@ BAD_LINES = {
     "one option": ({**CHOICE, "options": ["x"]}, "1 options: give 2 to 26"),
     "many options": ({**CHOICE, "options": [*map(str, range(27))]}, "27 options: give 2 to 26"),
     "equal options": ({**CHOICE, "options": ["x", "x "]}, "the option 'x' occurs twice"),
-    "empty option": ({**CHOICE, "options": ["x", ""]}, "options.1: string should have at least 1"),
+    "empty option": (
+        {**CHOICE, "options": ["x", ""]},
+        "options.1 is '': string should have at least 1",
+    ),
     "absolute path": ({**LINE, "audio": "/etc/passwd"}, "the path '/etc/passwd' leads out of"),
     "parent": ({**LINE, "audio": "../a.wav"}, r"the path '\.\./a.wav' leads out of"),
     "parent inside": ({**LINE, "audio": "b/../a.wav"}, r"the path 'b/\.\./a.wav' leads out of"),

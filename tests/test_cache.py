@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -26,7 +27,6 @@ FIELDS = {
     "model": "package:nano",
     "revision": "1",
     "dtype": "float32",
-    "window": 30,
     "code_version": "1",
 }
 
@@ -67,6 +67,15 @@ def test_what_went_in_comes_out(tmp_path: Path, dtype: torch.dtype) -> None:
     assert names(cache.folder) == [f"{KEYS[0]}.safetensors"]
 
 
+def test_a_model_that_tells_less(tmp_path: Path) -> None:
+    cache = TokenCache(tmp_path)
+    cache.put(KEYS[0], replace(tokens(), attention=None, nominal_times=True))
+    found = cache.get(KEYS[0])
+    assert found is not None
+    assert found.attention is None
+    assert found.nominal_times
+
+
 def test_views_and_replacement(tmp_path: Path) -> None:
     cache = TokenCache(tmp_path)
     whole = tokens(count=100)
@@ -97,16 +106,15 @@ def test_the_key_depends_on_everything() -> None:
         "model": "other",
         "revision": None,
         "dtype": "bfloat16",
-        "window": 15,
         "code_version": "2",
     }
     others = {TokenCache.key(**{**FIELDS, name: value}) for name, value in changes.items()}
-    assert len(others | {key}) == 7
+    assert len(others | {key}) == 6
 
 
 def test_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPEECHPRUNE_CACHE_DIR", str(tmp_path / "chosen"))
-    assert TokenCache().folder == tmp_path / "chosen"
+    assert TokenCache().folder == tmp_path / "chosen" / "tokens"
     monkeypatch.delenv("SPEECHPRUNE_CACHE_DIR")
     assert TokenCache().folder.parts[-1] == "tokens"
     assert "speechprune" in TokenCache().folder.parts
@@ -121,11 +129,18 @@ def damage(kind: str, sound: bytes) -> bytes:
         "longer": sound + b"x",
         "no metadata": sound.replace(b"__metadata__", b"__metadatum_"),
         "other names": sound.replace(b'"embeds"', b'"embedz"'),
+        "one bit": sound[:-1] + bytes([sound[-1] ^ 1]),
+        "another number": sound.replace(b'"seconds":"2.0"', b'"seconds":"3.0"'),
+        "another format": sound.replace(b'"format":"2"', b'"format":"9"'),
     }[kind]
 
 
 @pytest.mark.parametrize(
-    "kind", ["empty", "cut", "zeros", "words", "longer", "no metadata", "other names"]
+    "kind",
+    [
+        *("empty", "cut", "zeros", "words", "longer", "no metadata", "other names"),
+        *("one bit", "another number", "another format"),
+    ],
 )
 def test_damaged_files_are_removed(
     tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
@@ -133,7 +148,9 @@ def test_damaged_files_are_removed(
     cache = TokenCache(tmp_path)
     cache.put(KEYS[0], tokens())
     path = tmp_path / f"{KEYS[0]}.safetensors"
-    path.write_bytes(damage(kind, path.read_bytes()))
+    sound = path.read_bytes()
+    path.write_bytes(damage(kind, sound))
+    assert path.read_bytes() != sound
     assert cache.get(KEYS[0]) is None
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("speechprune", logging.WARNING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -12,13 +13,19 @@ import signal
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 
 import pytest
 from bench_data import RECORDS, REFERENCES, answers, read_lines, write_benchmark
 from test_cli_ask import Terminal
 
+from speechprune_cli import evaluate
+from speechprune_cli.bench.metrics import hard_ids, summarise
 from speechprune_cli.bench.plan import draw
-from speechprune_cli.bench.tasks import jsonl
+from speechprune_cli.bench.run import Observer, resume
+from speechprune_cli.bench.store import Run, _digest
+from speechprune_cli.bench.tasks import load_task
+from speechprune_cli.errors import UsageError
 from speechprune_cli.main import main
 
 GRID = [
@@ -28,6 +35,8 @@ GRID = [
 PRUNED = ["speechprune 0.4", "speechprune 0.8", "random 0.4", "random 0.8"]
 IDS = [record["id"] for record in RECORDS]
 FAILED, USAGE, BAD_MODEL = 1, 2, 4
+OLD_RUN = Path(__file__).parent / "runs" / "format-1"
+"""As version 0.1.0 left it, with the lines of four samples."""
 
 
 def run(*arguments):
@@ -80,9 +89,10 @@ def test_a_grid_is_a_line_per_sample_and_condition_with_the_references(grid):
     assert set(answers(lines)) == {(id_, name) for id_ in IDS for name in REFERENCES + PRUNED}
     assert {line["status"] for line in lines} == {"ok"}
     fields = {
-        *("sample", "condition", "method", "rate", "status", "correct", "right", "unparsed"),
-        *("answers", "total", "kept", "budget", "recall", "share", "prompt_tokens", "tflops"),
-        *("prune_seconds", "prefill_seconds", "decode_seconds", "audio_seconds"),
+        *("sample", "condition", "method", "rate", "share_asked", "tokens_asked", "status"),
+        *("correct", "right", "unparsed", "answers", "audio_sha256", "audio_seconds", "total"),
+        *("kept", "kept_ranges", "budget", "recall", "share", "prompt_tokens", "tflops"),
+        *("prune_seconds", "prefill_seconds", "decode_seconds", "check"),
     }
     for line in lines:
         assert set(line) - {"f1"} == fields
@@ -206,13 +216,14 @@ def test_on_a_terminal_there_are_a_bar_and_tables(one):
     assert terminal.process.wait() == 0
     assert f"run folder: {one}" in screen
     assert "accuracy" in screen
-    assert "speechprune 0.4" in screen
+    assert "cue 0.4" in screen
     assert "Wilson" in screen
 
 
 KILL = """
 import os, signal, sys
 from speechprune_cli.bench.store import Appender
+from speechprune_cli.errors import UsageError
 from speechprune_cli.main import main
 
 write, left = Appender.write, [int(sys.argv.pop(1))]
@@ -322,9 +333,18 @@ def test_resume_refuses_what_is_not_the_same_run(one):
     code, line = fails("--resume", one)
     assert (code, "has changed" in line) == (USAGE, True)
     saved = json.loads((one / "run.json").read_text())
-    (one / "run.json").write_text(json.dumps({**saved, "version": "0.0.1"}))
+    reseal(one, version="0.0.1")
     code, line = fails("--resume", one)
     assert (code, "0.0.1" in line) == (USAGE, True)
+    reseal(one, format=3)
+    code, line = fails("--resume", one)
+    assert (code, "format 3" in line) == (USAGE, True)
+    for changes, complaint in [({"limited": True}, "damaged"), ({"sha256": None}, "'sha256'")]:
+        kept = {key: value for key, value in {**saved, **changes}.items() if value is not None}
+        (one / "run.json").write_text(json.dumps(kept))
+        code, line = fails("--resume", one)
+        assert (code, complaint in line) == (USAGE, True)
+        assert f"{one / 'run.json'}: " in line
     for broken in ("{", "[]"):
         (one / "run.json").write_text(broken)
         code, line = fails("--resume", one)
@@ -334,6 +354,24 @@ def test_resume_refuses_what_is_not_the_same_run(one):
         assert (code, "holds no run" in line) == (USAGE, True)
     assert not (one.parent / "nowhere").exists()
     assert (one / "lines.jsonl").read_bytes() == before
+
+
+def reseal(folder, **changes):
+    """Change what `run.json` says, and make its checksum agree."""
+    saved = {**json.loads((folder / "run.json").read_text()), **changes}
+    del saved["sha256"]
+    (folder / "run.json").write_text(json.dumps({**saved, "sha256": _digest(saved)}))
+
+
+def test_resume_refuses_a_recording_that_changed(one):
+    sound = one.parent / "short.wav"
+    content = sound.read_bytes()
+    sound.write_bytes(content[:-1] + b"x")
+    code, line = fails("--resume", one)
+    assert code == USAGE
+    assert f"{sound} has changed since {one} asked about it" in line
+    sound.write_bytes(content)
+    assert run("--resume", one)[0] == 0
 
 
 def test_resume_refuses_another_model_in_the_same_place(
@@ -403,12 +441,16 @@ def test_a_folder_in_use_is_refused_until_its_holder_is_gone(one):
         (["squad"], "unknown benchmark 'squad': choose from"),
         (["jsonl"], "needs --data FILE.jsonl"),
         (["jsonl", "--data", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
-        (["jsonl", "--method", "best"], "choose from atome, cdpruner"),
-        (["jsonl", "--rate", "1"], "--rate 1 is outside [0, 1)"),
-        (["jsonl", "--rate", "0.2", "--rate", "nan"], "--rate nan is outside [0, 1)"),
+        (["jsonl", "--method", "best"], "unknown method 'best': choose from "),
+        (["jsonl", "--rate", "1"], "rate 1 is outside [0, 1)"),
+        (["jsonl", "--rate", "0.2", "--rate", "nan"], "rate nan is outside [0, 1)"),
         (["jsonl", "--set", "heat=2"], "--set heat"),
         (["jsonl", "--set", "temperature"], "write key=value"),
-        (["jsonl", "--set", "temperature=0"], "temperature is 0"),
+        (["jsonl", "--method", "phase1", "--set", "temperature=0"], "temperature is 0"),
+        (["jsonl", "--set", "query=question"], "--set query"),
+        (["jsonl", "--query", "answer"], "--query"),
+        (["jsonl", "--keep", "0%"], "keep 0%"),
+        (["jsonl", "--paper", "--rate", "0.2"], "--paper names methods and rates itself"),
         (["jsonl", "--method", "random", "--set", "seed=no"], "seed is 'no'"),
         (["jsonl", "--scoring", "guess"], "'guess' is not one of"),
         (["jsonl", "--budget", "0"], "--budget 0"),
@@ -425,6 +467,84 @@ def test_usage(arguments, complaint, monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir()), "nothing is begun"
 
 
+def test_amounts_a_query_and_the_defaults_of_the_model(index, tiny_model_folder, tmp_path):
+    printed = begin(
+        *(index, tiny_model_folder, tmp_path / "run", "--limit", 1, "--keep", "20%", "--keep", 9),
+        *("--query", "question+choices"),
+    )
+    assert "\ncue 20%\t" in printed
+    assert "\ncue 9 tokens\t" in printed
+    plan = json.loads((tmp_path / "run" / "run.json").read_text())["plan"]
+    assert (plan["methods"], plan["rates"], plan["keeps"]) == (["cue"], [], ["20%", "9"])
+    assert (plan["query"], plan["settings"]) == ("question+choices", {})
+
+
+class Heard(Observer):
+    """Remembers what it was told."""
+
+    def __init__(self):
+        self.notes, self.begun, self.lines = [], [], []
+
+    def on_note(self, message):
+        self.notes.append(message)
+
+    def on_begin(self, run, lines):
+        self.begun.append((run.asked, len(lines)))
+
+    def on_line(self, line):
+        self.lines.append(line)
+
+
+def test_evaluating_from_python(tiny_model_folder, tmp_path, capfd):
+    index, heard = write_benchmark(tmp_path, "short", "long"), Heard()
+    (tmp_path / "long.wav").rename(tmp_path / "away.wav")
+    done = evaluate(
+        *("jsonl",),
+        model=str(tiny_model_folder),
+        data=index,
+        methods=["uniform"],
+        keep=["20%"],
+        output=tmp_path / "run",
+        cache=False,
+        derive_hard=True,
+        observer=heard,
+        max_new_tokens=3,
+    )
+    assert (done.folder, done.asked, done.errors) == (tmp_path / "run", 8, 4)
+    assert done.plan.keeps == ("20%",)
+    assert heard.begun == [(8, 0)]
+    assert heard.lines == Run(done.folder).lines()
+    assert done.hard == tuple(hard_ids(heard.lines))
+    assert [row.condition for row in done.results[0].rows] == [*REFERENCES, "uniform 20%"]
+    (tmp_path / "away.wav").rename(tmp_path / "long.wav")
+    done = resume(done.folder, cache=False, observer=heard)
+    assert (done.errors, done.hard, heard.begun[1]) == (0, None, (8, 8))
+    assert len(heard.lines) == 12
+    line = heard.lines[-1]
+    assert line.audio_sha256 == hashlib.sha256((tmp_path / "long.wav").read_bytes()).hexdigest()
+    assert (line.audio_seconds, len(line.kept_indices)) == (34, line.kept)
+    with pytest.raises(UsageError, match="is a run of jsonl"):
+        resume(done.folder, benchmark="spiral")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_runs_of_format_1_are_read_but_not_gone_on_with(tmp_path):
+    folder = shutil.copytree(OLD_RUN, tmp_path / "old")
+    lines = Run(folder).lines()
+    assert {line.condition for line in lines} == {*REFERENCES, "cue 0.8", "random 0.8"}
+    assert all(line.kept_indices is None for line in lines)
+    assert {row.condition: (row.n, row.accuracy) for row in summarise(lines)} == {
+        **{"full": (4, 0.75), "original": (4, 0.25), "silence": (4, 0.0)},
+        **{"cue 0.8": (4, 0.75), "random 0.8": (4, 0.0)},
+    }
+    out = io.StringIO()
+    with redirect_stdout(out):
+        assert main(["report", str(folder), "--versus", "cue"]) == 0
+    assert "random\t+75.0 (0.250)" in out.getvalue()
+    code, line = fails("--resume", folder)
+    assert (code, "begin a new run" in line) == (USAGE, True)
+
+
 def test_no_recording_is_long_enough(index, tiny_model_folder, tmp_path):
     new = ("jsonl", "--data", index, "-m", tiny_model_folder, "-o", tmp_path / "run")
     code, line = fails(*new, "--min-seconds", 60)
@@ -437,7 +557,7 @@ def test_a_limited_run_says_so_everywhere_and_one_of_long_recordings_is_whole(
 ):
     folder = tmp_path / "limited"
     printed = begin(index, tiny_model_folder, folder, "--limit", 1, "--seed", 7, "--method", "full")
-    drawn = [sample.id for sample in draw(jsonl.load(index, offline=True).samples, 1, 7)]
+    drawn = [sample.id for sample in draw(load_task("jsonl", index, offline=True).samples, 1, 7)]
     assert json.loads((folder / "run.json").read_text())["samples"] == drawn
     assert {line["sample"] for line in read_lines(folder)} == set(drawn)
     mark = "LIMITED to 1 samples"

@@ -58,7 +58,7 @@ def answers(condition: str, rights: str) -> list[dict]:
             "sample": str(number),
             "status": "ok",
             "right": mark == "+",
-            "correct": mark == "+",
+            "correct": float(mark == "+"),
         }
         for number, mark in enumerate(rights)
         if mark != " "

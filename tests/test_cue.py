@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pruning_tasks import pruning_task
 
 from speechprune_cli import load
-from speechprune_cli.bench.lines import recall
 from speechprune_cli.bench.tasks import load_task
+from speechprune_cli.bench.verdict import recall
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners import get_pruner
 from speechprune_cli.pruners._segments import LONGEST, SHORTEST, quiet_segments

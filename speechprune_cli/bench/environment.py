@@ -7,7 +7,7 @@ from typing import Any
 
 from speechprune_cli.bench.runner import LETTER_ONLY
 from speechprune_cli.pipeline import Session
-from speechprune_cli.provenance import describe_model, versions
+from speechprune_cli.provenance import describe_model, processor, versions
 
 QUESTION, CHOICES = "When is it?", ("on Monday", "on Friday")
 
@@ -20,15 +20,15 @@ def describe_environment(session: Session) -> dict[str, Any]:
     return {
         "model": describe_model(model),
         "quantize": model.quantize,
-        "attention": model.model.config._attn_implementation,
+        "attention": model.attention_implementation,
         "decisions": list(model.decisions),
-        "prompt": model.render(QUESTION),
-        "prompt_with_options": model.render(QUESTION, CHOICES),
-        "prompt_by_letter": model.render(f"{QUESTION}\n{LETTER_ONLY}", CHOICES),
+        "prompt": model.prompt_ids(QUESTION).text,
+        "prompt_with_options": model.prompt_ids(QUESTION, CHOICES).text,
+        "prompt_by_letter": model.prompt_ids(f"{QUESTION}\n{LETTER_ONLY}", CHOICES).text,
         "lists_options": model.preset.defaults.list_choices,
         "defaults": model.preset.defaults.model_dump(),
         "machine": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "gpu": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else None,
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **versions()},

@@ -1,31 +1,13 @@
-"""What the lines of a run come to, condition by condition.
-
-Fields of a line, one per sample and condition:
-
-    sample, condition, method, rate, status (ok or error); of an error only these and error
-    correct                share of the rotations of the options answered right; open: 0 or 1
-    right                  one verdict over all rotations, for paired tests
-    f1                     of open answers
-    unparsed               rotations whose free answer named no option
-    answers                per rotation: order (of the options as shown), text, chosen,
-                           probabilities (both by the options' own numbers)
-    total, budget, kept    numbers of audio tokens; share = kept / total
-    recall                 share kept of the key sentence's tokens, or null
-    prompt_tokens, tflops  of the prefill
-    prune_seconds, prefill_seconds, decode_seconds, audio_seconds
-"""
+"""What the lines of a run come to, condition by condition."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import Any
 
+from speechprune_cli.bench.line import Line
 from speechprune_cli.bench.statistics import mcnemar, wilson
-
-Line = Mapping[str, Any]
-"""What a condition made of a sample, as it stands in the file of lines."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +61,8 @@ def summarise(
     chosen = None if samples is None else frozenset(samples)
     groups: dict[str, dict[str, Line]] = {}
     for line in lines:
-        if chosen is None or line["sample"] in chosen:
-            groups.setdefault(line["condition"], {})[line["sample"]] = line
+        if chosen is None or line.sample in chosen:
+            groups.setdefault(line.condition, {})[line.sample] = line
     full, original = groups.get("full", {}), {} if hard else groups.get("original", {})
     return [_row(name, group, full, original) for name, group in groups.items()]
 
@@ -104,14 +86,14 @@ def paired_tests(lines: Sequence[Line], method: str) -> list[PairedTest]:
     """`method` at each of its rates against every other method at the same rate or at none."""
     groups: dict[str, dict[str, Line]] = {}
     for line in lines:
-        groups.setdefault(line["condition"], {})[line["sample"]] = line
+        groups.setdefault(line.condition, {})[line.sample] = line
     firsts = {name: next(iter(group.values())) for name, group in groups.items()}
     return [
         _paired_test(ours, theirs, groups)
         for ours, line in firsts.items()
         for theirs, rival in firsts.items()
-        if line["method"] == method and line["rate"] is not None
-        if rival["method"] != method and rival["rate"] in (line["rate"], None)
+        if line.method == method and line.rate is not None
+        if rival.method != method and rival.amount in (line.amount, None)
         if _both_answered(groups[ours], groups[theirs])
     ]
 
@@ -121,37 +103,37 @@ def _paired_test(ours: str, theirs: str, groups: Mapping[str, Mapping[str, Line]
     return PairedTest(
         condition=ours,
         rival=theirs,
-        rate=pairs[0][0]["rate"],
+        rate=pairs[0][0].rate or 0.0,
         n=len(pairs),
-        difference=fmean(one["correct"] - other["correct"] for one, other in pairs),
+        difference=fmean(one.correct - other.correct for one, other in pairs),
         p=_chance(pairs),
     )
 
 
 def hard_ids(lines: Iterable[Line]) -> list[str]:
     """Samples that the model's own cut got wrong, in the order in which they were first asked."""
-    latest = {line["sample"]: line for line in lines if line["condition"] == "original"}
-    return [name for name, line in latest.items() if line["status"] == "ok" and not line["right"]]
+    latest = {line.sample: line for line in lines if line.condition == "original"}
+    return [name for name, line in latest.items() if line.answered and not line.right]
 
 
 def _row(
     name: str, group: Mapping[str, Line], full: Mapping[str, Line], original: Mapping[str, Line]
 ) -> Row:
-    answered = [line for line in group.values() if line["status"] == "ok"]
+    answered = [line for line in group.values() if line.answered]
     n, first = len(answered), next(iter(group.values()))
-    right = sum(line["correct"] for line in answered)
+    right = sum(line.correct for line in answered)
     low, high = wilson(right, n) if n else (None, None)
     return Row(
         condition=name,
-        method=first["method"],
-        rate=first["rate"],
+        method=first.method,
+        rate=first.rate,
         n=n,
         accuracy=right / n if n else None,
         low=low,
         high=high,
         f1=_mean(answered, "f1"),
         errors=len(group) - n,
-        unparsed=sum(line["unparsed"] for line in answered),
+        unparsed=sum(line.unparsed for line in answered),
         p_full=None if name == "full" else _p_value(group, full),
         p_original=None if name == "original" else _p_value(group, original),
         recall=_mean(answered, "recall"),
@@ -176,21 +158,21 @@ def _both_answered(
     return [
         (line, reference[sample])
         for sample, line in group.items()
-        if line["status"] == "ok" and reference.get(sample, {}).get("status") == "ok"
+        if line.answered and sample in reference and reference[sample].answered
     ]
 
 
 def _chance(pairs: Sequence[tuple[Line, Line]]) -> float:
-    gained = sum(ours["right"] and not theirs["right"] for ours, theirs in pairs)
-    lost = sum(theirs["right"] and not ours["right"] for ours, theirs in pairs)
+    gained = sum(ours.right and not theirs.right for ours, theirs in pairs)
+    lost = sum(theirs.right and not ours.right for ours, theirs in pairs)
     return mcnemar(gained, lost)
 
 
 def _mean(lines: Iterable[Line], key: str) -> float | None:
     """Over the lines that have a value."""
-    values = [line[key] for line in lines if line.get(key) is not None]
+    values = [value for line in lines if (value := getattr(line, key)) is not None]
     return fmean(values) if values else None
 
 
 def _median(lines: Sequence[Line], key: str) -> float | None:
-    return median(line[key] for line in lines) if lines else None
+    return median(getattr(line, key) for line in lines) if lines else None

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from speechprune_cli.bench.grid import Condition, conditions, split_method
+from speechprune_cli.bench.conditions import REFERENCES, Condition
 from speechprune_cli.bench.sample import Sample
 from speechprune_cli.errors import UsageError
+from speechprune_cli.methods import (
+    PAPER_METHODS,
+    PAPER_RATES,
+    Amount,
+    BudgetOption,
+    grid,
+    pruning_size,
+)
 from speechprune_cli.pipeline import QUERIES
-from speechprune_cli.pruners import PRUNERS, get_pruner
-
-pruner_class = PRUNERS.part
 
 Scoring = Literal["likelihood", "letter", "generate", "open"]
 """How answers to questions with options are had; `open` takes the options away."""
@@ -22,11 +28,14 @@ Scoring = Literal["likelihood", "letter", "generate", "open"]
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The resolved configuration of a run."""
+    """The resolved configuration of a run. Raises UsageError where it makes no sense."""
 
     benchmark: str
     methods: tuple[str, ...]
-    rates: tuple[float, ...]
+    """Each `name`, or `name:setting=value,...` for settings of its own."""
+    rates: tuple[float, ...] = ()
+    keeps: tuple[str, ...] = ()
+    """More amounts at which every method is tried: `20%` of the recording, `150` tokens."""
     data: str | None = None
     model: str = "nano"
     revision: str | None = None
@@ -34,7 +43,7 @@ class Plan:
     dtype: str = "auto"
     quantize: str = "none"
     offline: bool = False
-    budget: int | Literal["all"] | None = None
+    budget: BudgetOption = None
     settings: dict[str, Any] = field(default_factory=dict)
     """Settings of pruning methods; each goes to the methods that know it."""
     query: str = QUERIES[0]
@@ -49,27 +58,54 @@ class Plan:
     batch_size: int = 1
 
     def __post_init__(self) -> None:
-        for rate in self.rates:
-            if not 0 <= rate < 1:
-                raise UsageError(f"--rate {rate:g} is outside [0, 1): 0.2 drops a fifth")
         if self.query not in QUERIES:
-            raise UsageError(f"--set query={self.query}: {' or '.join(QUERIES)}")
-        known = {name for method in self.methods for name in setting_names(method)}
-        if unknown := sorted(set(self.settings) - known):
-            raise UsageError(f"--set {unknown[0]}: no method of this run has such a setting")
-        for method in self.methods:
-            get_pruner(split_method(method)[0], **self.settings_of(method))
+            raise UsageError(f"unknown query {self.query!r}: {' or '.join(QUERIES)}")
+        if self.scoring not in get_args(Scoring):
+            raise UsageError(f"scoring is {self.scoring!r}: {' or '.join(get_args(Scoring))}")
+        pruning_size(1, 1, self.budget, Amount(rate=0.0))
+        for name in ("batch_size", "max_new_tokens", "limit"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UsageError(f"{name} {value}: give at least 1")
+        _ = self.conditions
 
-    @property
+    @cached_property
     def conditions(self) -> tuple[Condition, ...]:
-        """All that every sample is asked under."""
-        return conditions(self.methods, self.rates)
+        """All that every sample is asked under: the references first, each condition once."""
+        amounts = [*(Amount(rate=rate) for rate in self.rates), *map(Amount.keeping, self.keeps)]
+        asked = map(Condition, grid(self.methods, amounts, self.settings))
+        return tuple({each.name: each for each in (*REFERENCES, *asked)}.values())
 
-    def settings_of(self, method: str) -> dict[str, Any]:
-        """The settings that `method` knows, its own before those of the whole run."""
-        names = setting_names(method)
-        shared = {key: value for key, value in self.settings.items() if key in names}
-        return shared | split_method(method)[1]
+    @classmethod
+    def resolve(
+        cls,
+        benchmark: str,
+        *,
+        model: str = "nano",
+        methods: Iterable[str] = (),
+        rates: Iterable[float] = (),
+        keep: Iterable[str | int] = (),
+        paper: bool = False,
+        **others: Any,
+    ) -> Plan:
+        """A plan that no default can change any more; `others` are further fields.
+
+        What is left out of methods and amounts is as the model's preset has it; `paper` takes
+        those of SpeechPrune's tables. Raises UsageError.
+        """
+        from speechprune_cli.config import resolve_model
+
+        defaults = resolve_model(model).defaults
+        methods, rates, keeps = tuple(methods), tuple(rates), tuple(map(str, keep))
+        if paper:
+            if methods or rates or keeps:
+                raise UsageError("--paper names methods and rates itself: leave others out")
+            methods, rates = PAPER_METHODS, PAPER_RATES
+        elif not rates and not keeps:
+            rates, keeps = ((), (defaults.keep,)) if defaults.keep else ((defaults.rate,), ())
+        methods = methods or (defaults.method,)
+        return cls(
+            benchmark=benchmark, model=model, methods=methods, rates=rates, keeps=keeps, **others
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that `from_json` reads back."""
@@ -82,12 +118,9 @@ class Plan:
         if set(saved) != names:
             odd = ", ".join(sorted(set(saved) ^ names))
             raise UsageError(f"this run was made by another version (settings differ: {odd})")
-        return cls(**{**saved, "methods": tuple(saved["methods"]), "rates": tuple(saved["rates"])})
-
-
-def setting_names(method: str) -> set[str]:
-    """What `--set` may name for a method. Raises UsageError for an unknown one."""
-    return {each.name for each in fields(pruner_class(split_method(method)[0]))}
+        return cls(
+            **{**saved, **{name: tuple(saved[name]) for name in ("methods", "rates", "keeps")}}
+        )
 
 
 def long_enough(samples: Sequence[Sample], min_seconds: float) -> list[Sample]:

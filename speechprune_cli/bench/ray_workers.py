@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from speechprune_cli.bench.evaluate import Job, Line
+from speechprune_cli.bench.jobs import Job
+from speechprune_cli.bench.line import Line
 from speechprune_cli.bench.plan import Plan
-from speechprune_cli.bench.runner import Runner, failed
+from speechprune_cli.bench.runner import Runner
 from speechprune_cli.cluster import RAY_SETTINGS, connect, share
 from speechprune_cli.errors import ModelError, SpeechPruneError, UsageError
 
@@ -45,7 +46,7 @@ class Worker:
 
 
 @dataclass
-class Task:
+class Assignment:
     """A job, and how many workers died of it."""
 
     job: Job
@@ -53,11 +54,11 @@ class Task:
 
 
 @dataclass
-class Hand:
+class WorkerHandle:
     """A worker as the driver sees it, and what it has to do, in that order (None: to start)."""
 
     actor: ActorHandle
-    pending: deque[tuple[ObjectRef, Task | None]]
+    pending: deque[tuple[ObjectRef, Assignment | None]]
 
     @property
     def free(self) -> bool:
@@ -68,12 +69,12 @@ class Hand:
 class RayWorkers:
     """Hands jobs to workers; what a dead one had to do is done by the next that is free."""
 
-    def __init__(self, plan: Plan, hire: Callable[[], Hand], count: int) -> None:
-        self.plan, self._hire = plan, hire
-        self._hands = [hire() for _ in range(count)]
-        self._again: deque[Task] = deque()
+    def __init__(self, plan: Plan, start: Callable[[], WorkerHandle], count: int) -> None:
+        self.plan, self._start = plan, start
+        self._handles = [start() for _ in range(count)]
+        self._again: deque[Assignment] = deque()
         self._described: dict[str, Any] = {}
-        self._stillborn = 0
+        self._failed_starts = 0
 
     def environment(self) -> dict[str, Any]:
         """What the first worker to start runs on. Raises SpeechPruneError where none can."""
@@ -83,14 +84,14 @@ class RayWorkers:
 
     def answer(self, jobs: Iterable[Job]) -> Iterator[Line]:
         """Lines of all jobs, as workers finish them. Raises SpeechPruneError."""
-        fresh = map(Task, jobs)
+        fresh = map(Assignment, jobs)
         while True:
-            free = [hand for hand in self._hands if hand.free]
+            free = [handle for handle in self._handles if handle.free]
             task = (self._again.popleft() if self._again else next(fresh, None)) if free else None
             if task:
-                hand = min(free, key=lambda hand: len(hand.pending))
-                hand.pending.append((hand.actor.answer.remote(task.job), task))
-            elif free and not any(task for hand in self._hands for _, task in hand.pending):
+                handle = min(free, key=lambda handle: len(handle.pending))
+                handle.pending.append((handle.actor.answer.remote(task.job), task))
+            elif free and not any(task for handle in self._handles for _, task in handle.pending):
                 return
             else:
                 yield from self._collect()
@@ -100,7 +101,7 @@ class RayWorkers:
         import ray
         from ray.exceptions import RayError, RayTaskError
 
-        first = {hand.pending[0][0]: hand for hand in self._hands if hand.pending}
+        first = {handle.pending[0][0]: handle for handle in self._handles if handle.pending}
         (done, *_), _ = ray.wait(list(first))
         try:
             result = ray.get(done)
@@ -115,30 +116,28 @@ class RayWorkers:
         if task:
             yield from result
         else:
-            self._described, self._stillborn = self._described or result, 0
+            self._described, self._failed_starts = self._described or result, 0
 
-    def _replace(self, hand: Hand, reason: str) -> Iterator[Line]:
+    def _replace(self, handle: WorkerHandle, reason: str) -> Iterator[Line]:
         """Blame what a dead worker was at, and nothing else that it had to do."""
         import ray
 
-        ray.kill(hand.actor)
-        self._hands[self._hands.index(hand)] = self._hire()
-        blamed, *others = [task for _, task in hand.pending]
+        ray.kill(handle.actor)
+        self._handles[self._handles.index(handle)] = self._start()
+        blamed, *others = [task for _, task in handle.pending]
         self._again.extendleft(task for task in others if task)
         if not blamed:
-            self._stillborn += 1
-            if self._stillborn == DEATHS:
+            self._failed_starts += 1
+            if self._failed_starts == DEATHS:
                 raise ModelError(f"workers die as they load {self.plan.model}: {reason}")
             return
         blamed.deaths += 1
         if blamed.deaths < DEATHS:
             self._again.append(blamed)
             return
+        reason = f"{DEATHS} workers died of it: {reason}"
         for recording in blamed.job:
-            for sample in recording.samples:
-                for condition in self.plan.conditions:
-                    if (sample.id, condition.name) in recording.todo:
-                        yield failed(sample, condition, f"{DEATHS} workers died of it: {reason}")
+            yield from recording.failures(self.plan.conditions, reason)
 
 
 @contextmanager
@@ -163,11 +162,11 @@ def ray_workers(
         options, threads = share(workers, gpus, plan.device)
         remote: Any = ray.remote(**options)(Worker)
 
-        def hire() -> Hand:
+        def start_worker() -> WorkerHandle:
             actor = remote.remote()
             started = actor.start.remote(plan, {"model": model, **arguments}, threads)
-            return Hand(actor, deque([(started, None)]))
+            return WorkerHandle(actor, deque([(started, None)]))
 
-        yield RayWorkers(plan, hire, workers)
+        yield RayWorkers(plan, start_worker, workers)
     finally:
         ray.shutdown()

@@ -10,6 +10,7 @@ from speechprune_cli.bench.controls import Control, controls
 from speechprune_cli.bench.metrics import Row, summarise
 
 if TYPE_CHECKING:
+    from speechprune_cli.bench.line import Line
     from speechprune_cli.bench.plan import Plan
     from speechprune_cli.bench.sample import Benchmark, Sample
 
@@ -64,7 +65,7 @@ def sum_up(
     plan: Plan,
     benchmark: Benchmark,
     samples: Sequence[Sample],
-    lines: Sequence[dict[str, Any]],
+    lines: Sequence[Line],
     *,
     limited: bool,
     title: str,

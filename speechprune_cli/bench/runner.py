@@ -7,35 +7,29 @@ same length, so they are read as one batch with hardly any padding.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from speechprune_cli.bench.grid import Condition, split_method
-from speechprune_cli.bench.lines import failed, judge, judge_open, recall
-from speechprune_cli.bench.plan import Plan, setting_names
+from speechprune_cli import costs
+from speechprune_cli.bench.conditions import Condition
+from speechprune_cli.bench.jobs import RecordingJob
+from speechprune_cli.bench.line import Given, Line, ranges
+from speechprune_cli.bench.plan import Plan
 from speechprune_cli.bench.sample import Sample
 from speechprune_cli.bench.scoring import parse_letter, rotations
+from speechprune_cli.bench.verdict import judge, judge_open, recall
 from speechprune_cli.errors import ModelError, SpeechPruneError
 from speechprune_cli.flow import SAMPLE_RATE, Answer, Audio, AudioTokens, Prompt, Selection
 from speechprune_cli.pipeline import Session
-from speechprune_cli import costs
+
+T = TypeVar("T")
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LETTER_ONLY = "Answer with the letter of the right option alone."
-
-
-@dataclass(frozen=True)
-class Recording:
-    """A decoded recording, or why there is none, and what is still to be asked about it."""
-
-    audio: Audio | str
-    samples: tuple[Sample, ...]
-    todo: frozenset[tuple[str, str]]
-    """Sample and condition."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +38,7 @@ class Asked:
 
     sample: Sample
     condition: Condition
+    audio: Audio
     tokens: AudioTokens
     selection: Selection
     orders: tuple[tuple[int, ...], ...]
@@ -53,71 +48,63 @@ class Asked:
 
 
 class Runner:
-    """A loaded model and the plan of a run."""
+    """A loaded model and the plan of a run.
+
+    Raises UsageError where the model does not give what one of the plan's methods needs.
+    """
 
     def __init__(self, session: Session, plan: Plan) -> None:
+        for condition in plan.conditions:
+            session.check_method(condition.spec)
         self.session, self.plan = session, plan
         self._silence: AudioTokens | None = None
 
-    def answer(self, jobs: Iterable[Sequence[Recording]]) -> Iterator[dict[str, Any]]:
+    def answer(self, jobs: Iterable[Sequence[RecordingJob]]) -> Iterator[Line]:
         """Lines of all jobs, as they are made."""
         for job in jobs:
             yield from self.answer_job(job)
 
-    def answer_job(self, recordings: Sequence[Recording]) -> Iterator[dict[str, Any]]:
-        """A line for every sample and condition to do (fields: `bench/metrics.py`)."""
-        encoded: list[tuple[Recording, AudioTokens]] = []
+    def answer_job(self, recordings: Sequence[RecordingJob]) -> Iterator[Line]:
+        """A line for every sample and condition to do."""
+        encoded: list[tuple[RecordingJob, Audio, AudioTokens]] = []
         for recording in recordings:
-            try:
-                encoded.append((recording, self._encode(recording)))
-            except ModelError:
-                raise
-            except SpeechPruneError as error:
-                yield from self._failures(recording, str(error))
+            audio = recording.audio
+            found = audio if isinstance(audio, str) else attempt(self.session.encode, audio)
+            if isinstance(audio, str) or isinstance(found, str):
+                yield from recording.failures(self.plan.conditions, str(found))
+            else:
+                encoded.append((recording, audio, found))
         for condition in self.plan.conditions:
             asked: list[Asked] = []
-            for recording, tokens in encoded:
-                for sample in recording.samples:
-                    if (sample.id, condition.name) in recording.todo:
-                        try:
-                            asked.append(self._prepare(sample, condition, tokens))
-                        except ModelError:
-                            raise
-                        except SpeechPruneError as error:
-                            yield failed(sample, condition, str(error))
+            for recording, audio, tokens in encoded:
+                for sample in recording.missing(condition):
+                    ready = attempt(self._prepare, sample, condition, audio, tokens)
+                    if isinstance(ready, str):
+                        yield Line.failed(sample, condition, ready)
+                    else:
+                        asked.append(ready)
             yield from self._respond(asked)
 
-    def _encode(self, recording: Recording) -> AudioTokens:
-        if isinstance(recording.audio, str):
-            raise SpeechPruneError(recording.audio)
-        return self.session.encode(recording.audio)
-
-    def _failures(self, recording: Recording, reason: str) -> Iterator[dict[str, Any]]:
-        for sample in recording.samples:
-            for condition in self.plan.conditions:
-                if (sample.id, condition.name) in recording.todo:
-                    yield failed(sample, condition, reason)
-
-    def _prepare(self, sample: Sample, condition: Condition, tokens: AudioTokens) -> Asked:
-        plan, session = self.plan, self.session
+    def _prepare(
+        self, sample: Sample, condition: Condition, audio: Audio, tokens: AudioTokens
+    ) -> Asked:
+        plan, spec = self.plan, condition.spec
         if condition.silence:
             tokens = self._silent(tokens)
-        settings = plan.settings_of(condition.method)
-        if "seed" in setting_names(condition.method):
-            settings["seed"] = seed_of(settings.get("seed", plan.seed), sample.id)
-        selection = session.prune(
+        if spec.draws:
+            seed = seed_of(spec.settings.get("seed", plan.seed), sample.id)
+            spec = replace(spec, settings={**spec.settings, "seed": seed})
+        selection = self.session.select(
             tokens,
             sample.question,
-            method=split_method(condition.method)[0],
-            rate=condition.rate,
+            spec,
             budget=plan.budget,
             choices=sample.options,
             query=plan.query,
-            **settings,
         )
         orders = self._orders(sample)
         prompts = tuple(self._prompt(sample, tokens, selection, order) for order in orders)
-        return Asked(sample, condition, tokens, selection, orders, prompts)
+        return Asked(sample, condition, audio, tokens, selection, orders, prompts)
 
     def _orders(self, sample: Sample) -> tuple[tuple[int, ...], ...]:
         """Where the prompt does not show the options, their order cannot matter."""
@@ -139,7 +126,7 @@ class Runner:
             list_choices=True if by_letter else None,
         )
 
-    def _respond(self, asked: Sequence[Asked]) -> Iterator[dict[str, Any]]:
+    def _respond(self, asked: Sequence[Asked]) -> Iterator[Line]:
         """Answer what shares a condition in batches."""
         answers: dict[str, list[Answer | str]] = {one.sample.id: [] for one in asked}
         for batch in self._batches(asked):
@@ -149,7 +136,7 @@ class Runner:
             rows = answers[one.sample.id]
             errors = [row for row in rows if isinstance(row, str)]
             if errors:
-                yield failed(one.sample, one.condition, errors[0])
+                yield Line.failed(one.sample, one.condition, errors[0])
             else:
                 yield self._line(one, [row for row in rows if isinstance(row, Answer)])
 
@@ -166,18 +153,12 @@ class Runner:
                 yield flat[start : start + self.plan.batch_size]
 
     def _answers(self, batch: Sequence[tuple[Asked, int]]) -> list[Answer | str]:
-        """Answers, or why there are none; a batch that is too much is halved.
-
-        Errors are kept as text, for they hold on to the memory of what failed.
-        """
-        try:
-            return [checked(answer) for answer in self._batch(batch)]
-        except ModelError:
-            raise
-        except SpeechPruneError as error:
-            reason = str(error)
+        """Answers, or why there are none; a batch that is too much is halved."""
+        found = attempt(self._batch, batch)
+        if not isinstance(found, str):
+            return [checked(answer) for answer in found]
         if len(batch) == 1:
-            return [reason]
+            return [found]
         half = len(batch) // 2
         return [*self._answers(batch[:half]), *self._answers(batch[half:])]
 
@@ -198,67 +179,75 @@ class Runner:
             return list(LETTERS[: len(order)])
         return [sample.options[index] for index in order]
 
-    def _line(self, asked: Asked, answers: Sequence[Answer]) -> dict[str, Any]:
+    def _line(self, asked: Asked, answers: Sequence[Answer]) -> Line:
         sample, condition, prompt = asked.sample, asked.condition, asked.prompts[0]
-        read = [
-            self._read(sample, order, answer)
+        tokens, kept = asked.tokens, asked.selection.kept
+        given = tuple(
+            self._given(sample, order, answer)
             for order, answer in zip(asked.orders, answers, strict=True)
-        ]
+        )
         length = prompt.audio_tokens + prompt.text_tokens
-        return {
-            "sample": sample.id,
-            "condition": condition.name,
-            "method": condition.method,
-            "rate": condition.rate,
-            "status": "ok",
-            **(judge(sample, read) if sample.options else judge_open(sample, answers[0].text)),
-            "answers": read,
-            "total": len(asked.tokens),
-            "kept": len(asked.selection.kept),
-            "budget": asked.selection.phase1_budget,
-            "recall": None
-            if condition.silence
-            else recall(sample.key_span, asked.tokens.times, asked.selection.kept),
-            "share": len(asked.selection.kept) / len(asked.tokens),
-            "prompt_tokens": length,
-            "tflops": costs.paper_tflops(self.session.model.text_config, length),
-            "prune_seconds": asked.selection.seconds,
-            "prefill_seconds": sum(a.prefill_seconds for a in answers) / len(answers),
-            "decode_seconds": sum(a.decode_seconds for a in answers) / len(answers),
-            "audio_seconds": asked.tokens.seconds,
-        }
+        return Line(
+            sample=sample.id,
+            **condition.fields,
+            status="ok",
+            **(judge(sample, given) if sample.options else judge_open(sample, answers[0].text)),
+            answers=given,
+            audio_sha256=asked.audio.sha256,
+            audio_seconds=asked.audio.seconds,
+            total=len(tokens),
+            budget=asked.selection.phase1_budget,
+            kept=len(kept),
+            share=len(kept) / len(tokens),
+            kept_ranges=ranges(kept.tolist()),
+            recall=None if condition.silence else recall(sample.key_span, tokens.times, kept),
+            prompt_tokens=length,
+            tflops=costs.paper_tflops(self.session.model.shape.decoder, length),
+            prune_seconds=asked.selection.seconds,
+            prefill_seconds=sum(a.prefill_seconds for a in answers) / len(answers),
+            decode_seconds=sum(a.decode_seconds for a in answers) / len(answers),
+        )
 
-    def _read(self, sample: Sample, order: Sequence[int], answer: Answer) -> dict[str, Any]:
+    def _given(self, sample: Sample, order: Sequence[int], answer: Answer) -> Given:
         """One answer, options numbered as the sample has them."""
         probabilities = None
         chosen: int | None = None
         if answer.probabilities is not None:
             shown = list(answer.probabilities.values())
-            probabilities = [shown[order.index(index)] for index in range(len(order))]
+            probabilities = tuple(shown[order.index(index)] for index in range(len(order)))
             chosen = probabilities.index(max(probabilities))
         elif sample.options:
             letter = parse_letter(answer.text, [sample.options[index] for index in order])
             chosen = None if letter is None else order[letter]
-        return {
-            "order": list(order),
-            "text": answer.text,
-            "chosen": chosen,
-            "probabilities": probabilities,
-        }
+        return Given(tuple(order), answer.text, chosen, probabilities)
 
     def _silent(self, tokens: AudioTokens) -> AudioTokens:
-        """As many tokens of silence."""
-        if self._silence is None or len(self._silence) < len(tokens):
-            windows = -(-len(tokens) // self.session.model.window_tokens)
-            length = int(windows * self.session.model.window_seconds * SAMPLE_RATE)
-            self._silence = self.session.model.encode(silence(length))
+        """As many tokens of silence: of whole input lengths, the last of them cut."""
+        model, wanted = self.session.model, len(tokens)
+        lengths = -(-wanted // model.input_tokens)
+        while self._silence is None or len(self._silence) < wanted:
+            self._silence = model.encode(silence(int(lengths * model.input_seconds * SAMPLE_RATE)))
+            lengths += 1
+        silent = self._silence
         return replace(
             tokens,
-            **{
-                name: getattr(self._silence, name)[: len(tokens)]
-                for name in ("embeds", "loudness", "attention")
-            },
+            embeds=silent.embeds[:wanted],
+            loudness=silent.loudness[:wanted],
+            attention=None if silent.attention is None else silent.attention[:wanted],
         )
+
+
+def attempt(action: Callable[..., T], *arguments: Any) -> T | str:
+    """What an action gives, or why it fails; only a model that is gone is raised.
+
+    The reason is text, for an error holds on to the memory of what failed.
+    """
+    try:
+        return action(*arguments)
+    except ModelError:
+        raise
+    except SpeechPruneError as error:
+        return str(error)
 
 
 def checked(answer: Answer) -> Answer | str:

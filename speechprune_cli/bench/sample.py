@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,5 +37,5 @@ class Benchmark:
     """SHA-256 of its index, so that a run can be told from one on other data."""
     min_seconds: float = 0.0
     """Recordings must be longer than this unless `--min-seconds` says otherwise."""
-    published: dict[str, float] = field(default_factory=dict)
+    published: Mapping[str, float] = field(default_factory=dict)
     """Accuracy in percent that the paper reports for Qwen2-Audio, by condition."""

@@ -1,30 +1,34 @@
 """A run's folder: configuration first, one line per answer as it is made, results last.
 
-    run.json            what was run: plan, version, benchmark, samples
+    run.json            what was run: format, version, plan, benchmark, samples
     environment.json    on what: device, dtype, attention, versions, a prompt as rendered
-    lines.jsonl         one line per sample and condition, flushed as it is made
+    lines.jsonl         one line per sample and condition (`line.py`), synced before it counts
     results.md, .csv    tables for people and for spreadsheets
     hard.txt            samples where `original` fails, for `--derive-hard`
     results.json        all tables; written last, so that its existence says: complete
 
-A kill at any moment leaves at worst half a line at the end, which the next run cuts off.
+The first two hold the SHA-256 of their own content without it, as JSON with sorted keys and no
+blanks. A kill at any moment leaves at worst half a line at the end, which the next run cuts off.
+Runs of format 1 (before 0.2, no checks) can be read, not gone on with.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speechprune_cli import __version__
 from speechprune_cli.atomic import PARTIAL, atomic, locked
+from speechprune_cli.bench.line import FORMAT, Line
 from speechprune_cli.bench.plan import Plan
-from speechprune_cli.bench.sample import Benchmark
+from speechprune_cli.bench.sample import Benchmark, Sample
 from speechprune_cli.errors import SpeechPruneError, UsageError
+from speechprune_cli.version import __version__
 
 
 @dataclass(frozen=True)
@@ -47,16 +51,11 @@ class Run:
         except OSError as error:
             raise UsageError(f"--output {self.folder}: {error.strerror}") from error
         with locked(self.folder, "run"):
-            if (self.folder / "run.json").exists():
-                raise UsageError(f"{self.folder} holds a run: go on with --resume {self.folder}")
-            found = [path for path in self.folder.iterdir() if path.name != ".lock"]
-            if any(not PARTIAL.fullmatch(path.name) for path in found):
-                raise UsageError(f"--output {self.folder}: the folder is not empty")
-            for path in found:
-                path.unlink()
-            self.write_json(
+            self._check_empty()
+            self._write_sealed(
                 "run.json",
                 {
+                    "format": FORMAT,
                     "version": __version__,
                     "plan": plan.to_json(),
                     "benchmark": {"source": benchmark.source, "fingerprint": benchmark.fingerprint},
@@ -65,49 +64,86 @@ class Run:
                 },
             )
 
+    def _check_empty(self) -> None:
+        """What a kill left of `run.json` is removed."""
+        if (self.folder / "run.json").exists():
+            raise UsageError(f"{self.folder} holds a run: go on with --resume {self.folder}")
+        found = [path for path in self.folder.iterdir() if path.name != ".lock"]
+        if any(not PARTIAL.fullmatch(path.name) for path in found):
+            raise UsageError(f"--output {self.folder}: the folder is not empty")
+        for path in found:
+            path.unlink()
+
     def read(self) -> dict[str, Any]:
-        """What `create` wrote. Raises UsageError where there is none, or another version's."""
+        """What `create` wrote, by this version or another one.
+
+        Raises UsageError where there is none, it is damaged, or its format is not known here.
+        """
         path = self.folder / "run.json"
-        try:
-            saved = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UsageError(f"{self.folder} holds no run: there is no run.json in it") from None
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{path}: cannot be read: {error}") from error
-        if not isinstance(saved, dict):
-            raise UsageError(f"{path}: not what a run writes")
-        if saved.get("version") != __version__:
+        saved = _read_json(path, f"{self.folder} holds no run: there is no run.json in it")
+        found = saved.setdefault("format", 1)
+        if found not in (1, FORMAT):
+            raise UsageError(f"{path}: its format {found!r} is not known here: update speechprune")
+        return saved if found == 1 else _unsealed(path, saved)
+
+    def read_to_resume(self) -> dict[str, Any]:
+        """The same. Raises UsageError too where another version would answer differently."""
+        saved = self.read()
+        if (saved["format"], saved.get("version")) != (FORMAT, __version__):
             raise UsageError(
                 f"{self.folder} was made by speechprune {saved.get('version')}, this is "
-                f"{__version__}: begin a new run"
+                f"{__version__}, whose answers may differ: begin a new run"
             )
         return saved
 
-    def lines(self) -> list[dict[str, Any]]:
-        """Answers so far."""
+    def lines(self) -> list[Line]:
+        """Answers so far. Raises UsageError naming the first line that is no answer."""
         if not self.lines_path.exists():
             return []
+        old = (self.folder / "run.json").exists() and self.read()["format"] == 1
         parts = self.lines_path.read_bytes().split(b"\n")[:-1]
-        try:
-            return [json.loads(part) for part in parts]
-        except ValueError as error:
-            raise UsageError(f"{self.lines_path}: not what a run writes: {error}") from error
+        return [
+            Line.from_json(part, f"{self.lines_path}:{number}", old=old)
+            for number, part in enumerate(parts, start=1)
+        ]
+
+    def check_recordings(self, samples: Iterable[Sample], lines: Iterable[Line]) -> None:
+        """Raise UsageError where a recording is not the one that was asked about before.
+
+        One that is not there any more cannot be told, and is left to the run.
+        """
+        heard = {line.sample: line.audio_sha256 for line in lines if line.answered}
+        known: dict[Path, str] = {}
+        for sample in samples:
+            if sample.id not in heard or not sample.audio.is_file():
+                continue
+            if sample.audio not in known:
+                with sample.audio.open("rb") as file:
+                    known[sample.audio] = hashlib.file_digest(file, "sha256").hexdigest()
+            if known[sample.audio] != heard[sample.id]:
+                raise UsageError(
+                    f"{sample.audio} has changed since {self.folder} asked about it: "
+                    "put it back, or begin a new run"
+                )
 
     def write_environment(self, environment: dict[str, Any]) -> None:
         """Say what the run is made on. Raises UsageError where it was begun with another model."""
         path = self.folder / "environment.json"
         if path.exists():
-            begun = json.loads(path.read_text(encoding="utf-8"))
-            for what, before, now in (
-                ("the model's files", begun["model"]["revision"], environment["model"]["revision"]),
-                ("--dtype", begun["model"]["dtype"], environment["model"]["dtype"]),
-                ("--quantize", begun["quantize"], environment["quantize"]),
+            before = _unsealed(path, _read_json(path, f"{path} is gone"))
+            for what, then, now in (
+                ("the model's files", *_both(before, environment, "model", "revision")),
+                ("--dtype", *_both(before, environment, "model", "dtype")),
+                ("--quantize", *_both(before, environment, "quantize")),
             ):
-                if before != now:
+                if then != now:
                     raise UsageError(
-                        f"{self.folder} was begun with another model, {what}: {before}, not {now}"
+                        f"{self.folder} was begun with another model, {what}: {then}, not {now}"
                     )
-        self.write_json("environment.json", environment)
+        self._write_sealed("environment.json", environment)
+
+    def _write_sealed(self, name: str, content: dict[str, Any]) -> None:
+        self.write_json(name, {**content, "sha256": _digest(content)})
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a file of the run, whole or not at all."""
@@ -146,12 +182,17 @@ class Appender:
         self.size = content.rfind(b"\n") + 1
         os.ftruncate(self.file, self.size)
 
-    def write(self, line: dict[str, Any]) -> None:
-        """Append one line. Raises SpeechPruneError where the disk is full, all before it kept."""
-        row = (json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    def write(self, line: Line) -> None:
+        """Append one line, and wait until it is on the disk.
+
+        Raises SpeechPruneError where the disk is full, all before it kept.
+        """
+        row = line.to_json()
         try:
             written = os.write(self.file, row)
+            os.fsync(self.file)
         except OSError as error:
+            os.ftruncate(self.file, self.size)
             raise self._failed(error.strerror or str(error)) from error
         if written < len(row):
             os.ftruncate(self.file, self.size)
@@ -164,3 +205,37 @@ class Appender:
             f"cannot write {self.path}: {reason}; what was measured is kept, "
             f"go on with --resume {folder}"
         )
+
+
+def _read_json(path: Path, absent: str) -> dict[str, Any]:
+    """The object in a file. Raises UsageError, with the words `absent` where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(absent) from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: not what a run writes")
+    return content
+
+
+def _unsealed(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """The content of a file that holds its own SHA-256. Raises UsageError where that is not so."""
+    if "sha256" not in content:
+        raise UsageError(f"{path}: the key 'sha256' is missing")
+    if content.pop("sha256") != _digest(content):
+        raise UsageError(f"{path}: damaged or edited: it is not what its key 'sha256' says")
+    return content
+
+
+def _digest(content: dict[str, Any]) -> str:
+    canonical = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _both(before: dict[str, Any], now: dict[str, Any], *keys: str) -> tuple[Any, Any]:
+    """The same field of both."""
+    for key in keys:
+        before, now = before[key], now[key]
+    return before, now

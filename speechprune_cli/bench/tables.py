@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Literal
 
+from speechprune_cli.bench.conditions import REFERENCES
 from speechprune_cli.bench.controls import Control
-from speechprune_cli.bench.grid import REFERENCES
 from speechprune_cli.bench.metrics import Row
 from speechprune_cli.bench.results import Results
 from speechprune_cli.bench.statistics import wilson

@@ -9,13 +9,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
-from speechprune_cli import __version__
 from speechprune_cli.builder.fairness import Verdict, position, spoken
 from speechprune_cli.builder.layouts import layout
 from speechprune_cli.builder.plan import OPTIONS, Plan
 from speechprune_cli.builder.script import LETTERS, SCENARIOS, Sample
 from speechprune_cli.report.figures import KEPT, PRUNED, TEXT, write
 from speechprune_cli.table import DASH, Row, Table
+from speechprune_cli.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,12 +19,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from speechprune_cli import __version__
 from speechprune_cli.atomic import PARTIAL, atomic, locked
 from speechprune_cli.builder.checks import CHECKS
 from speechprune_cli.builder.plan import Plan
 from speechprune_cli.builder.script import Sample
 from speechprune_cli.errors import SpeechPruneError, UsageError
+from speechprune_cli.version import __version__
 
 
 @dataclass(frozen=True)

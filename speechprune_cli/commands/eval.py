@@ -2,179 +2,94 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from speechprune_cli import options
-from speechprune_cli.bench import tasks
-from speechprune_cli.bench.plan import Plan
-from speechprune_cli.bench.store import Run
-from speechprune_cli.commands.evaluation import Crew, begun, resumed
-from speechprune_cli.errors import UsageError
-from speechprune_cli.options import bench_option, output_option
+from speechprune_cli.bench.run import Evaluation, resume
+from speechprune_cli.bench.run import evaluate as evaluate_benchmark
+from speechprune_cli.bench.tasks import TASKS
+from speechprune_cli.commands.eval_progress import EvaluationProgress
+from speechprune_cli.errors import SpeechPruneError, UsageError
+from speechprune_cli.options import GridOptions, ModelOptions, OutputOptions, grouped
+from speechprune_cli.options.evaluation import BenchmarkOptions, RunOptions, WorkerOptions
 from speechprune_cli.output import Output
-from speechprune_cli.pipeline import QUERIES
 
 PLANLESS = {
     "benchmark", "resume", "derive_hard", "workers", "ray", "gpus", "json", "quiet", "verbose",
     "no_cache",
 }  # fmt: skip
-"""Parameters that a resumed run may be given anew: they change no answer."""
+"""Options that a resumed run may be given anew: they change no answer."""
 
 BenchmarkName = Annotated[
     str | None,
     typer.Argument(
-        metavar="BENCHMARK", help=f"One of {', '.join(tasks.TASKS)}.", show_default=False
+        metavar="BENCHMARK", help=f"One of {', '.join(TASKS.names)}.", show_default=False
     ),
-]
-Data = Annotated[
-    Path | None,
-    bench_option(metavar="PATH", help="Where the benchmark's files are, if they are not shipped."),
-]
-MinSeconds = Annotated[
-    float | None,
-    bench_option(metavar="S", help="Only recordings longer than this. Default: the benchmark's."),
-]
-Limit = Annotated[
-    int | None,
-    bench_option(metavar="N", min=1, help="A random N of the samples; the run is marked."),
-]
-Scoring = Annotated[
-    Literal["likelihood", "letter", "generate", "open"],
-    bench_option(
-        metavar="HOW",
-        help="likelihood of the options' texts, likelihood of their letter, generate: the letter "
-        "named in a free answer, or open: a free answer that never saw the options.",
-    ),
-]
-Permute = Annotated[
-    bool,
-    bench_option("--permute-options", metavar="", help="Ask every rotation of the options."),
-]
-DeriveHard = Annotated[
-    bool,
-    bench_option(
-        "--derive-hard",
-        metavar="",
-        help="List the samples that original fails, and a table on them.",
-    ),
-]
-BatchSize = Annotated[
-    int,
-    bench_option(
-        envvar="SPEECHPRUNE_BATCH_SIZE", metavar="N", min=1, help="Prompts read together."
-    ),
-]
-MaxNewTokens = Annotated[
-    int,
-    bench_option(
-        envvar="SPEECHPRUNE_MAX_NEW_TOKENS",
-        metavar="N",
-        min=1,
-        help="Longest answer to an open question.",
-    ),
-]
-WorkerCount = Annotated[
-    int, bench_option(metavar="N", min=1, help="Processes that hold a model each, by Ray.")
-]
-RayAddress = Annotated[
-    str | None, bench_option("--ray", metavar="ADDRESS", help="A Ray cluster to run on, or auto.")
-]
-Gpus = Annotated[
-    float | None,
-    bench_option(metavar="G", min=0, help="GPUs for each worker; fractions share one."),
-]
-Folder = Annotated[
-    Path | None,
-    output_option("--output", "-o", metavar="FOLDER", help="Where the run goes. Default: runs/..."),
-]
-Resume = Annotated[
-    Path | None,
-    output_option(metavar="FOLDER", help="Go on with a run, by its saved configuration."),
 ]
 
 
+@grouped
 def evaluate(
     context: typer.Context,
     benchmark: BenchmarkName = None,
     *,
-    data: Data = None,
-    min_seconds: MinSeconds = None,
-    limit: Limit = None,
-    scoring: Scoring = "likelihood",
-    permute_options: Permute = False,
-    derive_hard: DeriveHard = False,
-    batch_size: BatchSize = 1,
-    max_new_tokens: MaxNewTokens = 32,
-    workers: WorkerCount = 1,
-    ray: RayAddress = None,
-    gpus: Gpus = None,
-    model: options.Model = "nano",
-    revision: options.Revision = None,
-    device: options.Device = "auto",
-    dtype: options.DType = "auto",
-    quantize: options.Quantize = "none",
-    offline: options.Offline = False,
-    no_cache: options.NoCache = False,
-    method: options.Methods = None,
-    rate: options.Rates = None,
-    budget: options.Budget = None,
-    position: options.Position = None,
-    setting: options.Settings = None,
-    seed: options.Seed = None,
-    output: Folder = None,
-    resume: Resume = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    asking: BenchmarkOptions,
+    model: ModelOptions,
+    pruning: GridOptions,
+    working: WorkerOptions,
+    run: RunOptions,
+    output: OutputOptions,
 ) -> None:
     """Measure a model on a benchmark, pruned and unpruned, with intervals, tests and controls.
 
-    Every run also has full, original (the first 30 s) and silence in place of the recording. It
-    can be interrupted at any point and resumed.
+    Every run also has full, original (the model's own input length, or 30 s) and silence in place
+    of the recording. It can be interrupted at any point and resumed.
     """
-    from speechprune_cli.config import resolve_model
+    out = output.open()
+    work = {
+        "workers": working.workers,
+        "ray": working.ray,
+        "gpus": working.gpus,
+        "cache": not model.no_cache,
+        "derive_hard": run.derive_hard,
+    }
+    with EvaluationProgress(out) as progress:
+        if run.resume is not None:
+            check_unchanged(context, run.resume)
+            done = resume(run.resume, benchmark=benchmark, observer=progress, **work)
+        elif benchmark is None:
+            raise UsageError(f"name a benchmark: {', '.join(TASKS.names)}")
+        else:
+            done = evaluate_benchmark(
+                benchmark,
+                model=model.model,
+                methods=pruning.method or (),
+                rates=pruning.rate or (),
+                keep=pruning.keep or (),
+                paper=pruning.paper,
+                data=asking.data,
+                output=run.output,
+                observer=progress,
+                **work,
+                **model.place,
+                budget=pruning.b1,
+                query=pruning.query,
+                settings=pruning.settings,
+                position=asking.position,
+                scoring=asking.scoring,
+                permute_options=asking.permute_options,
+                max_new_tokens=asking.max_new_tokens,
+                min_seconds=asking.min_seconds,
+                limit=asking.limit,
+                seed=pruning.seed or 0,
+                batch_size=working.batch_size,
+            )
+    show(out, done)
 
-    out = Output(json=json, quiet=quiet, verbose=verbose)
-    if resume is not None:
-        check_unchanged(context, benchmark, resume)
-        job = resumed(Run(resume), benchmark)
-    else:
-        if benchmark is None:
-            raise UsageError(f"name a benchmark: {', '.join(tasks.TASKS)}")
-        resolve_model(model)
-        settings = options.parse_settings(setting or [])
-        plan = Plan(
-            benchmark=benchmark,
-            data=None if data is None else str(data.absolute()),
-            model=model,
-            revision=revision,
-            device=device,
-            dtype=dtype,
-            quantize=quantize,
-            offline=offline,
-            methods=tuple(method or ["speechprune"]),
-            rates=tuple(rate or [0.2]),
-            budget=options.parse_budget(budget),
-            query=settings.pop("query", QUERIES[0]),
-            settings=settings,
-            position=position,
-            scoring=scoring,
-            permute_options=permute_options,
-            max_new_tokens=max_new_tokens,
-            min_seconds=min_seconds,
-            limit=limit,
-            seed=seed or 0,
-            batch_size=batch_size,
-        )
-        job = begun(Run(output or default_folder(benchmark)), plan)
-    job.go(out, Crew(workers, ray, gpus, cache=not no_cache), derive_hard)
 
-
-def check_unchanged(context: typer.Context, benchmark: str | None, folder: Path) -> None:
+def check_unchanged(context: typer.Context, folder: Path) -> None:
     """Raise UsageError for an option that would change a resumed run."""
     for name in context.params:
         source = context.get_parameter_source(name)
@@ -183,6 +98,20 @@ def check_unchanged(context: typer.Context, benchmark: str | None, folder: Path)
             raise UsageError(f"--resume {folder} goes on as it was begun: leave {option} out")
 
 
-def default_folder(benchmark: str) -> Path:
-    """A new folder for every run, named by benchmark and time."""
-    return Path("runs") / f"{benchmark}-{datetime.now():%Y%m%d-%H%M%S}"
+def show(out: Output, done: Evaluation) -> None:
+    """The tables. Raises SpeechPruneError where answers failed."""
+    from speechprune_cli.bench.tables import results_table
+
+    if done.hard == ():
+        out.warning("original fails no sample: there is no table of what it fails")
+    tables = [results_table(result) for result in done.results]
+    for table in tables:
+        out.record({"folder": str(done.folder), **table.json()})
+    out.tables(tables)
+    if not out.json and not out.quiet:
+        out.text(f"run folder: {done.folder}\n")
+    if done.errors:
+        raise SpeechPruneError(
+            f"{done.errors} of {done.asked} answers failed: {done.folder / 'lines.jsonl'} says "
+            f"why; --resume {done.folder} tries them again"
+        )

@@ -6,6 +6,7 @@ A command that takes one as a parameter, under `@grouped`, has all of its option
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
 from functools import partial, wraps
 from inspect import Parameter, Signature, signature
@@ -24,17 +25,23 @@ answer_option, output_option = panel("Answer"), panel("Output")
 rare_option = panel("Rarely needed")
 """For what a first look at `--help` may skip."""
 
+KEYWORD = Parameter.KEYWORD_ONLY
+_context: ContextVar[typer.Context | None] = ContextVar("context", default=None)
+"""Of the command that runs."""
+
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """Let a command take groups: every field of one becomes an option of the command."""
     taken = signature(command, eval_str=True).parameters.values()
+    told = any(each.annotation is typer.Context for each in taken)
     groups = {each.name: each.annotation for each in taken if is_dataclass(each.annotation)}
-    flat: list[Parameter] = []
+    flat = [] if told else [Parameter("context", KEYWORD, annotation=typer.Context)]
     for each in taken:
         flat += _options(each.annotation) if each.name in groups else [each]
 
     @wraps(command)
     def run(**given: Any) -> None:
+        _context.set(given["context"] if told else given.pop("context"))
         for name, group in groups.items():
             given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
         command(**given)
@@ -48,15 +55,13 @@ def _options(group: Any) -> list[Parameter]:
     """A group's own options, then those that it inherits."""
     hints = get_type_hints(group, include_extras=True)
     return [
-        Parameter(f.name, Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+        Parameter(f.name, KEYWORD, default=f.default, annotation=hints[f.name])
         for f in sorted(fields(group), key=lambda field: field.name not in group.__annotations__)
     ]
 
 
 def on_command_line(name: str) -> bool:
     """Whether an option of the running command was given there, not by the environment."""
-    import click
-
-    context = click.get_current_context(silent=True)
+    context = _context.get()
     source = None if context is None else context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"

@@ -114,8 +114,8 @@ def compute_table(shape: Shape, setting: Setting, rows: Sequence[Compute]) -> Ta
     limit = shape.decoder.max_position_embeddings
     caption = [
         "All that a run computes; a multiply-add is two operations.",
-        "Audio encoder: as its family computes, whatever is pruned. Pruning: the method's own scores, "
-        f"for a question of {QUESTION_TOKENS} tokens.",
+        "Audio encoder: as its family computes, whatever is pruned. Pruning: the method's own "
+        f"scores, for a question of {QUESTION_TOKENS} tokens.",
         "Attention: both products over all pairs of positions. lm_head: at the last one alone.",
         *([context(limit)] if any(row.beyond_context for row in rows) else []),
     ]
@@ -237,9 +237,7 @@ def _fits(name: str) -> Callable[[Longest], str]:
 
 def about(shape: Shape, setting: Setting) -> str:
     """Model, recording, prompt and answer."""
-    parts = [
-        f"{shape.name}, {length(setting.seconds)} of audio, {setting.text_tokens} text tokens"
-    ]
+    parts = [f"{shape.name}, {length(setting.seconds)} of audio, {setting.text_tokens} text tokens"]
     if setting.output_tokens > 1:
         parts.append(f"{setting.output_tokens} output tokens")
     if setting.batch_size > 1:

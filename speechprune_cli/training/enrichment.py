@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from speechprune_cli.bench.lines import recall
 from speechprune_cli.bench.sample import Sample
+from speechprune_cli.bench.verdict import recall
 from speechprune_cli.pipeline import Session
 
 

@@ -15,10 +15,10 @@ import torch
 
 from speechprune_cli import load
 from speechprune_cli.bench import tasks
-from speechprune_cli.bench.evaluate import jobs
-from speechprune_cli.bench.grid import Condition
+from speechprune_cli.bench.conditions import REFERENCES, Condition
+from speechprune_cli.bench.jobs import RecordingJob, jobs
 from speechprune_cli.bench.plan import Plan
-from speechprune_cli.bench.runner import Recording, Runner
+from speechprune_cli.bench.runner import Runner
 
 METHODS = ("random", "crop", "phase1", "phase2", "speechprune", "uniform")
 PLAN = Plan(benchmark="spiral-nano", methods=METHODS, rates=(0.2, 0.4, 0.6, 0.8))
@@ -33,7 +33,7 @@ def main() -> None:
     samples = tasks.load_task("spiral-nano", None, offline=True).samples
     runner = Runner(load("nano", cache=False), PLAN)
     recordings = [job[0] for job in jobs(samples, runner.plan, set())][:count]
-    list(runner.answer_job([only(recordings[0], Condition("full"))]))  # warm up
+    list(runner.answer_job([only(recordings[0], REFERENCES[0])]))  # warm up
     together = seconds(runner, recordings)
     alone = [
         seconds(runner, [only(recording, condition) for recording in recordings])
@@ -46,19 +46,19 @@ def main() -> None:
     print(f"every condition by itself{sum(alone):7.1f} s = {sum(alone) / together:.1f} x")
 
 
-def only(recording: Recording, condition: Condition) -> Recording:
+def only(recording: RecordingJob, condition: Condition) -> RecordingJob:
     """The recording with nothing else to be asked."""
     pairs = product((sample.id for sample in recording.samples), [condition.name])
     return replace(recording, todo=frozenset(pairs))
 
 
-def seconds(runner: Runner, recordings: list[Recording]) -> float:
+def seconds(runner: Runner, recordings: list[RecordingJob]) -> float:
     """Time to answer all that is to be asked."""
     begun = time.perf_counter()
     for recording in recordings:
         for line in runner.answer_job([recording]):
-            if line["status"] != "ok":
-                raise SystemExit(line["error"])
+            if not line.answered:
+                raise SystemExit(line.error)
     return time.perf_counter() - begun
 
 

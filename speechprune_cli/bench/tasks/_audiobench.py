@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from typing import Any
 from speechprune_cli.atomic import atomic
 from speechprune_cli.bench.sample import Benchmark, Sample
 from speechprune_cli.bench.tasks._checks import check_options, check_samples
-from speechprune_cli.cache import TokenCache
 from speechprune_cli.errors import SpeechPruneError, UsageError, one_line
+from speechprune_cli.folders import cache_folder
 from speechprune_cli.hub import download
 
 COLUMNS = ("context", "instruction", "choices", "answer")
@@ -29,7 +29,7 @@ BATCH_ROWS = 16
 
 
 def load_audiobench(
-    name: str, hub_id: str, data: Path | None, offline: bool, published: dict[str, float]
+    name: str, hub_id: str, data: Path | None, offline: bool, published: Mapping[str, float]
 ) -> Benchmark:
     """The test split, from the parquet file or folder `data`, otherwise from the Hub.
 
@@ -129,7 +129,7 @@ def _store(context: Any, place: str) -> Path:
     content = context.get("bytes") if isinstance(context, dict) else None
     if not content:
         raise UsageError(f"{place}: 'context' holds no bytes of a recording")
-    folder = TokenCache().folder / "benchmarks"
+    folder = cache_folder("benchmarks")
     ending = re.search(r"\.[a-z0-9]{1,5}$", context.get("path") or "")
     path = folder / f"{hashlib.sha256(content).hexdigest()}{ending[0] if ending else '.audio'}"
     if path.is_file():

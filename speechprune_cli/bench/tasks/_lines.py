@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from speechprune_cli.errors import UsageError
+from speechprune_cli.validation import explain
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -58,18 +59,4 @@ def _parse(line: bytes, kind: type[R], place: str) -> R:
     try:
         return kind.model_validate_json(line)
     except ValidationError as error:
-        raise UsageError(f"{place}: {_explain(error, kind)}") from error
-
-
-def _explain(error: ValidationError, kind: type[Record]) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    match first["type"]:
-        case "json_invalid":
-            return f"not JSON ({first['ctx']['error']})"
-        case "missing":
-            return f"the key '{key}' is missing"
-        case "extra_forbidden":
-            return f"unknown key '{key}': the known ones are {', '.join(kind.model_fields)}"
-        case _:
-            return f"{key or 'the line'}: {first['msg'].lower()}"
+        raise UsageError(f"{place}: {explain(error, lambda _: list(kind.model_fields))}") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -106,7 +107,9 @@ class SpiralSample(Sample):
     )
 
 
-def load_spiral(name: str, index: str, data: Path | None, published: dict[str, float]) -> Benchmark:
+def load_spiral(
+    name: str, index: str, data: Path | None, published: Mapping[str, float]
+) -> Benchmark:
     """The samples that the file `index` of the folder `data` lists.
 
     Raises UsageError for a missing or bad index, AudioError where all recordings are missing.

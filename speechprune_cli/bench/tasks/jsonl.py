@@ -1,5 +1,6 @@
-"""Anybody's own questions: `--data FILE.jsonl`, one JSON object a line, in UTF-8.
+"""Your own questions about your own recordings (--data FILE.jsonl).
 
+One JSON object a line, in UTF-8.
 A folder that holds an `index.jsonl`, such as `speechprune build` makes, may be named instead.
 
     audio       path of the recording, from the folder of the file, which it may not leave
@@ -25,12 +26,11 @@ from pydantic import ConfigDict, FiniteFloat
 from speechprune_cli.bench.sample import Benchmark, Sample
 from speechprune_cli.bench.tasks._checks import check_key, check_options, check_samples
 from speechprune_cli.bench.tasks._lines import Record, Text, inside, read_lines
+from speechprune_cli.bench.tasks.base import Task
 from speechprune_cli.errors import UsageError
 
-SUMMARY = "your own questions about your own recordings (--data FILE.jsonl)"
 
-
-class Line(Record):
+class Entry(Record):
     """The format documented above."""
 
     model_config = ConfigDict(extra="forbid")
@@ -45,23 +45,26 @@ class Line(Record):
     group: Text | None = None
 
 
-def load(data: Path | None, *, offline: bool) -> Benchmark:
-    """The file `data`. Raises UsageError for a bad line, AudioError where all sound is missing."""
-    if data is None:
-        raise UsageError("the benchmark jsonl needs --data FILE.jsonl")
-    index = data / "index.jsonl"
-    return read("jsonl", index if index.is_file() else data)
+class Jsonl(Task):
+    """Anybody's own questions."""
+
+    def load(self, data: Path | None, *, offline: bool) -> Benchmark:
+        """The file `data`. Raises UsageError for a bad line, AudioError where all is missing."""
+        if data is None:
+            raise UsageError("the benchmark jsonl needs --data FILE.jsonl")
+        index = data / "index.jsonl"
+        return read("jsonl", index if index.is_file() else data)
 
 
 def read(name: str, path: Path) -> Benchmark:
     """A benchmark `name` in this format."""
-    lines, fingerprint = read_lines(path, Line)
+    lines, fingerprint = read_lines(path, Entry)
     placed = [_sample(path, place, line) for place, line in lines]
     cure = f"paths count from the folder of {path.name}"
     return Benchmark(name, check_samples(str(path), placed, cure), str(path), fingerprint)
 
 
-def _sample(path: Path, place: str, line: Line) -> tuple[str, Sample]:
+def _sample(path: Path, place: str, line: Entry) -> tuple[str, Sample]:
     name = line.id or place.rpartition(":")[2]
     place = f"{place} ({line.id})" if line.id else place
     answer = line.answer

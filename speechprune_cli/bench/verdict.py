@@ -1,11 +1,11 @@
-"""What a line of a run says about an answer."""
+"""Whether what was answered is right, and whether what answers was kept."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from speechprune_cli.bench.grid import Condition
+from speechprune_cli.bench.line import Given
 from speechprune_cli.bench.sample import Sample
 from speechprune_cli.bench.scoring import exact_match, token_f1
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def judge(sample: Sample, read: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def judge(sample: Sample, given: Sequence[Given]) -> dict[str, Any]:
     """Share of rotations answered right, and one verdict over all of them for paired tests."""
     truth = sample.options.index(sample.answer)
-    chosen = [row["chosen"] for row in read]
-    if read[0]["probabilities"] is not None:
-        shares = [row["probabilities"] for row in read]
+    chosen = [answer.chosen for answer in given]
+    shares = [answer.probabilities for answer in given if answer.probabilities is not None]
+    if shares:
         votes = [sum(column) for column in zip(*shares, strict=True)]
     else:
         votes = [chosen.count(index) for index in range(len(sample.options))]
@@ -33,24 +33,7 @@ def judge(sample: Sample, read: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def judge_open(sample: Sample, text: str) -> dict[str, Any]:
     """Exact match after normalising, and the share of words in common."""
     exact = exact_match(text, sample.answer)
-    return {
-        "correct": float(exact),
-        "right": exact,
-        "f1": token_f1(text, sample.answer),
-        "unparsed": 0,
-    }
-
-
-def failed(sample: Sample, condition: Condition, reason: str) -> dict[str, Any]:
-    """The line of an answer that could not be had: an error, never a wrong answer."""
-    return {
-        "sample": sample.id,
-        "condition": condition.name,
-        "method": condition.method,
-        "rate": condition.rate,
-        "status": "error",
-        "error": " ".join(reason.split()),
-    }
+    return {"correct": float(exact), "right": exact, "f1": token_f1(text, sample.answer)}
 
 
 def recall(span: tuple[float, float] | None, times: Tensor, kept: Tensor) -> float | None:

@@ -1,20 +1,43 @@
-"""Makes the lines of a run that are not there yet, here or on several workers."""
+"""What is still to be asked, recording by recording, and whoever answers it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from speechprune_cli.audio import load_audio
+from speechprune_cli.bench.conditions import Condition
+from speechprune_cli.bench.line import Line
 from speechprune_cli.bench.plan import Plan
-from speechprune_cli.bench.runner import Recording
 from speechprune_cli.bench.sample import Sample
 from speechprune_cli.bench.store import Run
 from speechprune_cli.errors import AudioError
 from speechprune_cli.flow import Audio
 
-Job = tuple[Recording, ...]
-Line = dict[str, Any]
+
+@dataclass(frozen=True)
+class RecordingJob:
+    """A decoded recording, or why there is none, and what is still to be asked about it."""
+
+    audio: Audio | str
+    samples: tuple[Sample, ...]
+    todo: frozenset[tuple[str, str]]
+    """Sample and condition."""
+
+    def missing(self, condition: Condition) -> list[Sample]:
+        """Samples that are still to be asked under a condition."""
+        return [each for each in self.samples if (each.id, condition.name) in self.todo]
+
+    def failures(self, conditions: Iterable[Condition], reason: str) -> Iterator[Line]:
+        """Lines that say why all of it could not be asked."""
+        for condition in conditions:
+            for sample in self.missing(condition):
+                yield Line.failed(sample, condition, reason)
+
+
+Job = tuple[RecordingJob, ...]
+"""Recordings whose prompts are read together."""
 
 
 class Workers(Protocol):
@@ -24,7 +47,7 @@ class Workers(Protocol):
         """Lines of all jobs, in any order, as they are made."""
 
 
-def evaluate(
+def answer_missing(
     run: Run,
     plan: Plan,
     samples: Sequence[Sample],
@@ -35,26 +58,24 @@ def evaluate(
 
     Raises SpeechPruneError where a line cannot be written, ModelError where the model is gone.
     """
-    done = {(line["sample"], line["condition"]) for line in run.lines() if line["status"] == "ok"}
+    done = {(line.sample, line.condition) for line in run.lines() if line.answered}
     with run.appending() as file:
         for line in workers.answer(jobs(samples, plan, done)):
             file.write(line)
             on_line(line)
 
 
-def jobs(
-    samples: Sequence[Sample], plan: Plan, done: set[tuple[str, str]]
-) -> Iterator[tuple[Recording, ...]]:
+def jobs(samples: Sequence[Sample], plan: Plan, done: set[tuple[str, str]]) -> Iterator[Job]:
     """What is left to do, `batch_size` recordings at a time, decoded when their turn comes."""
     by_recording: dict[str, list[Sample]] = {}
     for sample in samples:
         by_recording.setdefault(str(sample.audio), []).append(sample)
-    job: list[Recording] = []
+    job: list[RecordingJob] = []
     for group in by_recording.values():
         pairs = ((sample.id, c.name) for sample in group for c in plan.conditions)
         todo = frozenset(pair for pair in pairs if pair not in done)
         if todo:
-            job.append(Recording(_decode(group[0]), tuple(group), todo))
+            job.append(RecordingJob(_decode(group[0]), tuple(group), todo))
         if len(job) == plan.batch_size:
             yield tuple(job)
             job = []

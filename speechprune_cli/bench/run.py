@@ -1,0 +1,224 @@
+"""The Python API of evaluating: what `speechprune eval` does, without a terminal.
+
+>>> evaluation = evaluate("spiral-nano", methods=["cue", "random"], keep=["10%"], limit=20)
+>>> {row.condition: row.accuracy for row in evaluation.results[0].rows}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechprune_cli.atomic import locked
+from speechprune_cli.bench.line import Line
+from speechprune_cli.bench.plan import Plan, draw, long_enough
+from speechprune_cli.bench.pool import WorkerPool
+from speechprune_cli.bench.sample import Benchmark, Sample
+from speechprune_cli.bench.store import Run
+from speechprune_cli.bench.tasks import load_task
+from speechprune_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from speechprune_cli.bench.results import Results
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A run that is finished."""
+
+    folder: Path
+    """Where its files are (`store.py`)."""
+    plan: Plan
+    results: tuple[Results, ...]
+    """A table for questions with options, one for open ones, then those of what is hard."""
+    asked: int
+    """Samples times conditions."""
+    errors: int
+    """How many of them failed; `resume` tries them again."""
+    hard: tuple[str, ...] | None = None
+    """Samples that `original` fails, where these were asked for."""
+
+
+class Observer:
+    """Told how a run goes; what is not overridden does nothing."""
+
+    def on_note(self, message: str) -> None:
+        """What was decided as the model was loaded."""
+
+    def on_begin(self, run: OpenRun, lines: Sequence[Line]) -> None:
+        """The model is loaded; `lines` are those of a run that is gone on with."""
+
+    def on_line(self, line: Line) -> None:
+        """An answer is had and kept, or why there is none."""
+
+
+def evaluate(
+    benchmark: str,
+    *,
+    model: str = "nano",
+    methods: Iterable[str] = (),
+    rates: Iterable[float] = (),
+    keep: Iterable[str | int] = (),
+    paper: bool = False,
+    data: str | Path | None = None,
+    output: str | Path | None = None,
+    workers: int = 1,
+    ray: str | None = None,
+    gpus: float | None = None,
+    cache: bool = True,
+    derive_hard: bool = False,
+    observer: Observer | None = None,
+    **others: Any,
+) -> Evaluation:
+    """Measure a model on a benchmark: every method at every amount, beside the references.
+
+    Amounts are `rates`, as in the paper, and `keep`: `"20%"` of the recording, or `"150"` tokens.
+    Methods or amounts that are left out are the model's own, as for `ask`; `paper` takes those of
+    the paper. `output` is a new folder, by default `runs/<benchmark>-<time>`. `others` are further
+    fields of `Plan`, such as `limit`, `scoring`, `budget`, `settings` or `device`.
+
+    A sample that fails is counted, not raised. Raises UsageError, AudioError where no recording is
+    there, ModelError, OutOfMemoryError, and SpeechPruneError where a file cannot be written.
+    """
+    plan = Plan.resolve(
+        benchmark,
+        model=model,
+        methods=methods,
+        rates=rates,
+        keep=keep,
+        paper=paper,
+        data=None if data is None else str(Path(data).absolute()),
+        **others,
+    )
+    folder = (
+        Path(output) if output else Path("runs") / f"{benchmark}-{datetime.now():%Y%m%d-%H%M%S}"
+    )
+    pool = WorkerPool(workers, ray, gpus, cache)
+    return begin(Run(folder), plan).finish(pool, derive_hard, observer or Observer())
+
+
+def resume(
+    folder: str | Path,
+    *,
+    benchmark: str | None = None,
+    workers: int = 1,
+    ray: str | None = None,
+    gpus: float | None = None,
+    cache: bool = True,
+    derive_hard: bool = False,
+    observer: Observer | None = None,
+) -> Evaluation:
+    """Go on with a run by its saved plan: ask what is missing or failed, sum up again.
+
+    Raises what `evaluate` raises, and UsageError where the folder holds no sound run, or one of
+    another version, `benchmark`, model or data, or of recordings that have changed.
+    """
+    pool = WorkerPool(workers, ray, gpus, cache)
+    return reopen(Run(Path(folder)), benchmark).finish(pool, derive_hard, observer or Observer())
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run that is begun or gone on with: all that is settled before a model is loaded."""
+
+    run: Run
+    plan: Plan
+    benchmark: Benchmark
+    samples: tuple[Sample, ...]
+    limited: bool
+
+    @property
+    def asked(self) -> int:
+        """Answers that a finished run has."""
+        return len(self.samples) * len(self.plan.conditions)
+
+    def finish(self, pool: WorkerPool, derive_hard: bool, observer: Observer) -> Evaluation:
+        """Answer what is missing, then sum up."""
+        from speechprune_cli.bench.jobs import answer_missing
+
+        with locked(self.run.folder, "run"):
+            with pool.load(self.plan, observer.on_note) as (workers, environment):
+                self.run.write_environment(environment)
+                observer.on_begin(self, self.run.lines())
+                answer_missing(self.run, self.plan, self.samples, workers, observer.on_line)
+            return self._sum_up(derive_hard)
+
+    def _sum_up(self, derive_hard: bool) -> Evaluation:
+        """Write the tables."""
+        from speechprune_cli.bench.metrics import hard_ids
+        from speechprune_cli.bench.tables import results_table
+        from speechprune_cli.table import csv
+
+        lines, title, hard = self.run.lines(), self.benchmark.name, None
+        if self.plan.data is not None:
+            title += f" {Path(self.plan.data).name}"
+        results = self._results(self.samples, lines, title)
+        errors = sum(row.errors for result in results for row in result.rows)
+        if derive_hard:
+            hard = tuple(hard_ids(lines))
+            self.run.write_text("hard.txt", "\n".join([*hard, ""]))
+            part = [sample for sample in self.samples if sample.id in set(hard)]
+            results += self._results(part, lines, f"{title}, what original fails", hard=True)
+        tables = [results_table(result) for result in results]
+        self.run.write_text("results.md", "\n\n".join(table.markdown() for table in tables))
+        self.run.write_text("results.csv", csv(tables))
+        self.run.write_json("results.json", [table.json() for table in tables])
+        return Evaluation(self.run.folder, self.plan, tuple(results), self.asked, errors, hard)
+
+    def _results(
+        self, samples: Sequence[Sample], lines: Sequence[Line], title: str, *, hard: bool = False
+    ) -> list[Results]:
+        """What the lines come to on some of the samples."""
+        from speechprune_cli.bench.results import sum_up
+
+        return sum_up(
+            self.plan,
+            self.benchmark,
+            samples,
+            lines,
+            limited=self.limited,
+            title=title,
+            hard=hard,
+        )
+
+
+def begin(run: Run, plan: Plan) -> OpenRun:
+    """Make a run's folder, once the benchmark is read and checked."""
+    benchmark = _load(plan)
+    shortest = benchmark.min_seconds if plan.min_seconds is None else plan.min_seconds
+    long = long_enough(benchmark.samples, shortest)
+    samples = draw(long, plan.limit, plan.seed)
+    limited = len(samples) < len(long)
+    run.create(plan, benchmark, [sample.id for sample in samples], limited=limited)
+    return OpenRun(run, plan, benchmark, _as_asked(samples, plan), limited)
+
+
+def reopen(run: Run, benchmark: str | None = None) -> OpenRun:
+    """A run to go on with. Raises UsageError where it or its data is another one by now."""
+    saved = run.read_to_resume()
+    plan = Plan.from_json(saved["plan"])
+    if benchmark not in (None, plan.benchmark):
+        raise UsageError(f"{run.folder} is a run of {plan.benchmark}, not of {benchmark}")
+    found = _load(plan)
+    if found.fingerprint != saved["benchmark"]["fingerprint"]:
+        raise UsageError(f"{found.source} has changed since {run.folder} was begun")
+    asked = frozenset(saved["samples"])
+    samples = [sample for sample in found.samples if sample.id in asked]
+    run.check_recordings(samples, run.lines())
+    return OpenRun(run, plan, found, _as_asked(samples, plan), saved["limited"])
+
+
+def _load(plan: Plan) -> Benchmark:
+    """The benchmark, its index read and checked."""
+    data = None if plan.data is None else Path(plan.data)
+    return load_task(plan.benchmark, data, offline=plan.offline)
+
+
+def _as_asked(samples: Sequence[Sample], plan: Plan) -> tuple[Sample, ...]:
+    """The samples, without their options where the plan takes those away."""
+    if plan.scoring == "open":
+        return tuple(replace(sample, options=()) for sample in samples)
+    return tuple(samples)
