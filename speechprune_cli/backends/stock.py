@@ -74,7 +74,7 @@ class StockLM(SpeechLM):
                 f"{checkpoint.folder}: no usable tokenizer and feature extractor: {one_line(error)}"
             ) from error
         model = load_weights(cls, checkpoint, placement)
-        shape = cls.shape(preset, model.config, checkpoint.parameters)
+        shape = cls.shape_of(preset, model.config, checkpoint.parameters)
         return cls(preset, shape, checkpoint, placement, model, processor)
 
     @classmethod
@@ -89,12 +89,12 @@ class StockLM(SpeechLM):
                 model = stock(cls.model_class)(config)
         except (*UNREADABLE, AttributeError, ImportError) as error:
             raise ModelError(f"{folder / 'config.json'}: {one_line(error)}") from error
-        shape = cls.shape(preset, config, sum(each.numel() for each in model.parameters()))
+        shape = cls.shape_of(preset, config, sum(each.numel() for each in model.parameters()))
         check_decoder(preset.source, shape.decoder, model.get_decoder())
         return shape
 
     @classmethod
-    def shape(cls, preset: Preset, config: Any, parameters: int) -> Shape:
+    def shape_of(cls, preset: Preset, config: Any, parameters: int) -> Shape:
         """What the costs of a model of this configuration follow from."""
         decoder = read_decoder(preset.source, config.get_text_config(decoder=True))
         encoder = cls.encoder_shape.read(config.audio_config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -48,7 +48,7 @@ def evaluate(
     of the recording. It can be interrupted at any point and resumed.
     """
     out = output.open()
-    work = {
+    work: dict[str, Any] = {
         "workers": working.workers,
         "ray": working.ray,
         "gpus": working.gpus,

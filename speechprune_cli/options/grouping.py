@@ -34,7 +34,9 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """Let a command take groups: every field of one becomes an option of the command."""
     taken = signature(command, eval_str=True).parameters.values()
     told = any(each.annotation is typer.Context for each in taken)
-    groups = {each.name: each.annotation for each in taken if is_dataclass(each.annotation)}
+    groups: dict[str, Any] = {
+        each.name: each.annotation for each in taken if is_dataclass(each.annotation)
+    }
     flat = [] if told else [Parameter("context", KEYWORD, annotation=typer.Context)]
     for each in taken:
         flat += _options(each.annotation) if each.name in groups else [each]

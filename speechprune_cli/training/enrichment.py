@@ -36,7 +36,7 @@ def scores(embeds: Tensor, text: Tensor, words: Tensor) -> dict[str, Tensor]:
 def enrichment(session: Session, samples: Sequence[Sample], keep: Sequence[int]) -> str:
     """Markdown: how much likelier the answering sentence's tokens are to be among the best."""
     gains: dict[tuple[str, int], list[float]] = defaultdict(list)
-    words = session.model.model.get_input_embeddings().weight.detach().float()
+    words = session.model.word_embeddings.detach().float()
     for sample in samples:
         if sample.key_span is None:
             continue

@@ -43,7 +43,7 @@ def main() -> None:
     standard = (matches - matches.mean(0)) / matches.std(0)
     held, _ = method._cues(matches)
     kept = method.select(task).kept
-    words = [model.tokenizer.decode([each]).strip() for each in model._text_ids(QUESTION)]
+    words = [model.text_of([each]).strip() for each in model.text_ids(QUESTION)]
     borders = torch.cat([segments.diff().nonzero().flatten() + 1, torch.tensor([len(tokens)])])
     edges = np.concatenate([[0.0], tokens.times[borders - 1, 1].numpy()])
 
