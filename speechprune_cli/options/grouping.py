@@ -22,7 +22,8 @@ def panel(name: str) -> Callable[..., Any]:
 
 model_option, pruning_option = panel("Model"), panel("Pruning")
 answer_option, output_option = panel("Answer"), panel("Output")
-rare_option = panel("Rarely needed")
+RARE = "Rarely needed"
+rare_option = panel(RARE)
 """For what a first look at `--help` may skip."""
 
 KEYWORD = Parameter.KEYWORD_ONLY
@@ -37,9 +38,12 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     groups: dict[str, Any] = {
         each.name: each.annotation for each in taken if is_dataclass(each.annotation)
     }
-    flat = [] if told else [Parameter("context", KEYWORD, annotation=typer.Context)]
+    flat: list[Parameter] = []
     for each in taken:
         flat += _options(each.annotation) if each.name in groups else [each]
+    flat.sort(key=_is_rare)
+    if not told:
+        flat.append(Parameter("context", KEYWORD, annotation=typer.Context))
 
     @wraps(command)
     def run(**given: Any) -> None:
@@ -60,6 +64,12 @@ def _options(group: Any) -> list[Parameter]:
         Parameter(f.name, KEYWORD, default=f.default, annotation=hints[f.name])
         for f in sorted(fields(group), key=lambda field: field.name not in group.__annotations__)
     ]
+
+
+def _is_rare(parameter: Parameter) -> bool:
+    """Whether it belongs to the panel that comes last."""
+    told = getattr(parameter.annotation, "__metadata__", ())
+    return any(getattr(each, "rich_help_panel", None) == RARE for each in told)
 
 
 def on_command_line(name: str) -> bool:

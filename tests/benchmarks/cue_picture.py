@@ -33,7 +33,7 @@ def main() -> None:
         model.embed_text(QUESTION),
         model.vocabulary_mean,
         model.first_layer(),
-        window=750,
+        first=750,
         phase1_budget=750,
         keep=KEEP,
     )
