@@ -7,6 +7,7 @@ import pickle
 import re
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ import pytest
 import soundfile
 from recordings import voice
 
+from speechprune_cli.bench.sample import Benchmark, Sample
 from speechprune_cli.bench.tasks import TASKS, _spiral, load_task, spiral_nano
 from speechprune_cli.bench.tasks._excerpt import find_excerpt
+from speechprune_cli.bench.tasks.base import Task
 from speechprune_cli.errors import AudioError, ModelError, SpeechPruneError, UsageError
 
 SPIRAL_SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "spiral_sample.jsonl"
@@ -641,3 +644,23 @@ def test_from_the_hub_as_downloaded_before(tmp_path, cache, monkeypatch):
     assert benchmark.source == f"AudioLLMs/cn_college_listen_mcq_test@{commit}"
     assert [sample.id for sample in benchmark.samples] == ["cn-college-listen-00000"]
     assert benchmark.published == {"original": 52.91, "speechprune": 62.86}
+
+
+# --- of another package
+
+
+class Council(Task):
+    """Meetings of the city council."""
+
+    def load(self, data, *, offline):
+        sample = Sample("a", data / "a.wav", "Who?", ("Ada", "Bo"), "Ada")
+        return Benchmark("council", (sample,), str(data), "1")
+
+
+def test_a_benchmark_of_another_package_is_one_entry_point(tmp_path, monkeypatch):
+    entry = EntryPoint("council", f"{__name__}:Council", "speechprune.benchmarks")
+    monkeypatch.setattr(TASKS, "foreign", {"council": entry})
+    assert "council" in TASKS.names
+    assert TASKS.describe()["council"] == "Meetings of the city council."
+    assert load_task("council", tmp_path, offline=True).samples[0].answer == "Ada"
+    assert "council" in refused(UsageError, "spirals", None)

@@ -441,7 +441,7 @@ def test_a_folder_in_use_is_refused_until_its_holder_is_gone(one):
         (["squad"], "unknown benchmark 'squad': choose from"),
         (["jsonl"], "needs --data FILE.jsonl"),
         (["jsonl", "--data", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
-        (["jsonl", "--method", "best"], "unknown method 'best': choose from "),
+        (["jsonl", "--method", "best"], "unknown pruning method 'best': choose from "),
         (["jsonl", "--rate", "1"], "rate 1 is outside [0, 1)"),
         (["jsonl", "--rate", "0.2", "--rate", "nan"], "rate nan is outside [0, 1)"),
         (["jsonl", "--set", "heat=2"], "--set heat"),
