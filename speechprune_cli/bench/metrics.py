@@ -49,6 +49,17 @@ class Row:
     tflops: float | None
     """Mean, of the prefill."""
 
+    @property
+    def amount(self) -> str | None:
+        """How much was asked for, `0.2`, `20%` or `150 tokens`; None where the method settles it."""
+        name, amount = self.condition[: len(self.method)], self.condition[len(self.method) :]
+        return amount.strip() or None if name == self.method else None
+
+    @property
+    def asked(self) -> str:
+        """The same for people: `rate 0.2`, `keep 20%`."""
+        return f"rate {self.amount}" if self.rate is not None else f"keep {self.amount}"
+
 
 def summarise(
     lines: Sequence[Line], samples: Iterable[str] | None = None, *, hard: bool = False
@@ -73,8 +84,8 @@ class PairedTest:
 
     condition: str
     rival: str
-    rate: float
-    """Of the condition; of the rival too, unless it has none."""
+    rate: float | None
+    """Of the condition, where it has one."""
     n: int
     difference: float
     """Accuracy of the condition less that of its rival."""
@@ -83,7 +94,7 @@ class PairedTest:
 
 
 def paired_tests(lines: Sequence[Line], method: str) -> list[PairedTest]:
-    """`method` at each of its rates against every other method at the same rate or at none."""
+    """`method` at each amount against every other method at the same one or at none."""
     groups: dict[str, dict[str, Line]] = {}
     for line in lines:
         groups.setdefault(line.condition, {})[line.sample] = line
@@ -92,7 +103,7 @@ def paired_tests(lines: Sequence[Line], method: str) -> list[PairedTest]:
         _paired_test(ours, theirs, groups)
         for ours, line in firsts.items()
         for theirs, rival in firsts.items()
-        if line.method == method and line.rate is not None
+        if line.method == method and line.amount is not None
         if rival.method != method and rival.amount in (line.amount, None)
         if _both_answered(groups[ours], groups[theirs])
     ]
@@ -103,7 +114,7 @@ def _paired_test(ours: str, theirs: str, groups: Mapping[str, Mapping[str, Line]
     return PairedTest(
         condition=ours,
         rival=theirs,
-        rate=pairs[0][0].rate or 0.0,
+        rate=pairs[0][0].rate,
         n=len(pairs),
         difference=fmean(one.correct - other.correct for one, other in pairs),
         p=_chance(pairs),

@@ -89,7 +89,7 @@ def _condition_rows(results: Results, columns: Columns) -> Iterable[TableRow]:
 def _kind(row: Row) -> Literal["reference", "condition", "control"]:
     if row.condition in SILENT:
         return "control"
-    return "reference" if row.rate is None else "condition"
+    return "reference" if row.amount is None else "condition"
 
 
 def _control_row(control: Control, columns: list[str]) -> TableRow:

@@ -90,13 +90,16 @@ def _style(number: int, *, first: bool) -> dict[str, Any]:
 
 
 def _pruned(run: Results) -> list[Row]:
-    """Rows that lie on a curve, in the order of rates."""
-    rows = [row for row in run.rows if row.rate is not None and row.n]
-    return sorted(rows, key=_rate)
+    """Rows that lie on a curve, the least pruned first."""
+    return sorted((row for row in run.rows if row.amount and row.n), key=_place)
 
 
-def _rate(row: Row) -> float:
-    return row.rate or 0.0
+def _place(row: Row) -> float:
+    """Of a row on the axis: its rate, or how much of the recording is dropped."""
+    if row.rate is not None:
+        return row.rate
+    share, percents, _ = (row.amount or "").partition("%")
+    return 1 - (float(share) / 100 if percents else row.share or 0)
 
 
 def _percent(values: Iterable[float | None]) -> list[float]:
@@ -105,7 +108,7 @@ def _percent(values: Iterable[float | None]) -> list[float]:
 
 
 def _accuracy(axes: Axes, run: Results, methods: Styles) -> None:
-    references = [row for row in run.rows if row.rate is None]
+    references = [row for row in run.rows if row.amount is None]
     for row, style in zip(references, cycle(REFERENCES)):
         if row.n:
             at, low, high = _percent((row.accuracy, row.low, row.high))
@@ -116,7 +119,7 @@ def _accuracy(axes: Axes, run: Results, methods: Styles) -> None:
         rows = [row for row in _pruned(run) if row.method == method]
         if rows:
             shift = (number - (len(methods) - 1) / 2) * apart
-            rates = [_rate(row) + shift for row in rows]
+            rates = [_place(row) + shift for row in rows]
             values = _percent(row.accuracy for row in rows)
             axes.plot(rates, values, label=method, **style)
             lows, highs = _percent(row.low for row in rows), _percent(row.high for row in rows)
@@ -124,8 +127,8 @@ def _accuracy(axes: Axes, run: Results, methods: Styles) -> None:
 
 
 def _gap(run: Results) -> float:
-    """The smallest between two rates."""
-    rates = sorted({_rate(row) for row in _pruned(run)})
+    """The smallest between two amounts."""
+    rates = sorted({_place(row) for row in _pruned(run)})
     return min((after - before for before, after in pairwise(rates)), default=0.2)
 
 
@@ -136,21 +139,23 @@ def _recall(axes: Axes, run: Results, methods: Styles) -> None:
         axes.text(0.5, 0.5, unknown, transform=axes.transAxes, ha="center", color="#777777")
         return
     for method, style in methods.items():
-        found = {_rate(row): row.recall for row in rows if row.method == method}
+        found = {_place(row): row.recall for row in rows if row.method == method}
         if found:
             axes.plot(list(found), _percent(found.values()), label=method, **style)
-    shares = {_rate(row): row.share for row in rows}
+    shares = {_place(row): row.share for row in rows}
     axes.plot(list(shares), _percent(shares.values()), label=SHARE, **BLIND)
 
 
 def _dress(axes: Axes, run: Results, name: str) -> None:
-    rates = sorted({_rate(row) for row in _pruned(run)})
-    if rates:
+    rows = _pruned(run)
+    places = {_place(row): row.amount or "" for row in rows}
+    if places:
         room = _gap(run) * 0.3
-        axes.set_xlim(rates[0] - room, rates[-1] + room)
-    axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+        axes.set_xlim(min(places) - room, max(places) + room)
+    axes.set_xticks(list(places), list(places.values()))
     axes.set_ylim(0, 102)
-    axes.set(xlabel="pruning rate", ylabel=name)
+    rated = all(row.rate is not None for row in rows)
+    axes.set(xlabel="pruning rate" if rated else "kept of the recording", ylabel=name)
     axes.grid(axis="y", color="#e6e8eb")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

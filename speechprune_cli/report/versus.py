@@ -13,7 +13,7 @@ from speechprune_cli.units import interval, probability
 
 @dataclass(frozen=True)
 class Versus:
-    """A method, its own rows, one per rate, and the tests at these rates."""
+    """A method, its own rows, one for each amount, and the tests at these."""
 
     method: str
     rows: tuple[Row, ...]
@@ -22,34 +22,33 @@ class Versus:
     @classmethod
     def of(cls, lines: Sequence[Line], method: str) -> Versus:
         """From the lines of a run; nothing of a method that it does not have."""
-        rows = [row for row in summarise(lines) if row.method == method and row.rate is not None]
+        rows = [row for row in summarise(lines) if row.method == method and row.amount]
         rows.sort(key=lambda row: row.rate or 0)
         return cls(method, tuple(rows), tuple(paired_tests(lines, method)))
 
     def table(self) -> Table:
-        """The method's own row, then one for each rival; a column for each rate."""
-        found = {(_method(test), test.rate): test for test in self.tests}
-        rates = [row.rate or 0.0 for row in self.rows]
+        """The method's own row, then one for each rival; a column for each amount."""
+        found = {(_rival(test, self.method), test.condition): test for test in self.tests}
         own = [or_dash(interval, row.accuracy, row.low, row.high) for row in self.rows]
         rows = [TableRow(("(itself)", *own), section="own")]
         for rival in dict.fromkeys(rival for rival, _ in found):
-            tests = [found.get((rival, rate)) for rate in rates]
-            fields = {f"{test.rate:g}": asdict(test) for test in tests if test}
+            tests = [found.get((rival, row.condition)) for row in self.rows]
+            fields = {test.condition: asdict(test) for test in tests if test}
             rows.append(TableRow((rival, *(or_dash(_cell, test) for test in tests)), fields))
-        columns = (f"{self.method} against", *(f"rate {rate:g}" for rate in rates))
+        columns = (f"{self.method} against", *(row.asked for row in self.rows))
         notes = (
             f"First line: accuracy of {self.method} in percent, with its 95% Wilson interval.",
-            "Below: that less the accuracy of each other method, in points, at the same pruning "
-            "rate or at none;",
+            "Below: that less the accuracy of each other method, in points, at the same amount or at "
+            "none;",
             "in brackets the exact two-sided McNemar p on the samples both answered, not corrected "
             "for the number of tests.",
         )
         return Table("versus", "", columns, tuple(rows), notes)
 
 
-def _method(test: PairedTest) -> str:
-    """The rival without its rate."""
-    return test.rival.rpartition(" ")[0] or test.rival
+def _rival(test: PairedTest, method: str) -> str:
+    """The rival without the amount that both have."""
+    return test.rival.removesuffix(test.condition.removeprefix(method))
 
 
 def _cell(test: PairedTest) -> str:
