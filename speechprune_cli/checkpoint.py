@@ -84,7 +84,7 @@ def open_checkpoint(preset: Preset, revision: str | None, offline: bool) -> Chec
         raise ModelError(f"{preset.source} is a folder on this machine: it has no --revision")
     else:
         commit = ""
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     weights = _weight_files(folder)
     _check_readable(weights)
     return Checkpoint(folder, preset.source, commit or _fingerprint(folder), config, weights)
@@ -113,7 +113,8 @@ def _local_folder(preset: Preset) -> Path | None:
     return folder if folder.is_dir() or not HUB_ID.fullmatch(preset.source) else None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file of a model folder. Raises ModelError where there is none."""
     if not path.is_file():
         raise ModelError(f"{path.parent} is no model folder: {path.name} is missing")
     try:
@@ -127,7 +128,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:
     if (folder / INDEX).is_file():
-        names = sorted(set(_read_json(folder / INDEX).get("weight_map", {}).values()))
+        names = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
     else:
         names = ["model.safetensors"]
     missing = [name for name in names if not (folder / name).is_file()]

@@ -168,7 +168,7 @@ def test_missing_settings_are_told_before_anybody_is_asked(settings):
 
 
 def test_a_local_model_that_talks_nonsense_is_one_line(tmp_path, monkeypatch):
-    from conftest import _save_tokenizer
+    from tiny_models import _save_tokenizer
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = _save_tokenizer(tmp_path)

@@ -262,16 +262,17 @@ def test_importing_a_family_imports_nothing_heavy(name):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    from speechprune_cli.audio import write_audio
+
+    path = tmp_path_factory.mktemp("sound") / "tones.wav"
+    write_audio(path, make_audio(34.0).samples, 16_000)
+    return str(path)
+
+
 class TestCommandLine:
     """Every family goes through every command."""
-
-    @pytest.fixture(scope="class")
-    def recording(self, tmp_path_factory):
-        from speechprune_cli.audio import write_audio
-
-        path = tmp_path_factory.mktemp("sound") / "tones.wav"
-        write_audio(path, make_audio(34.0).samples, 16_000)
-        return str(path)
 
     def run(self, capsys, *arguments):
         from speechprune_cli.main import main

@@ -5,9 +5,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 from speechprune_cli.backends.base import SpeechLM
 from speechprune_cli.config import Preset
 from speechprune_cli.errors import ModelError
@@ -54,15 +51,3 @@ def family_of(preset: Preset, model_type: object) -> type[SpeechLM]:
             return FAMILIES.part(name)
     known = preset.family or ", ".join(FAMILIES.names)
     raise ModelError(f"{preset.source} is a '{model_type}' model: expected {known}")
-
-
-def model_type_of(folder: Path) -> object:
-    """What `config.json` says a model is. Raises ModelError where there is none."""
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ModelError(f"{folder} is no model folder: config.json is missing")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path} is not valid JSON: {error}") from error
-    return config.get("model_type") if isinstance(config, dict) else None

@@ -51,7 +51,7 @@ class Row:
 
     @property
     def amount(self) -> str | None:
-        """How much was asked for, `0.2`, `20%` or `150 tokens`; None where the method settles it."""
+        """What was asked for: `0.2`, `20%`, `150 tokens`; None where the method settles it."""
         name, amount = self.condition[: len(self.method)], self.condition[len(self.method) :]
         return amount.strip() or None if name == self.method else None
 

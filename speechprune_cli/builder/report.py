@@ -37,7 +37,16 @@ def table(verdicts: Sequence[Verdict], samples: int, folder: Path | None = None)
     facts = {"folder": str(folder), "samples": samples} if folder else {"samples": samples}
     rows = tuple(_row(verdict) for verdict in verdicts)
     title = f"What was found in {samples} samples, and what a fair set would show"
-    return Table("fairness", title, ("check", "found", "wanted", "fair"), rows, (NOTE,), facts)
+    return Table(
+        "fairness",
+        title,
+        ("check", "found", "wanted", "fair"),
+        rows,
+        (NOTE,),
+        facts,
+        parts=("verdicts",),
+        words=(0, 1, 2, 3),
+    )
 
 
 def _row(verdict: Verdict) -> Row:

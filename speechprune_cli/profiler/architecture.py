@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from speechprune_cli.backends import FAMILIES, family_of, model_type_of
+from speechprune_cli.backends import FAMILIES, family_of
 from speechprune_cli.backends.shape import Shape, shape_of_preset
+from speechprune_cli.checkpoint import read_json
 from speechprune_cli.config import Preset
 from speechprune_cli.hub import download
 
@@ -30,4 +31,5 @@ def shape_of(preset: Preset, revision: str | None = None, offline: bool = False)
             offline=offline,
             instead="profile a preset, which needs none",
         )
-    return family_of(preset, model_type_of(folder)).describe(preset, folder)
+    config = read_json(folder / "config.json")
+    return family_of(preset, config.get("model_type")).describe(preset, folder)

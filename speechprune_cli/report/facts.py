@@ -57,7 +57,10 @@ def describe_selection(
     return {
         "audio": describe_audio(audio, tokens),
         "model": describe_model(session.model),
-        "pruning": describe_pruning(session, tokens, selection, settings),
+        "pruning": {
+            **describe_pruning(tokens, selection, settings),
+            "budget_default": session.model.shape.budget_reason,
+        },
         "timeline": {
             "times": "nominal" if tokens.nominal_times else "exact",
             "tokens": timeline.tokens.tolist(),
@@ -88,7 +91,7 @@ def describe_audio(audio: Audio, tokens: AudioTokens) -> dict[str, Any]:
 
 
 def describe_pruning(
-    session: Session, tokens: AudioTokens, selection: Selection, settings: dict[str, Any]
+    tokens: AudioTokens, selection: Selection, settings: dict[str, Any]
 ) -> dict[str, Any]:
     kept = len(selection.kept)
     return {
@@ -99,7 +102,6 @@ def describe_pruning(
         "merged": selection.merge is not None,
         "tokens": len(tokens),
         "budget": selection.phase1_budget,
-        "budget_default": session.model.shape.budget_reason,
         "kept": kept,
         "share_kept": round(kept / len(tokens), 6),
         "rate_of_budget": round(1 - kept / selection.phase1_budget, 6),

@@ -38,10 +38,9 @@ class Versus:
         columns = (f"{self.method} against", *(row.asked for row in self.rows))
         notes = (
             f"First line: accuracy of {self.method} in percent, with its 95% Wilson interval.",
-            "Below: that less the accuracy of each other method, in points, at the same amount or at "
-            "none;",
-            "in brackets the exact two-sided McNemar p on the samples both answered, not corrected "
-            "for the number of tests.",
+            "Below: that less the accuracy of each other method, in points, at the same amount or "
+            "at none; in brackets the exact two-sided McNemar p on the samples both answered, not "
+            "corrected for the number of tests.",
         )
         return Table("versus", "", columns, tuple(rows), notes)
 
