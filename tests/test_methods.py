@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from speechprune_cli.bench.plan import Plan
 from speechprune_cli.config import Defaults
 from speechprune_cli.errors import UsageError
 from speechprune_cli.methods import (
     FULL,
-    PAPER_METHODS,
     Amount,
     MethodSpec,
     amount_of,
@@ -20,6 +20,7 @@ from speechprune_cli.methods import (
     pruning_size,
 )
 from speechprune_cli.options import GridOptions, PruningOptions
+from speechprune_cli.profiler.setting import table_i_specs
 
 RATE = Amount(rate=0.2)
 
@@ -63,10 +64,8 @@ def test_what_cannot_be_kept(what):
 def test_one_place_says_the_default():
     assert default_amount(Defaults(rate=0.4)) == Amount(rate=0.4)
     assert default_amount(Defaults(rate=0.4, keep="20%")) == Amount(share=0.2)
-    for options in (PruningOptions(), GridOptions()):
-        found = options.spec if isinstance(options, PruningOptions) else options.specs
-        spec = found(Defaults(method="uniform", rate=0.4))
-        spec = spec[0] if isinstance(spec, tuple) else spec
+    defaults = Defaults(method="uniform", rate=0.4)
+    for spec in (PruningOptions().spec(defaults), *GridOptions().specs(defaults, ())):
         assert (spec.label, spec.amount) == ("uniform 0.4", Amount(rate=0.4))
 
 
@@ -95,11 +94,17 @@ def test_a_grid_has_everything_once_in_the_order_given():
 
 
 def test_paper_says_methods_and_rates():
-    specs = GridOptions(paper=True).specs(Defaults())
-    assert {spec.name for spec in specs} == set(PAPER_METHODS)
-    assert [spec.label for spec in specs][:4] == [f"random {r}" for r in (0.2, 0.4, 0.6, 0.8)]
-    with pytest.raises(UsageError, match="--paper says methods and rates"):
-        GridOptions(paper=True, keep=["20%"]).specs(Defaults())
+    specs = GridOptions(paper=True).specs(Defaults(), table_i_specs())
+    assert [spec.label for spec in specs] == [f"speechprune {r}" for r in (0, 0.2, 0.4, 0.6, 0.8)]
+    plan = Plan.resolve("toy", paper=True)
+    assert plan.methods == ("random", "crop", "phase1", "phase2", "speechprune")
+    assert (plan.rates, plan.keeps) == ((0.2, 0.4, 0.6, 0.8), ())
+    for ask in (
+        lambda: GridOptions(paper=True, keep=["20%"]).specs(Defaults(), table_i_specs()),
+        lambda: Plan.resolve("toy", paper=True, keep=["20%"]),
+    ):
+        with pytest.raises(UsageError, match="--paper says methods and rates"):
+            ask()
 
 
 @pytest.mark.parametrize(

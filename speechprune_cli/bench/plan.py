@@ -98,7 +98,9 @@ class Plan:
         methods, rates, keeps = tuple(methods), tuple(rates), tuple(map(str, keep))
         if paper:
             if methods or rates or keeps:
-                raise UsageError("--paper names methods and rates itself: leave others out")
+                raise UsageError(
+                    "--paper says methods and rates: leave --method, --rate, --keep out"
+                )
             methods, rates = PAPER_METHODS, PAPER_RATES
         elif not rates and not keeps:
             rates, keeps = ((), (defaults.keep,)) if defaults.keep else ((defaults.rate,), ())

@@ -18,7 +18,6 @@ from speechprune_cli.options import (
     ModelOptions,
     OutputOptions,
     PruningOptions,
-    answer_option,
     grouped,
 )
 from speechprune_cli.output import Output
@@ -34,12 +33,6 @@ Questions = Annotated[
         show_default=False,
     ),
 ]
-Choices = Annotated[
-    list[str] | None,
-    answer_option(
-        "--choice", metavar="TEXT", help="An option to choose from, by likelihood. Repeatable."
-    ),
-]
 
 
 @grouped
@@ -49,7 +42,6 @@ def ask(
     *,
     model: ModelOptions,
     pruning: PruningOptions,
-    choice: Choices = None,
     answering: AnswerOptions,
     output: OutputOptions,
 ) -> None:
@@ -57,7 +49,7 @@ def ask(
 
     In a pipe only the answers come out; a terminal also shows what was retained.
     """
-    out, choices = output.open(), check_choices(choice)
+    out, choices = output.open(), check_choices(answering.choice)
     check_questions(audio, questions)
     talk = Talk(listen(out, audio, model, pruning), choices, answering)
     several = questions is not None and len(questions) > 1

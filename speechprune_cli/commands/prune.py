@@ -34,34 +34,21 @@ Question = Annotated[
 class Files:
     """The files asked for, checked at once and written at the end."""
 
-    output: Annotated[
-        Path | None,
-        output_option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Retained embeddings, their indices, times and scores: .safetensors",
-        ),
-    ] = None
-    audio_out: Annotated[
-        Path | None,
-        output_option(
-            "--audio", metavar="FILE", help="What is retained, to listen to: .flac, .wav, .ogg, ..."
-        ),
-    ] = None
-    plot: Annotated[
-        Path | None,
-        output_option(
-            metavar="FILE", help="What is retained of every second, as .png, .svg or .pdf"
-        ),
-    ] = None
-    tsne: Annotated[
-        Path | None,
-        output_option(
-            metavar="FILE",
-            help="Pruned, kept and question tokens in a plane, as .png, .svg or .pdf",
-        ),
-    ] = None
+    output: Path | None = output_option(
+        "Retained embeddings, their indices, times and scores: .safetensors",
+        "--output",
+        "-o",
+        metavar="FILE",
+    )
+    audio_out: Path | None = output_option(
+        "What is retained, to listen to: .flac, .wav, .ogg, ...", "--audio", metavar="FILE"
+    )
+    plot: Path | None = output_option(
+        "What is retained of every second, as .png, .svg or .pdf", metavar="FILE"
+    )
+    tsne: Path | None = output_option(
+        "Pruned, kept and question tokens in a plane, as .png, .svg or .pdf", metavar="FILE"
+    )
 
     @property
     def names(self) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,45 +21,42 @@ Folders = Annotated[
     list[Path],
     typer.Argument(metavar="FOLDER", help="Folders of finished runs.", show_default=False),
 ]
-Plot = Annotated[
-    Path | None,
-    output_option(
-        metavar="FILE",
-        help="Accuracy and key recall over the rate, as .png, .svg or .pdf; with --versus, "
-        "accuracies under each other.",
-    ),
-]
-Markdown = Annotated[
-    bool, output_option("--markdown", metavar="", help="Tables for a page instead of a terminal.")
-]
 
-Versus = Annotated[
-    str | None,
-    output_option(metavar="METHOD", help="One method against all others, with paired tests."),
-]
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What is compared, and how it comes out."""
+
+    versus: str | None = output_option(
+        "One method against all others, with paired tests.", metavar="METHOD"
+    )
+    plot: Path | None = output_option(
+        "Accuracy and key recall over the rate, as .png, .svg or .pdf; with --versus, accuracies "
+        "under each other.",
+        metavar="FILE",
+    )
+    markdown: bool = output_option("Tables for a page instead of a terminal.")
 
 
 @grouped
 def report(
     folders: Folders,
     *,
-    plot: Plot = None,
-    versus: Versus = None,
-    markdown: Markdown = False,
+    shown: ReportOptions,
     output: OutputOptions,
 ) -> None:
     """Show finished runs: one in full, several side by side."""
     from speechprune_cli.report import figures
     from speechprune_cli.report.files import check_destination
 
-    out = output.open()
+    out, plot = output.open(), shown.plot
     if plot is not None:
         check_destination(plot, "--plot", figures.FORMATS)
         figures.check_drawable("--plot", "matplotlib")
-    if versus is None:
-        show_runs(out, folders, markdown, plot)
+    if shown.versus is None:
+        show_runs(out, folders, shown.markdown, plot)
     else:
-        show_versus(out, folders, versus, markdown, plot)
+        show_versus(out, folders, shown.versus, shown.markdown, plot)
     if plot is not None:
         out.note(f"wrote {plot}")
 

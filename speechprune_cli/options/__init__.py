@@ -1,14 +1,6 @@
 """The options that commands share, in groups: one wording, one environment variable, one check."""
 
-from speechprune_cli.options.grouping import (
-    answer_option,
-    grouped,
-    model_option,
-    output_option,
-    panel,
-    pruning_option,
-    rare_option,
-)
+from speechprune_cli.options.grouping import grouped, output_option
 from speechprune_cli.options.model import AnswerOptions, AudioArgument, ModelOptions, PlaceOptions
 from speechprune_cli.options.output import OutputOptions
 from speechprune_cli.options.pruning import GridOptions, PruningOptions
@@ -27,11 +19,6 @@ __all__ = [
     "OutputOptions",
     "PlaceOptions",
     "PruningOptions",
-    "answer_option",
     "grouped",
-    "model_option",
     "output_option",
-    "panel",
-    "pruning_option",
-    "rare_option",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from speechprune_cli.methods import parse_settings
 from speechprune_cli.options.grouping import output_option, panel
@@ -18,31 +18,17 @@ making_option = panel("Making")
 class WritingOptions:
     """What is said and asked."""
 
-    samples: Annotated[
-        int, writing_option(metavar="N", min=1, help="Recordings, a question each.")
-    ] = 100
-    seconds: Annotated[
-        float, writing_option(metavar="S", min=10, max=3600, help="Of each, about.")
-    ] = 90
-    seed: Annotated[int, writing_option(metavar="N", help="For all that is drawn at random.")] = 0
-    writer: Annotated[str, writing_option(metavar="NAME", help="grammar (offline), or llm.")] = (
-        "grammar"
+    samples: int = writing_option("Recordings, a question each.", default=100, metavar="N", min=1)
+    seconds: float = writing_option("Of each, about.", default=90, metavar="S", min=10, max=3600)
+    seed: int = writing_option("For all that is drawn at random.", default=0, metavar="N")
+    writer: str = writing_option("grammar (offline), or llm.", default="grammar", metavar="NAME")
+    scenario: Names = writing_option("lecture, conversation, meeting. Repeatable.", metavar="NAME")
+    setting: Names = writing_option(
+        "For writer, speaker and checks: held_out=true (grammar, kokoro: what nano never heard); "
+        "endpoint=URL, model=NAME (llm); asr=NAME (wer). Repeatable.",
+        "--set",
+        metavar="KEY=VALUE",
     )
-    scenario: Annotated[
-        Names,
-        writing_option(
-            "--scenario", metavar="NAME", help="lecture, conversation, meeting. Repeatable."
-        ),
-    ] = None
-    setting: Annotated[
-        Names,
-        writing_option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="For writer, speaker and checks: held_out=true (grammar, kokoro: what nano never "
-            "heard); endpoint=URL, model=NAME (llm); asr=NAME (wer). Repeatable.",
-        ),
-    ] = None
 
     @property
     def choices(self) -> dict[str, Any]:
@@ -60,31 +46,21 @@ class WritingOptions:
 class SpeakingOptions:
     """Who says it, and where."""
 
-    speaker: Annotated[
-        str, speaking_option(metavar="NAME", help="kokoro, piper, espeak or styletts2.")
-    ] = "kokoro"
-    voices: Annotated[
-        Path | None,
-        speaking_option(
-            "--voices", metavar="FOLDER", help="The speaker's files, if kept elsewhere."
-        ),
-    ] = None
-    voice: Annotated[
-        Names, speaking_option("--voice", metavar="NAME", help="Only this. Repeatable.")
-    ] = None
-    pause: Annotated[
-        tuple[float, float], speaking_option(metavar="MIN MAX", help="Between sentences, s.")
-    ] = (0.15, 0.6)
-    overlap: Annotated[
-        float,
-        speaking_option(metavar="P", min=0, max=1, help="Share of speakers who do not wait."),
-    ] = 0.0
-    snr: Annotated[
-        float | None, speaking_option(metavar="DB", help="Pink noise, so far below speech.")
-    ] = None
-    reverb: Annotated[
-        float | None, speaking_option(metavar="S", help="A room with this echo (RT60).")
-    ] = None
+    speaker: str = speaking_option(
+        "kokoro, piper, espeak or styletts2.", default="kokoro", metavar="NAME"
+    )
+    voices: Path | None = speaking_option(
+        "The speaker's files, if kept elsewhere.", metavar="FOLDER"
+    )
+    voice: Names = speaking_option("Only this. Repeatable.", metavar="NAME")
+    pause: tuple[float, float] = speaking_option(
+        "Between sentences, s.", default=(0.15, 0.6), metavar="MIN MAX"
+    )
+    overlap: float = speaking_option(
+        "Share of speakers who do not wait.", default=0.0, metavar="P", min=0, max=1
+    )
+    snr: float | None = speaking_option("Pink noise, so far below speech.", metavar="DB")
+    reverb: float | None = speaking_option("A room with this echo (RT60).", metavar="S")
 
     @property
     def folder(self) -> dict[str, str]:
@@ -94,44 +70,23 @@ class SpeakingOptions:
     @property
     def choices(self) -> dict[str, Any]:
         """As `build` takes them, but for the settings."""
-        return {
-            "speaker": self.speaker,
-            "voices": self.voice,
-            "pause": self.pause,
-            "overlap": self.overlap,
-            "snr": self.snr,
-            "reverb": self.reverb,
-        }
+        names = ("speaker", "pause", "overlap", "snr", "reverb")
+        return {name: getattr(self, name) for name in names} | {"voices": self.voice}
 
 
 @dataclass(frozen=True)
 class MakingOptions:
     """How it is made, and what comes out."""
 
-    fetch_voices: Annotated[
-        bool, making_option("--fetch-voices", metavar="", help="First get Kokoro's files (328 MB).")
-    ] = False
-    workers: Annotated[int, making_option(metavar="N", min=1, help="Processes, by Ray.")] = 1
-    ray: Annotated[
-        str | None,
-        making_option("--ray", metavar="ADDRESS", help="A Ray cluster to run on, or auto."),
-    ] = None
-    layout: Annotated[
-        str, output_option(metavar="NAME", help="jsonl, or spiral (as published).")
-    ] = "jsonl"
-    audio_format: Annotated[
-        Literal["flac", "opus", "wav"] | None,
-        output_option("--format", metavar="NAME", help="flac (default), opus or wav (spiral's)."),
-    ] = None
-    check: Annotated[
-        Names,
-        output_option(
-            "--check", metavar="NAME", help="wer, mos, none. Default: what is installed."
-        ),
-    ] = None
-    strict: Annotated[
-        bool, output_option("--strict", metavar="", help="Fail where the set is skewed.")
-    ] = False
+    fetch_voices: bool = making_option("First get Kokoro's files (328 MB).")
+    workers: int = making_option("Processes, by Ray.", default=1, metavar="N", min=1)
+    ray: str | None = making_option("A Ray cluster to run on, or auto.", metavar="ADDRESS")
+    layout: str = output_option("jsonl, or spiral (as published).", default="jsonl", metavar="NAME")
+    audio_format: Literal["flac", "opus", "wav"] | None = output_option(
+        "flac (default), opus or wav (spiral's).", "--format", metavar="NAME"
+    )
+    check: Names = output_option("wer, mos, none. Default: what is installed.", metavar="NAME")
+    strict: bool = output_option("Fail where the set is skewed.")
 
     @property
     def choices(self) -> dict[str, Any]:

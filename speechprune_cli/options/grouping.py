@@ -5,45 +5,51 @@ A command that takes one as a parameter, under `@grouped`, has all of its option
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from dataclasses import fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from functools import partial, wraps
 from inspect import Parameter, Signature, signature
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-
-def panel(name: str) -> Callable[..., Any]:
-    """Options that `--help` shows together."""
-    return partial(typer.Option, rich_help_panel=name, show_envvar=False)
-
-
-model_option, pruning_option = panel("Model"), panel("Pruning")
-answer_option, output_option = panel("Answer"), panel("Output")
 RARE = "Rarely needed"
-rare_option = panel(RARE)
-"""For what a first look at `--help` may skip."""
-
-KEYWORD = Parameter.KEYWORD_ONLY
 _context: ContextVar[typer.Context | None] = ContextVar("context", default=None)
 """Of the command that runs."""
+
+
+def option(
+    text: str, *names: str, panel: str, default: Any = None, env: bool = False, **others: Any
+) -> Any:
+    """A field that is an option, `text` its help; `names` where it is not named like the field.
+
+    With `env` it is read from SPEECHPRUNE_<FIELD> where it is not given. `others` are typer's.
+    """
+    told = {"help": text, "rich_help_panel": panel, "show_envvar": False, **others}
+    return field(default=default, metadata={"names": names, "env": env, "told": told})
+
+
+def panel(name: str) -> Callable[..., Any]:
+    """`option` for those that `--help` shows together."""
+    return partial(option, panel=name)
+
+
+answer_option, output_option = panel("Answer"), panel("Output")
+rare_option = panel(RARE)
+"""For what a first look at `--help` may skip."""
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """Let a command take groups: every field of one becomes an option of the command."""
     taken = signature(command, eval_str=True).parameters.values()
+    groups: dict[str, Any] = {p.name: p.annotation for p in taken if is_dataclass(p.annotation)}
     told = any(each.annotation is typer.Context for each in taken)
-    groups: dict[str, Any] = {
-        each.name: each.annotation for each in taken if is_dataclass(each.annotation)
-    }
-    flat: list[Parameter] = []
-    for each in taken:
-        flat += _options(each.annotation) if each.name in groups else [each]
-    flat.sort(key=_is_rare)
+    options = [each for group in groups.values() for each in _options(group)]
+    options.sort(key=lambda each: each.annotation.__metadata__[0].rich_help_panel == RARE)
     if not told:
-        flat.append(Parameter("context", KEYWORD, annotation=typer.Context))
+        options.append(Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context))
+    flat = [*(each for each in taken if each.name not in groups), *options]
 
     @wraps(command)
     def run(**given: Any) -> None:
@@ -57,23 +63,25 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _options(group: Any) -> list[Parameter]:
-    """A group's own options, then those that it inherits."""
-    hints = get_type_hints(group, include_extras=True)
-    return [
-        Parameter(f.name, KEYWORD, default=f.default, annotation=hints[f.name])
-        for f in sorted(fields(group), key=lambda field: field.name not in group.__annotations__)
-    ]
-
-
-def _is_rare(parameter: Parameter) -> bool:
-    """Whether it belongs to the panel that comes last."""
-    told = getattr(parameter.annotation, "__metadata__", ())
-    return any(getattr(each, "rich_help_panel", None) == RARE for each in told)
-
-
 def on_command_line(name: str) -> bool:
     """Whether an option of the running command was given there, not by the environment."""
     context = _context.get()
     source = None if context is None else context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
+
+
+def _options(group: Any) -> Iterator[Parameter]:
+    """A group's own options, then those that it inherits."""
+    hints = get_type_hints(group)
+    for each in sorted(fields(group), key=lambda each: each.name not in group.__annotations__):
+        names, told, kind = each.metadata["names"], each.metadata["told"], hints[each.name]
+        if kind is bool:  # a switch that is off until it is given
+            names, told = names or (f"--{each.name.replace('_', '-')}",), told | {"metavar": ""}
+        variable = f"SPEECHPRUNE_{each.name.upper()}" if each.metadata["env"] else None
+        made = typer.Option(*names, envvar=variable, **told)
+        yield Parameter(
+            each.name,
+            Parameter.KEYWORD_ONLY,
+            default=False if kind is bool else each.default,
+            annotation=Annotated[kind, made],
+        )

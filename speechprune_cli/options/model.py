@@ -1,4 +1,4 @@
-"""Which recording, which model, and where it runs."""
+"""Which recording, which model, where it runs, and how it answers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from speechprune_cli.options.grouping import answer_option, model_option, rare_option
+from speechprune_cli.options.grouping import answer_option, panel, rare_option
 
 if TYPE_CHECKING:
     from speechprune_cli.config import Preset
@@ -22,80 +22,49 @@ AudioArgument = Annotated[
         show_default=False,
     ),
 ]
+Position = Literal["repacked", "original"] | None
+POSITION = "Positions of the retained tokens: repacked or original. Default: the preset's."
+model_option = panel("Model")
 
 
 @dataclass(frozen=True)
 class PlaceOptions:
     """Where and how a model runs."""
 
-    device: Annotated[
-        str,
-        model_option(
-            envvar="SPEECHPRUNE_DEVICE", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps."
-        ),
-    ] = "auto"
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"],
-        model_option(
-            envvar="SPEECHPRUNE_DTYPE", metavar="TYPE", help="auto, float32, bfloat16 or float16."
-        ),
-    ] = "auto"
-    quantize: Annotated[
-        Literal["none", "int8", "nf4"],
-        rare_option(
-            envvar="SPEECHPRUNE_QUANTIZE", metavar="TYPE", help="none, int8 or nf4; CUDA only."
-        ),
-    ] = "none"
-    revision: Annotated[
-        str | None,
-        rare_option(
-            envvar="SPEECHPRUNE_REVISION",
-            metavar="REV",
-            help="Branch, tag or commit of a Hub model.",
-        ),
-    ] = None
-    offline: Annotated[
-        bool,
-        rare_option(
-            "--offline", envvar="SPEECHPRUNE_OFFLINE", metavar="", help="Never use the network."
-        ),
-    ] = False
+    device: str = model_option(
+        "auto, cpu, cuda, cuda:N or mps.", default="auto", metavar="DEVICE", env=True
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = model_option(
+        "auto, float32, bfloat16 or float16.", default="auto", metavar="TYPE", env=True
+    )
+    quantize: Literal["none", "int8", "nf4"] = rare_option(
+        "none, int8 or nf4; CUDA only.", default="none", metavar="TYPE", env=True
+    )
+    revision: str | None = rare_option(
+        "Branch, tag or commit of a Hub model.", metavar="REV", env=True
+    )
+    offline: bool = rare_option("Never use the network.", env=True)
 
     @property
     def place(self) -> dict[str, Any]:
         """As `load` takes it."""
-        return {
-            "revision": self.revision,
-            "device": self.device,
-            "dtype": self.dtype,
-            "quantize": self.quantize,
-            "offline": self.offline,
-        }
+        names = ("revision", "device", "dtype", "quantize", "offline")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
 class ModelOptions(PlaceOptions):
     """Which model, and where it runs."""
 
-    model: Annotated[
-        str,
-        model_option(
-            "--model",
-            "-m",
-            envvar="SPEECHPRUNE_MODEL",
-            metavar="NAME",
-            help="A preset (see speechprune models), a folder, or a Hub id.",
-        ),
-    ] = "nano"
-    no_cache: Annotated[
-        bool,
-        rare_option(
-            "--no-cache",
-            envvar="SPEECHPRUNE_NO_CACHE",
-            metavar="",
-            help="Encode again, and keep nothing.",
-        ),
-    ] = False
+    model: str = model_option(
+        "A preset (see speechprune models), a folder, or a Hub id.",
+        "--model",
+        "-m",
+        default="nano",
+        metavar="NAME",
+        env=True,
+    )
+    no_cache: bool = rare_option("Encode again, and keep nothing.", env=True)
 
     @property
     def preset(self) -> Preset:
@@ -118,17 +87,8 @@ class ModelOptions(PlaceOptions):
 class AnswerOptions:
     """How the model answers."""
 
-    max_new_tokens: Annotated[
-        int,
-        answer_option(
-            envvar="SPEECHPRUNE_MAX_NEW_TOKENS", metavar="N", min=1, help="Longest answer."
-        ),
-    ] = 64
-    position: Annotated[
-        Literal["repacked", "original"] | None,
-        rare_option(
-            envvar="SPEECHPRUNE_POSITION",
-            metavar="MODE",
-            help="Positions of the retained tokens: repacked or original. Default: the preset's.",
-        ),
-    ] = None
+    choice: list[str] | None = answer_option(
+        "An option to choose from, by likelihood. Repeatable.", metavar="TEXT"
+    )
+    max_new_tokens: int = answer_option("Longest answer.", default=64, metavar="N", min=1, env=True)
+    position: Position = rare_option(POSITION, metavar="MODE", env=True)

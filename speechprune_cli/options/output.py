@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 from speechprune_cli.options.grouping import output_option
 from speechprune_cli.output import Output
@@ -13,15 +12,9 @@ from speechprune_cli.output import Output
 class OutputOptions:
     """The same in every command."""
 
-    json: Annotated[bool, output_option("--json", metavar="", help="One JSON object a line.")] = (
-        False
-    )
-    quiet: Annotated[bool, output_option("--quiet", "-q", metavar="", help="Only the result.")] = (
-        False
-    )
-    verbose: Annotated[
-        bool, output_option("--verbose", "-v", metavar="", help="More about what is done.")
-    ] = False
+    json: bool = output_option("One JSON object a line.")
+    quiet: bool = output_option("Only the result.", "--quiet", "-q")
+    verbose: bool = output_option("More about what is done.", "--verbose", "-v")
 
     def open(self) -> Output:
         """Where everything goes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.options.grouping import output_option, panel
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from speechprune_cli.table import Table
 
 REPEATS = 5
-
 setting_option, measuring_option = panel("Setting"), panel("Measuring")
 
 
@@ -25,28 +24,21 @@ setting_option, measuring_option = panel("Setting"), panel("Measuring")
 class SettingOptions:
     """What is profiled."""
 
-    seconds: Annotated[
-        float, setting_option(metavar="S", help="Length of the recording, up to 36000.")
-    ] = 30.0
-    text_tokens: Annotated[
-        int, setting_option(metavar="N", min=1, help="Tokens of the prompt's text.")
-    ] = 107
-    output_tokens: Annotated[
-        int,
-        setting_option(
-            metavar="N", min=1, help="Tokens of the answer; the prefill gives the first."
-        ),
-    ] = 1
-    batch_size: Annotated[
-        int,
-        setting_option(
-            metavar="N", min=1, help="Questions about the recording that are read together."
-        ),
-    ] = 1
-    memory: Annotated[
-        str | None,
-        setting_option(metavar="SIZE", help="Find the longest recording that fits, as in 24GB."),
-    ] = None
+    seconds: float = setting_option(
+        "Length of the recording, up to 36000.", default=30.0, metavar="S"
+    )
+    text_tokens: int = setting_option(
+        "Tokens of the prompt's text.", default=107, metavar="N", min=1
+    )
+    output_tokens: int = setting_option(
+        "Tokens of the answer; the prefill gives the first.", default=1, metavar="N", min=1
+    )
+    batch_size: int = setting_option(
+        "Questions about the recording that are read together.", default=1, metavar="N", min=1
+    )
+    memory: str | None = setting_option(
+        "Find the longest recording that fits, as in 24GB.", metavar="SIZE"
+    )
 
     def setting(self, **pruning: Any) -> Setting:
         """What is profiled. Raises UsageError."""
@@ -65,45 +57,24 @@ class SettingOptions:
 class MeasuringOptions:
     """Whether and how it is run instead of counted."""
 
-    measure: Annotated[
-        bool,
-        measuring_option(
-            "--measure", metavar="", help="Run it here, and time it, instead of counting."
-        ),
-    ] = False
-    random_weights: Annotated[
-        bool,
-        measuring_option(
-            "--random-weights",
-            metavar="",
-            help="Build the model at full size without downloading it; times and memory are the "
-            "same.",
-        ),
-    ] = False
-    repeats: Annotated[
-        int | None,
-        measuring_option(
-            metavar="N", min=1, help=f"Rounds after one that warms up. Default: {REPEATS}."
-        ),
-    ] = None
+    measure: bool = measuring_option("Run it here, and time it, instead of counting.")
+    random_weights: bool = measuring_option(
+        "Build the model at full size without downloading it; times and memory are the same."
+    )
+    repeats: int | None = measuring_option(
+        f"Rounds after one that warms up. Default: {REPEATS}.", metavar="N", min=1
+    )
 
 
 @dataclass(frozen=True)
 class FormatOptions:
     """How tables come out."""
 
-    plot: Annotated[
-        Path | None,
-        output_option(
-            metavar="FILE",
-            help="Cost over length, or with --measure the times, as .png, .svg or .pdf",
-        ),
-    ] = None
-    csv: Annotated[bool, output_option("--csv", metavar="", help="All tables as one CSV.")] = False
-    markdown: Annotated[
-        bool,
-        output_option("--markdown", metavar="", help="Tables for a page instead of a terminal."),
-    ] = False
+    plot: Path | None = output_option(
+        "Cost over length, or with --measure the times, as .png, .svg or .pdf", metavar="FILE"
+    )
+    csv: bool = output_option("All tables as one CSV.")
+    markdown: bool = output_option("Tables for a page instead of a terminal.")
 
     def show(self, out: Output, shape: Shape, tables: Sequence[Table]) -> None:
         """The tables, in the form asked for."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from speechprune_cli.errors import UsageError
 from speechprune_cli.methods import (
-    PAPER_METHODS,
-    PAPER_RATES,
     Amount,
     BudgetOption,
     MethodSpec,
@@ -18,49 +15,41 @@ from speechprune_cli.methods import (
     grid,
     parse_settings,
 )
-from speechprune_cli.options.grouping import on_command_line, pruning_option, rare_option
+from speechprune_cli.options.grouping import on_command_line, panel, rare_option
 from speechprune_cli.pruners import PRUNERS
 
 if TYPE_CHECKING:
     from speechprune_cli.config import Defaults
 
+K = TypeVar("K")
+R = TypeVar("R")
+
 KEEP = "How much stays: a share of the whole recording, 20%, or tokens, 150. Default: the preset's."
 RATE = "As in the paper: share of the model's own input length to drop, from 0 to below 1."
 METHOD = f"{', '.join(PRUNERS.names)}."
+pruning_option = panel("Pruning")
 
 
 @dataclass(frozen=True)
 class CommonPruning:
     """What one method and a grid of them are told alike."""
 
-    budget: Annotated[
-        str | None,
-        rare_option(
-            envvar="SPEECHPRUNE_BUDGET",
-            metavar="B1",
-            help="Tokens that phase 1 leaves, or all. Default: the model's own input length.",
-        ),
-    ] = None
-    query: Annotated[
-        Literal["question", "question+choices"],
-        rare_option(metavar="WHAT", help="Matched against: question, or question+choices."),
-    ] = "question"
-    setting: Annotated[
-        list[str] | None,
-        rare_option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="A setting of the method, such as temperature=0.5. Repeatable.",
-        ),
-    ] = None
-    seed: Annotated[
-        int | None,
-        rare_option(
-            envvar="SPEECHPRUNE_SEED",
-            metavar="N",
-            help="For what is drawn at random: random, crop, t-SNE.",
-        ),
-    ] = None
+    budget: str | None = rare_option(
+        "Tokens that phase 1 leaves, or all. Default: the model's own input length.",
+        metavar="B1",
+        env=True,
+    )
+    query: Literal["question", "question+choices"] = rare_option(
+        "Matched against: question, or question+choices.", default="question", metavar="WHAT"
+    )
+    setting: list[str] | None = rare_option(
+        "A setting of the method, such as temperature=0.5. Repeatable.",
+        "--set",
+        metavar="KEY=VALUE",
+    )
+    seed: int | None = rare_option(
+        "For what is drawn at random: random, crop, t-SNE.", metavar="N", env=True
+    )
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -77,26 +66,15 @@ class CommonPruning:
 class PruningOptions(CommonPruning):
     """One method, and how much it keeps."""
 
-    method: Annotated[
-        str | None,
-        pruning_option(
-            envvar="SPEECHPRUNE_METHOD", metavar="NAME", help=f"{METHOD} Default: the preset's."
-        ),
-    ] = None
-    keep: Annotated[
-        str | None, pruning_option(envvar="SPEECHPRUNE_KEEP", metavar="HOW", help=KEEP)
-    ] = None
-    rate: Annotated[
-        float | None, pruning_option(envvar="SPEECHPRUNE_RATE", metavar="R", help=RATE)
-    ] = None
+    method: str | None = pruning_option(
+        f"{METHOD} Default: the preset's.", metavar="NAME", env=True
+    )
+    keep: str | None = pruning_option(KEEP, metavar="HOW", env=True)
+    rate: float | None = pruning_option(RATE, metavar="R", env=True)
 
     def spec(self, defaults: Defaults) -> MethodSpec:
         """What is asked for, the rest as the preset has it. Raises UsageError."""
-        keep, rate = self.keep, self.rate
-        if on_command_line("keep") and not on_command_line("rate"):
-            rate = None
-        elif on_command_line("rate") and not on_command_line("keep"):
-            keep = None
+        keep, rate = preferred(self.keep, self.rate)
         amount = amount_of(rate, keep) or default_amount(defaults)
         spec = MethodSpec.parse(self.method or defaults.method, amount)
         return spec.told(self.settings).seeded(self.seed)
@@ -106,54 +84,39 @@ class PruningOptions(CommonPruning):
 class GridOptions(CommonPruning):
     """Several methods, each at several amounts."""
 
-    method: Annotated[
-        list[str] | None,
-        pruning_option(
-            "--method",
-            envvar="SPEECHPRUNE_METHOD",
-            metavar="NAME",
-            help=f"{METHOD} NAME:SETTING=VALUE,... for settings of its own. Repeatable. Default: "
-            "the preset's.",
-        ),
-    ] = None
-    keep: Annotated[
-        list[str] | None,
-        pruning_option(
-            "--keep", envvar="SPEECHPRUNE_KEEP", metavar="HOW", help=f"{KEEP} Repeatable."
-        ),
-    ] = None
-    rate: Annotated[
-        list[float] | None,
-        pruning_option(
-            "--rate", envvar="SPEECHPRUNE_RATE", metavar="R", help=f"{RATE} Repeatable."
-        ),
-    ] = None
-    paper: Annotated[
-        bool,
-        pruning_option("--paper", metavar="", help="The paper's methods at the paper's rates."),
-    ] = False
+    method: list[str] | None = pruning_option(
+        f"{METHOD} NAME:SETTING=VALUE,... for settings of its own. Repeatable. Default: the "
+        "preset's.",
+        metavar="NAME",
+        env=True,
+    )
+    keep: list[str] | None = pruning_option(f"{KEEP} Repeatable.", metavar="HOW", env=True)
+    rate: list[float] | None = pruning_option(f"{RATE} Repeatable.", metavar="R", env=True)
+    paper: bool = pruning_option("The paper's methods at the paper's rates.")
 
     @property
-    def amounts(self) -> list[Amount]:
-        """All that are asked for."""
-        rates = [Amount(rate=rate) for rate in self.rate or ()]
-        return [*rates, *(Amount.keeping(keep) for keep in self.keep or ())]
+    def asked(self) -> dict[str, Any]:
+        """As `evaluate` takes it."""
+        keep, rates = preferred(self.keep, self.rate)
+        paper = {"keep": keep or (), "rates": rates or (), "methods": self.method or ()}
+        return paper | {"paper": self.paper}
 
-    def specs(
-        self,
-        defaults: Defaults,
-        methods: Sequence[str] = PAPER_METHODS,
-        rates: Sequence[float] = PAPER_RATES,
-    ) -> tuple[MethodSpec, ...]:
-        """What is asked for; with `--paper` the paper's `methods` at its `rates`."""
-        amounts, asked = self.amounts, list(self.method or ())
-        if self.paper and (amounts or asked):
+    def specs(self, defaults: Defaults, paper: tuple[MethodSpec, ...]) -> tuple[MethodSpec, ...]:
+        """Every method at every amount, the rest as the preset has it; `paper` with `--paper`."""
+        keep, rates = preferred(self.keep, self.rate)
+        amounts = [*(Amount(rate=rate) for rate in rates or ()), *map(Amount.keeping, keep or ())]
+        if self.paper and (self.method or amounts):
             raise UsageError("--paper says methods and rates: leave --method, --rate, --keep out")
         if self.paper:
-            amounts, asked = [Amount(rate=rate) for rate in rates], list(methods)
-        return grid(
-            asked or [defaults.method], amounts or [default_amount(defaults)], self.settings
-        )
+            return paper
+        methods = self.method or [defaults.method]
+        return grid(methods, amounts or [default_amount(defaults)], self.settings)
+
+
+def preferred(keep: K, rate: R) -> tuple[K | None, R | None]:
+    """One of them alone where just one is on the command line, not in the environment."""
+    told = on_command_line("keep"), on_command_line("rate")
+    return (None if told == (False, True) else keep), (None if told == (True, False) else rate)
 
 
 def parse_budget(text: str | None) -> BudgetOption:

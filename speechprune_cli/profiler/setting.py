@@ -24,7 +24,6 @@ from speechprune_cli.methods import (
 if TYPE_CHECKING:
     from speechprune_cli.backends.shape import Shape
 
-TABLE_I_RATES = (0.0, *PAPER_RATES)
 LONGEST = 36_000.0
 """Ten hours, in seconds."""
 UNITS = {"MB": 1e6, "GB": 1e9, "TB": 1e12, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
@@ -32,7 +31,7 @@ UNITS = {"MB": 1e6, "GB": 1e9, "TB": 1e12, "MiB": 2**20, "GiB": 2**30, "TiB": 2*
 
 def table_i_specs() -> tuple[MethodSpec, ...]:
     """The method of the paper's table I at its rates."""
-    return grid(("speechprune",), [Amount(rate=rate) for rate in TABLE_I_RATES])
+    return grid(("speechprune",), [Amount(rate=rate) for rate in (0.0, *PAPER_RATES)])
 
 
 @dataclass(frozen=True)
