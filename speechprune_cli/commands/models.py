@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.options import OutputOptions, grouped
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from speechprune_cli.config import Preset
     from speechprune_cli.table import Table
@@ -34,23 +36,18 @@ def describe_preset(preset: Preset) -> dict[str, Any]:
 
 def models_table(presets: Sequence[dict[str, Any]]) -> Table:
     """A row per model."""
-    from speechprune_cli.table import Row, Table, or_dash
+    from speechprune_cli.table import Table, or_dash
 
-    rows = [
-        Row(
-            cells=(
-                preset["name"],
-                or_dash(parameters, preset["parameters"]),
-                memory(preset["weights_gb"]),
-                "on this machine" if preset["local"] else "not downloaded",
-                preset["summary"],
-            ),
-            fields=preset,
-        )
-        for preset in presets
-    ]
-    columns = ("model", "parameters", "GB in memory", "weights", "what it is")
-    return Table("models", "", columns, tuple(rows), words=(0, 2, 3, 4))
+    dtypes = dict.fromkeys(dtype for preset in presets for dtype in preset["weights_gb"])
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "model": lambda preset: preset["name"],
+        "parameters": lambda preset: or_dash(parameters, preset["parameters"]),
+        **{f"GB in\n{dtype}": partial(memory, dtype) for dtype in dtypes},
+        "weights": lambda preset: "on this machine" if preset["local"] else "not downloaded",
+        "what it is": lambda preset: preset["summary"],
+    }
+    words = (0, len(columns) - 2, len(columns) - 1)
+    return replace(Table.of("models", "", columns, presets, dict), words=words)
 
 
 def parameters(count: int) -> str:
@@ -58,11 +55,8 @@ def parameters(count: int) -> str:
     return f"{count / 1e9:.1f} B" if count >= 1e9 else f"{count / 1e6:.0f} M"
 
 
-def memory(weights_gb: dict[str, float]) -> str:
-    """`33.59 float32, 16.79 float16 or bfloat16`: the weights, by dtype."""
-    from speechprune_cli.table import DASH
+def memory(dtype: str, preset: dict[str, Any]) -> str:
+    """What the weights take."""
+    from speechprune_cli.table import or_dash
 
-    dtypes: dict[float, list[str]] = {}
-    for dtype, size in weights_gb.items():
-        dtypes.setdefault(size, []).append(dtype)
-    return ", ".join(f"{size:g} {' or '.join(names)}" for size, names in dtypes.items()) or DASH
+    return or_dash("{:g}".format, preset["weights_gb"].get(dtype))
