@@ -249,6 +249,18 @@ def test_a_closed_pipe_is_no_traceback():
     assert (done.returncode, done.stderr) == (1, "")
 
 
+@pytest.mark.parametrize("model", ["nano", "tiny_model_folder", "tiny_voxtral_folder"])
+def test_no_library_warning_reaches_stderr(model, recording, request):
+    model = model if model == "nano" else request.getfixturevalue(model)
+    command = [sys.executable, "-W", "error", *COMMAND[1:], "ask", recording, QUESTION, "--quiet"]
+    done = subprocess.run(
+        [*command, "--model", str(model), "--method", "speechprune", "--max-new-tokens", "4"],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_help_is_light_and_names_the_commands():
     program = (
         "import sys; from speechprune_cli.main import main; code = main(['--help']);"
