@@ -474,6 +474,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / n)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak as Linux reports it")
 def test_a_long_prefill_builds_no_square_matrix(tiny_model_folder, request):
     """A mask alone would take one byte for each pair: 16,000 bytes a token."""

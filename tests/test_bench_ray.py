@@ -24,7 +24,10 @@ from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.main import main
 from speechprune_cli.pipeline import load
 
-pytestmark = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="Ray is an extra")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="Ray is an extra"),
+]
 
 ARGUMENTS = {"device": "cpu", "offline": True, "cache": False}
 

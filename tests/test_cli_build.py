@@ -190,6 +190,7 @@ def test_a_killed_build_goes_on_to_the_same_bytes(whole, build, tmp_path):
     assert not half.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not find_spec("ray"), reason="Ray is an extra")
 def test_two_processes_make_the_bytes_of_one(whole, build, tmp_path):
     code, _, err = build(tmp_path / "two", *SHORT, "--workers", "2")

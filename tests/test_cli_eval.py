@@ -247,6 +247,7 @@ def kill_after(lines, *arguments):
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
+@pytest.mark.slow
 def test_killed_runs_go_on_where_they_were(grid, index, tiny_model_folder, tmp_path):
     folder = tmp_path / "run"
     new = ("jsonl", "--data", index, "-m", tiny_model_folder, "-o", folder, "--no-cache", *GRID)
@@ -450,7 +451,7 @@ def test_a_folder_in_use_is_refused_until_its_holder_is_gone(one):
         (["jsonl", "--set", "query=question"], "--set query"),
         (["jsonl", "--query", "answer"], "--query"),
         (["jsonl", "--keep", "0%"], "keep 0%"),
-        (["jsonl", "--paper", "--rate", "0.2"], "--paper names methods and rates itself"),
+        (["jsonl", "--paper", "--rate", "0.2"], "--paper says methods and rates"),
         (["jsonl", "--method", "random", "--set", "seed=no"], "seed is 'no'"),
         (["jsonl", "--scoring", "guess"], "'guess' is not one of"),
         (["jsonl", "--budget", "0"], "--budget 0"),

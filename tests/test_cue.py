@@ -122,6 +122,7 @@ def test_borders_fall_into_silence() -> None:
     assert all(abs(found - pause) <= 1 for found, pause in zip(borders, pauses, strict=True))
 
 
+@pytest.mark.slow
 def test_on_speech_it_finds_the_sentence_that_answers() -> None:
     """Two recordings of the embedded benchmark, at a fifteenth of their tokens."""
     session = load("nano")

@@ -74,6 +74,7 @@ def test_the_audio_reaches_the_model(nano, meeting):
     assert heard.probabilities[ANSWER] > unheard.probabilities[ANSWER]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--verbose"]])
 def test_a_pipe_gets_the_answer_alone_and_verbose_people_a_caution(tmp_path, options):
     command = [sys.executable, "-m", "speechprune_cli", "ask", str(EXAMPLE), QUESTION, *options]
@@ -93,6 +94,7 @@ def test_a_pipe_gets_the_answer_alone_and_verbose_people_a_caution(tmp_path, opt
     assert ("often wrong" in done.stderr) == bool(options)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HUMAN.exists(), reason="human recordings are not shipped")
 def test_a_human_recording_through_the_command_line(tmp_path):
     recording = HUMAN / "long" / "jfk_rice_1962.flac"

@@ -78,6 +78,7 @@ def run(installed, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_a_pruner_of_another_package_is_a_method_like_any_other(installed):
     asked = [
         "prune",

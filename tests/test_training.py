@@ -165,6 +165,7 @@ def pieces_for(tokenizer, letters) -> list[Piece]:
     return made
 
 
+@pytest.mark.slow
 def test_training_resumed_after_a_stop_equals_training_in_one_go(tmp_path, tokenizer, letters):
     stages = (Stage("a", 3, 1e-3, ("align", "transcribe")), Stage("b", 2, 1e-3, ("copy",)))
     pieces = pieces_for(tokenizer, letters)
