@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.costs import PruningSize
@@ -18,7 +17,6 @@ DECIMALS = 9
 """Of what is left of a token, so that equal tokens tie; the earlier one wins."""
 
 
-@dataclass(frozen=True)
 class CDPruner(Pruner):
     """A determinantal point process whose kernel is cosine times both tokens' relevance.
 

@@ -1,7 +1,5 @@
 """A few pivots and the tokens least like them (DART, arXiv 2502.11494)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Any
 
