@@ -96,10 +96,7 @@ def list_presets() -> list[str]:
 
 
 def load_preset(name: str) -> Preset:
-    """Read and validate one preset.
-
-    Raises `UsageError` that lists the known presets, or the known keys where one is wrong.
-    """
+    """Read and validate one preset. Raises `UsageError` that lists the known presets, or keys."""
     if name not in list_presets():
         raise UsageError(f"no preset '{name}': there are {', '.join(list_presets())}")
     return read_preset(presets_folder() / f"{name}.yaml")
@@ -124,10 +121,9 @@ def _keys_at(keys: tuple[int | str, ...]) -> list[str]:
 
 
 def resolve_model(name: str) -> Preset:
-    """The preset called `name`, or a made-up one for a model folder or a Hub id `org/model`.
+    """The preset called `name`, or one made up for a model folder or a Hub id `org/model`.
 
-    Raises `ModelError` for a path that does not exist and `UsageError`, listing the presets, for
-    anything else.
+    Raises `ModelError` for a missing path, else `UsageError` that lists the presets.
     """
     if name in list_presets():
         return load_preset(name)

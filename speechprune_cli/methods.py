@@ -183,10 +183,7 @@ ORIGINAL = MethodSpec("original")  # the recording cut at the model's own input 
 def grid(
     methods: Iterable[str], amounts: Sequence[Amount], shared: Mapping[str, Any] | None = None
 ) -> tuple[MethodSpec, ...]:
-    """Every method at every amount, each once, in the order given. Raises UsageError.
-
-    A setting of `shared` that no method knows is an error.
-    """
+    """Every method at every amount, each once. Raises UsageError, also for unknown settings."""
     shared, methods = shared or {}, list(methods)
     known = {key for method in methods for key in PRUNERS.settings(method.partition(":")[0])}
     if unknown := sorted(set(shared) - known):

@@ -46,11 +46,7 @@ def load(
     offline: bool = False,
     cache: bool = True,
 ) -> Session:
-    """Load a Speech LLM by preset name, folder or Hub id.
-
-    Raises `UsageError` for an unknown name or an option this machine lacks, `ModelError`,
-    `OutOfMemoryError`.
-    """
+    """Load a Speech LLM by preset name, folder or Hub id. Raises what `load_backend` raises."""
     from speechprune_cli.backends import load_backend
     from speechprune_cli.cache import TokenCache
     from speechprune_cli.config import resolve_model
@@ -189,10 +185,7 @@ class Session:
         choices: Sequence[Sequence[str]] | None = None,
         max_new_tokens: int = 64,
     ) -> list[Answer]:
-        """Answer prompts read side by side: freely, or each with the likeliest of its `choices`.
-
-        The shorter prompts are padded, so put those of similar length together.
-        """
+        """`respond` to prompts side by side, the shorter ones padded: best where about as long."""
         if choices is None:
             return self.model.generate_batch(prompts, max_new_tokens)
         return self.model.choose_batch(prompts, choices)

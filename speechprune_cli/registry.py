@@ -107,17 +107,13 @@ class Registry(Generic[T]):
         return lines
 
     def _load(self, entry: EntryPoint) -> type[T]:
+        called = f"{self.what} {entry.name!r} of {_origin(entry)}"
         try:
             found = entry.load()
         except (ImportError, AttributeError) as error:
-            raise UsageError(
-                f"{self.what} {entry.name!r} of {_origin(entry)} cannot be loaded: "
-                f"{one_line(error)}"
-            ) from error
+            raise UsageError(f"{called} cannot be loaded: {one_line(error)}") from error
         if not (isinstance(found, type) and issubclass(found, self.kind)) or isabstract(found):
-            raise UsageError(
-                f"{self.what} {entry.name!r} of {_origin(entry)} is no {self.kind.__name__}"
-            )
+            raise UsageError(f"{called} is no {self.kind.__name__}")
         return found
 
 

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from speechprune_cli.device import Placement
     from speechprune_cli.flow import Answer, Audio, AudioTokens, FirstLayer, Selection
 
-ProgressCallback = Callable[[int, int], None]
-"""Called with how much is encoded, and how much there is."""
+ProgressCallback = Callable[[int, int], None]  # how much is encoded, and how much there is
 
 
 class SpeechLM(ABC):
@@ -85,10 +84,7 @@ class SpeechLM(ABC):
 
     @abstractmethod
     def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> PromptIds:
-        """The chat prompt around the audio, up to where the answer begins.
-
-        Raises `UsageError` for a question that would be taken for a part of the prompt's form.
-        """
+        """The chat prompt around the audio. Raises `UsageError` for a question that breaks it."""
 
     @abstractmethod
     def text_ids(self, text: str) -> list[int]:

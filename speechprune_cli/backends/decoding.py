@@ -31,12 +31,9 @@ class DecoderState:
     mask: Tensor | None = None  # bool [rows, seen]: False for padding; None where there is none
 
     def read(self, embeds: Tensor, positions: Tensor) -> Tensor:
-        """Hidden states `[rows, n, D]` of what comes next in each row.
-
-        Passing the cache keeps gaps in `positions` from being taken for the borders of packed
-        sequences.
-        """
+        """Hidden states `[rows, n, D]` of what comes next in each row."""
         self.next_position = positions[..., -1:] + 1
+        # without a cache, gaps in `positions` would be taken for the borders of packed sequences
         return self.lm.run_decoder(embeds, positions, self.mask, self.cache)
 
     def read_on(self, ids: Tensor) -> Tensor:
@@ -78,7 +75,7 @@ class Generation:
         self.ids.append(token)
         if self.on_text is not None:
             text = self.lm.text_of(self.ids)
-            if not text.endswith("\ufffd"):  # or else within a character of several bytes
+            if not text.endswith("\ufffd"):  # which stands for a part of a character
                 self._send(text)
 
     def close(self) -> str:

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 BYTES_PER_QUANTISED_WEIGHT = {"int8": 1.23, "nf4": 0.89}
 """Measured on Qwen2-Audio-7B, whose audio encoder, projector and head stay in 16 bits."""
-UNREADABLE = (OSError, ValueError, KeyError, TypeError)
-"""What transformers raises for files that are missing or wrong."""
+UNREADABLE = (OSError, ValueError, KeyError, TypeError)  # what transformers raises for bad files
 
 
 class StockLM(SpeechLM):
@@ -189,11 +188,7 @@ def stock(name: str) -> Any:
 
 
 def load_weights(family: type[StockLM], checkpoint: Checkpoint, placement: Placement) -> Any:
-    """The stock model with every weight in place, ready to run on its device.
-
-    Raises `ModelError` where files and configuration do not belong together, `OutOfMemoryError`
-    where the device has no room.
-    """
+    """The stock model, every weight on its device. Raises `ModelError`, `OutOfMemoryError`."""
     from speechprune_cli.device import memory_guard
 
     device, quantize = placement.device, placement.quantize

@@ -16,8 +16,7 @@ from speechprune_cli.flow import Merge, PruningTask, Selection
 if TYPE_CHECKING:
     from torch import Tensor
 
-Seed = Annotated[int, Interval(ge=0, lt=2**63)]
-"""Setting of a method that draws at random."""
+Seed = Annotated[int, Interval(ge=0, lt=2**63)]  # setting of a method that draws at random
 
 
 class Choice(NamedTuple):
@@ -48,10 +47,7 @@ class Pruner(ABC):
         return size.kept
 
     def flops(self, decoder: Any, size: PruningSize) -> int | None:
-        """Operations that choosing takes for a model's `decoder`; None where nobody counted them.
-
-        A multiply-add is two; see `costs.py`.
-        """
+        """Operations to choose, two a multiply-add (`costs.py`); None where nobody counted them."""
         return None if self.reads_embeddings else 0
 
     def working_bytes(self, decoder: Any, size: PruningSize) -> int:

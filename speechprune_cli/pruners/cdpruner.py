@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 EXHAUSTED = 1e-6
-DECIMALS = 9
-"""Of what is left of a token, so that equal tokens tie; the earlier one wins."""
+DECIMALS = 9  # of what is left of a token, so that equal tokens tie; the earlier one wins
 
 
 class CDPruner(Pruner):

@@ -41,12 +41,9 @@ Segments = Literal["quiet", "seconds", "tokens"]
 Match = Literal["best", "mean"]
 Share = Annotated[float, Interval(ge=0, le=1)]
 
-DECIMALS = 6
-"""Of cosines, so that equal tokens match equally in whatever order a device sums."""
-PHRASE_SECONDS = 0.4
-"""Two question tokens heard within this time of each other are heard in a row."""
-ENOUGH_EVIDENCE = 1.5
-"""Standard deviations beyond chance, summed over cues, from which on passages get everything."""
+DECIMALS = 6  # of cosines, so that equal tokens match equally in whatever order a device sums
+PHRASE_SECONDS = 0.4  # two question tokens heard within this time are heard in a row
+ENOUGH_EVIDENCE = 1.5  # deviations beyond chance, summed over cues, that give passages everything
 LITTLE_EVIDENCE = 1.0
 """Audio tokens turned at random, aligned to no words, stay below this in nine cases of ten."""
 
@@ -173,10 +170,7 @@ class Cue(Pruner):
 
 
 def in_a_row(cosines: Tensor, reach: int) -> Tensor:
-    """Cosine of each question token plus the best of the next one among the `reach` tokens after.
-
-    `cosines` `[N, L]`; `[N, L - 1]`.
-    """
+    """`[N, L - 1]`: `cosines` `[N, L]` plus the next column's best among the `reach` rows after."""
     from torch.nn.functional import max_pool1d, pad
 
     following = pad(cosines[:, 1:].T, (0, reach), value=-1.0)

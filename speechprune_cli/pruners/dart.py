@@ -11,8 +11,7 @@ from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners._similarity import unit_vectors
 from speechprune_cli.pruners.base import Choice, Pruner
 
-DECIMALS = 5
-"""Of cosines, so that equal tokens tie in whatever order a device sums."""
+DECIMALS = 5  # of cosines, so that equal tokens tie in whatever order a device sums
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from speechprune_cli.pruners._similarity import unit_vectors
 from speechprune_cli.pruners.base import Choice, Pruner, membership
 
 QUERIES_PER_BLOCK = 1024
-DECIMALS = 5
-"""Of cosines, so that equal tokens tie in whatever order a device sums; the earlier one wins."""
+DECIMALS = 5  # of cosines, so that equal tokens tie in any order of sums; the earlier one wins
 
 
 class DivPrune(Pruner):

@@ -34,10 +34,7 @@ class Phase1(Pruner):
         return Choice(kept, scores, reason)
 
     def keep_by_second(self, scores: Tensor, per_second: float, budget: int) -> Tensor:
-        """Sorted indices of about `budget` tokens by their `scores` `[N]` (eq. 5 to 9).
-
-        Raises UsageError where faithful budgets leave nothing at all.
-        """
+        """Sorted indices, about `budget`, by `scores` `[N]` (eq. 5 to 9). Raises UsageError."""
         import torch
 
         frames = (torch.arange(len(scores), dtype=torch.float64) / per_second).long()
