@@ -16,29 +16,28 @@ PACKAGE = Path(__file__).parent
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
-class Defaults(BaseModel):
+class Frozen(BaseModel):
+    """Cannot be changed, and takes no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Defaults(Frozen):
     """What a run uses where neither a flag nor an environment variable says otherwise.
 
     This is the one place that says which method prunes by default, and how much it keeps: of a
     model without a preset this class, of others their preset's `defaults`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     method: str = "cue"
-    keep: str | None = None
-    """As `--keep`: `20%` of the recording, or `150` tokens; else `rate` counts."""
-    rate: float = 0.2
-    """As `--rate`: the share of B1 that is dropped."""
+    keep: str | None = None  # as `--keep`: `20%` of the recording, or `150` tokens; else `rate`
+    rate: float = 0.2  # as `--rate`: the share of B1 that is dropped
     position: Literal["repacked", "original"] = "repacked"
-    list_choices: bool = True
-    """Whether the prompt of a multiple-choice question shows its options."""
+    list_choices: bool = True  # whether a multiple-choice question's prompt shows its options
 
 
-class Decoder(BaseModel):
+class Decoder(Frozen):
     """Shape of the language model, each key as transformers' configurations name it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model_type: str
     hidden_size: PositiveInt
@@ -48,24 +47,18 @@ class Decoder(BaseModel):
     head_dim: PositiveInt
     intermediate_size: PositiveInt
     vocab_size: PositiveInt
-    max_position_embeddings: PositiveInt
-    """The context limit, in tokens."""
+    max_position_embeddings: PositiveInt  # the context limit, in tokens
 
 
-class Architecture(BaseModel):
+class Architecture(Frozen):
     """What a model's costs follow from."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     decoder: Decoder
-    encoder: dict[str, Any]
-    """Its keys are those of the family's own encoder."""
+    encoder: dict[str, Any]  # its keys are those of the family's own encoder
 
 
-class PublishedCost(BaseModel):
+class PublishedCost(Frozen):
     """A row of SpeechPrune's table I (arXiv 2412.12009), its figures as printed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rate: float
     prompt_tokens: int
@@ -74,25 +67,19 @@ class PublishedCost(BaseModel):
     activations_gb: str
 
 
-class Preset(BaseModel):
+class Preset(Frozen):
     """A model under a name, or one made up on the spot for a folder or a Hub id."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str
-    source: str
-    """A Hub id, a folder, or `package:<folder>` for weights inside this package."""
-    family: str | None = None
-    """Its file in `backends/`; None: told by the checkpoint's own `model_type`."""
+    source: str  # a Hub id, a folder, or `package:<folder>` for weights inside this package
+    family: str | None = None  # its file in `backends/`; None: told by the checkpoint
     revision: str | None = None
     summary: str = ""
-    caution: str = ""
-    """What people should know before they trust an answer."""
+    caution: str = ""  # what people should know before they trust an answer
     licence: str = "see the model's own page"
     parameters: int | None = None
     architecture: Architecture | None = None
-    weights_gb: dict[str, float] = {}
-    """Weights in memory, in decimal GB, by dtype or quantisation."""
+    weights_gb: dict[str, float] = {}  # in memory, decimal GB, by dtype or quantisation
     published_costs: tuple[PublishedCost, ...] = ()
     defaults: Defaults = Defaults()
 
@@ -109,10 +96,7 @@ def list_presets() -> list[str]:
 
 
 def load_preset(name: str) -> Preset:
-    """Read and validate one preset.
-
-    Raises `UsageError` that lists the known presets, or the known keys where one is wrong.
-    """
+    """Read and validate one preset. Raises `UsageError` that lists the known presets, or keys."""
     if name not in list_presets():
         raise UsageError(f"no preset '{name}': there are {', '.join(list_presets())}")
     return read_preset(presets_folder() / f"{name}.yaml")
@@ -137,10 +121,9 @@ def _keys_at(keys: tuple[int | str, ...]) -> list[str]:
 
 
 def resolve_model(name: str) -> Preset:
-    """The preset called `name`, or a made-up one for a model folder or a Hub id `org/model`.
+    """The preset called `name`, or one made up for a model folder or a Hub id `org/model`.
 
-    Raises `ModelError` for a path that does not exist and `UsageError`, listing the presets, for
-    anything else.
+    Raises `ModelError` for a missing path, else `UsageError` that lists the presets.
     """
     if name in list_presets():
         return load_preset(name)

@@ -27,16 +27,12 @@ ENCODER_ATTENTION = "the encoder's attention"
 class Audio:
     """A decoded recording, mixed down to mono at 16 kHz."""
 
-    samples: np.ndarray
-    """float32 `[T]`."""
-    source: str
-    """The path as given, or `-`."""
-    sha256: str
-    """Of the file's bytes."""
+    samples: np.ndarray  # float32 [T]
+    source: str  # the path as given, or `-`
+    sha256: str  # of the file's bytes
     source_rate: int
     channels: int
-    source_seconds: float
-    """Length of what was given, before resampling."""
+    source_seconds: float  # before resampling
     warnings: tuple[str, ...] = ()
 
     @property
@@ -49,24 +45,18 @@ class Audio:
 class AudioTokens:
     """A whole recording as the language model would read it, nothing dropped yet."""
 
-    embeds: Tensor
-    """`[N, D]`, after the projector."""
+    embeds: Tensor  # [N, D], after the projector
     times: Tensor
     """float32 `[N, 2]`: start and end of each token in the recording, in seconds. Tokens of what
     an encoder adds behind the end of the recording have no length."""
-    per_second: float
-    """Tokens per second, f in the paper (25 for Qwen2-Audio)."""
-    seconds: float
-    """Length of what was encoded."""
-    encode_seconds: float
-    """Time that encoding took."""
-    loudness: Tensor
-    """float32 `[N]`: level of the sound under each token, in dB of full scale, at least -100."""
+    per_second: float  # tokens per second, f in the paper (25 for Qwen2-Audio)
+    seconds: float  # of what was encoded
+    encode_seconds: float  # that encoding took
+    loudness: Tensor  # float32 [N]: of the sound under each token, dB of full scale, at least -100
     attention: Tensor | None = None
     """float32 `[N]`: attention that each token received in the encoder's last layer, over the
     queries of its window and all heads; 1 is a fair share. None where the model does not tell."""
-    nominal_times: bool = False
-    """Whether `times` are a guess, as where learned queries look at a whole window."""
+    nominal_times: bool = False  # a guess, as where learned queries look at a whole window
     from_cache: bool = False
 
     def __len__(self) -> int:
@@ -77,10 +67,8 @@ class AudioTokens:
 class FirstLayer:
     """Query and key projections of the first decoder layer, unquantised, for phase 2."""
 
-    q_weight: Tensor
-    """`[heads * head_dim, D]`."""
-    k_weight: Tensor
-    """`[kv_heads * head_dim, D]`."""
+    q_weight: Tensor  # [heads * head_dim, D]
+    k_weight: Tensor  # [kv_heads * head_dim, D]
     heads: int
     kv_heads: int
 
@@ -90,17 +78,12 @@ class PruningTask:
     """All that a pruner may look at."""
 
     tokens: AudioTokens
-    text: Tensor
-    """`[L, D]`: embeddings of the question alone, no system prompt and no special tokens."""
-    vocabulary_mean: Tensor
-    """`[D]`: mean of all the model's word embeddings."""
+    text: Tensor  # [L, D]: the question alone, no system prompt and no special tokens
+    vocabulary_mean: Tensor  # [D]: of all the model's word embeddings
     first_layer: FirstLayer
-    first: int
-    """Tokens of the model's own input length, 30 s for Qwen2-Audio; at most N."""
-    phase1_budget: int
-    """B1: what phase 1 leaves, by default `first`; at most N."""
-    keep: int
-    """k: tokens to retain, 1 <= k <= N."""
+    first: int  # tokens of the model's own input length, 30 s for Qwen2-Audio; at most N
+    phase1_budget: int  # B1: what phase 1 leaves, by default `first`; at most N
+    keep: int  # k: tokens to retain, 1 <= k <= N
 
     @property
     def attention(self) -> Tensor:
@@ -114,10 +97,8 @@ class PruningTask:
 class Merge:
     """How dropped tokens are averaged into retained ones."""
 
-    into: Tensor
-    """int64 `[N]`: number, among the k retained, of the token that each one joins."""
-    weights: Tensor
-    """float32 `[N]`: each token's weight in that average, above 0."""
+    into: Tensor  # int64 [N]: number, among the k retained, of the token that each one joins
+    weights: Tensor  # float32 [N]: each token's weight in that average, above 0
 
     def average(self, embeds: Tensor, retained: int) -> Tensor:
         """Weighted means `[retained, D]` of `embeds` `[N, D]`, taken in float32."""
@@ -134,21 +115,14 @@ class Merge:
 class Selection:
     """Which tokens of a recording are retained, and why."""
 
-    kept: Tensor
-    """int64 `[k]`, sorted, unique: indices into the N tokens."""
-    scores: Tensor
-    """float32 `[N]` on the CPU: higher means rather kept; `-inf` where a method never looked."""
+    kept: Tensor  # int64 [k], sorted, unique: indices into the N tokens
+    scores: Tensor  # float32 [N], CPU: higher is rather kept, -inf where a method never looked
     method: str
-    reason: str
-    """One line for people."""
-    phase1_budget: int
-    """B1 as it was used."""
-    seconds: float
-    """Time that selecting took."""
-    merge: Merge | None = None
-    """None where retained tokens are as the model encoded them."""
-    warning: str = ""
-    """One line for people where the choice should not be trusted."""
+    reason: str  # one line for people
+    phase1_budget: int  # B1 as it was used
+    seconds: float  # that selecting took
+    merge: Merge | None = None  # None where retained tokens are as the model encoded them
+    warning: str = ""  # one line for people where the choice should not be trusted
 
     def apply(self, tokens: AudioTokens) -> Tensor:
         """Retained embeddings `[k, D]` in time order, those of merging methods averaged."""
@@ -163,20 +137,16 @@ class PromptIds:
 
     before: Sequence[int]
     after: Sequence[int]
-    text: str
-    """The same for people, the audio in one word."""
+    text: str  # the same for people, the audio in one word
 
 
 @dataclass(frozen=True)
 class Prompt:
     """What the language model reads: the retained audio inside the rendered chat prompt."""
 
-    inputs_embeds: Tensor
-    """`[1, n, D]`."""
-    position_ids: Tensor
-    """int64 `[1, n]`, or `[3, 1, n]` where a model counts in three rows (M-RoPE)."""
-    text: str
-    """The prompt for people, the audio in one word."""
+    inputs_embeds: Tensor  # [1, n, D]
+    position_ids: Tensor  # int64 [1, n], or [3, 1, n] where a model counts in three rows (M-RoPE)
+    text: str  # the prompt for people, the audio in one word
     audio_tokens: int
     text_tokens: int
 
@@ -186,11 +156,9 @@ class Answer:
     """What the model said, and what it cost."""
 
     text: str
-    probabilities: dict[str, float] | None
-    """Per option of a multiple-choice question, else None."""
+    probabilities: dict[str, float] | None  # per option of a multiple-choice question
     new_tokens: int
-    finished: bool
-    """False where `max_new_tokens` cut the answer short."""
+    finished: bool  # False where `max_new_tokens` cut the answer short
     prefill_seconds: float
     decode_seconds: float
     peak_memory_bytes: int

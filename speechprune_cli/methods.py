@@ -36,12 +36,9 @@ PAPER_METHODS = ("random", "crop", "phase1", "phase2", "speechprune")
 class Amount:
     """How much is kept: one of the three is given. Raises UsageError for impossible ones."""
 
-    rate: float | None = None
-    """Share of B1 that is dropped."""
-    share: float | None = None
-    """Share of the whole recording that is kept."""
-    tokens: int | None = None
-    """k itself."""
+    rate: float | None = None  # share of B1 that is dropped
+    share: float | None = None  # share of the whole recording that is kept
+    tokens: int | None = None  # k itself
 
     def __post_init__(self) -> None:
         if self.rate is not None and not 0 <= self.rate < 1:
@@ -113,10 +110,8 @@ class MethodSpec:
 
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    amount: Amount | None = None
-    """None: the method settles it by itself."""
-    own: str = ""
-    """Settings that tell it apart from others of its name, as written: `reach=0`."""
+    amount: Amount | None = None  # None: the method settles it by itself
+    own: str = ""  # settings that tell it apart from others of its name, as written: `reach=0`
 
     @classmethod
     def parse(
@@ -152,12 +147,11 @@ class MethodSpec:
     def check_family(self, family: type[SpeechLM]) -> None:
         """Raise UsageError where the method needs what models of a family do not give."""
         if missing := sorted(self.pruner.requires - family.provides):
-            able = [
-                name for name in PRUNERS.names if PRUNERS.part(name).requires <= family.provides
-            ]
+            given = family.provides
+            able = ", ".join(each for each in PRUNERS.names if PRUNERS.part(each).requires <= given)
             raise UsageError(
                 f"{self.name} needs {missing[0]}, which {family.family} models do not give: "
-                f"choose from {', '.join(able)}"
+                f"choose from {able}"
             )
 
     def select(self, task: PruningTask) -> Selection:
@@ -182,21 +176,14 @@ class MethodSpec:
         return replace(self, settings={**self.settings, "seed": seed})
 
 
-FULL = MethodSpec("full")
-"""Nothing pruned."""
-ORIGINAL = MethodSpec("original")
-"""The recording cut at the model's own input length."""
+FULL = MethodSpec("full")  # nothing pruned
+ORIGINAL = MethodSpec("original")  # the recording cut at the model's own input length
 
 
 def grid(
-    methods: Iterable[str],
-    amounts: Sequence[Amount],
-    shared: Mapping[str, Any] | None = None,
+    methods: Iterable[str], amounts: Sequence[Amount], shared: Mapping[str, Any] | None = None
 ) -> tuple[MethodSpec, ...]:
-    """Every method at every amount, each once, in the order given. Raises UsageError.
-
-    A setting of `shared` that no method knows is an error.
-    """
+    """Every method at every amount, each once. Raises UsageError, also for unknown settings."""
     shared, methods = shared or {}, list(methods)
     known = {key for method in methods for key in PRUNERS.settings(method.partition(":")[0])}
     if unknown := sorted(set(shared) - known):

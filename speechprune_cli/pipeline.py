@@ -15,19 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.errors import UsageError
-from speechprune_cli.flow import (
-    Answer,
-    Audio,
-    AudioTokens,
-    FirstLayer,
-    Prompt,
-    PruningTask,
-    Selection,
-)
+from speechprune_cli.flow import Audio, PruningTask
 
 if TYPE_CHECKING:
     from speechprune_cli.backends.base import ProgressCallback, SpeechLM
     from speechprune_cli.cache import TokenCache
+    from speechprune_cli.flow import Answer, AudioTokens, FirstLayer, Prompt, Selection
     from speechprune_cli.methods import BudgetOption, MethodSpec
 
 QUERIES = ("question", "question+choices")
@@ -53,23 +46,13 @@ def load(
     offline: bool = False,
     cache: bool = True,
 ) -> Session:
-    """Load a Speech LLM by preset name, folder or Hub id.
-
-    Raises `UsageError` for an unknown name or an option this machine lacks, `ModelError`,
-    `OutOfMemoryError`.
-    """
+    """Load a Speech LLM by preset name, folder or Hub id. Raises what `load_backend` raises."""
     from speechprune_cli.backends import load_backend
     from speechprune_cli.cache import TokenCache
     from speechprune_cli.config import resolve_model
 
-    backend = load_backend(
-        resolve_model(model),
-        revision=revision,
-        device=device,
-        dtype=dtype,
-        quantize=quantize,
-        offline=offline,
-    )
+    preset = resolve_model(model)
+    backend = load_backend(preset, revision, device, dtype, quantize, offline)
     return Session(backend, TokenCache() if cache else None)
 
 
@@ -77,21 +60,30 @@ class Session:
     """A loaded Speech LLM, and the cache of what it encoded."""
 
     def __init__(self, model: SpeechLM, cache: TokenCache | None = None) -> None:
-        self.model = model
-        self.cache = cache
+        self.model, self.cache = model, cache
 
     def encode(
         self, audio: Audio | str | Path, on_progress: ProgressCallback | None = None
     ) -> AudioTokens:
         """All tokens of a recording, from the cache where it was encoded before."""
-        recording = _recording(audio)
+        if not isinstance(audio, Audio):
+            from speechprune_cli.audio import load_audio
+
+            audio = load_audio(audio)
+        model = self.model
         if self.cache is None:
-            return self.model.encode(recording, on_progress=on_progress)
-        key = self._cache_key(recording)
+            return model.encode(audio, on_progress=on_progress)
+        key = self.cache.key(
+            audio_sha256=audio.sha256,
+            model=model.preset.source,
+            revision=model.revision,
+            dtype=str(model.dtype).removeprefix("torch."),
+            code_version=model.code_version,
+        )
         found = self.cache.get(key)
         if found is not None:
-            return replace(found, embeds=found.embeds.to(self.model.device))
-        tokens = self.model.encode(recording, on_progress=on_progress)
+            return replace(found, embeds=found.embeds.to(model.device))
+        tokens = model.encode(audio, on_progress=on_progress)
         self.cache.put(key, tokens)
         return tokens
 
@@ -164,19 +156,13 @@ class Session:
         position: str | None = None,
         list_choices: bool | None = None,
     ) -> Prompt:
-        """What the model will read.
-
-        Options are shown in it where `list_choices` says so (default: as the model's preset does).
-        """
+        """What the model reads: with options where `list_choices` says so (default: the preset)."""
         defaults = self.model.preset.defaults
         if list_choices is None:
             list_choices = defaults.list_choices
+        shown = choices if list_choices else ()
         return self.model.build_prompt(
-            tokens,
-            selection,
-            _checked(question),
-            position=position or defaults.position,
-            choices=choices if list_choices else (),
+            tokens, selection, _checked(question), position or defaults.position, shown
         )
 
     def respond(
@@ -199,10 +185,7 @@ class Session:
         choices: Sequence[Sequence[str]] | None = None,
         max_new_tokens: int = 64,
     ) -> list[Answer]:
-        """Answer prompts read side by side: freely, or each with the likeliest of its `choices`.
-
-        The shorter prompts are padded, so put those of similar length together.
-        """
+        """`respond` to prompts side by side, the shorter ones padded: best where about as long."""
         if choices is None:
             return self.model.generate_batch(prompts, max_new_tokens)
         return self.model.choose_batch(prompts, choices)
@@ -248,35 +231,14 @@ class Session:
     def _first_layer(self) -> FirstLayer:
         return self.model.first_layer()
 
-    def _cache_key(self, audio: Audio) -> str:
-        from speechprune_cli.cache import TokenCache
-
-        model = self.model
-        return TokenCache.key(
-            audio_sha256=audio.sha256,
-            model=model.preset.source,
-            revision=model.revision,
-            dtype=str(model.dtype).removeprefix("torch."),
-            code_version=model.code_version,
-        )
-
 
 def _query_text(question: str, choices: Sequence[str], query: str) -> str:
     if query not in QUERIES:
         raise UsageError(f"unknown query {query!r}: {' or '.join(QUERIES)}")
-    parts = [_checked(question), *(choices if query == "question+choices" else ())]
-    return "\n".join(parts)
+    return "\n".join([_checked(question), *(choices if query == "question+choices" else ())])
 
 
 def _checked(question: str) -> str:
     if not question.strip():
         raise UsageError("the question is empty")
     return question.strip()
-
-
-def _recording(audio: Audio | str | Path) -> Audio:
-    if isinstance(audio, Audio):
-        return audio
-    from speechprune_cli.audio import load_audio
-
-    return load_audio(audio)

@@ -17,7 +17,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from inspect import getdoc, isabstract
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from speechprune_cli.errors import UsageError, one_line
 from speechprune_cli.validation import checked
@@ -80,14 +80,9 @@ class Registry(Generic[T]):
         )
         return found
 
-    def name_of(self, part: type[T]) -> str:
-        """The name that a class has here."""
-        return next(name for name in self.names if self.part(name) is part)
-
     def settings(self, name: str) -> set[str]:
         """What the part can be told."""
-        part: Any = self.part(name)
-        return {field.name for field in fields(part)}
+        return {field.name for field in fields(cast(Any, self.part(name)))}
 
     def make(self, name: str, settings: Mapping[str, Any]) -> T:
         """The part with `settings`. Raises UsageError for an unknown one and for a bad value."""
@@ -112,17 +107,13 @@ class Registry(Generic[T]):
         return lines
 
     def _load(self, entry: EntryPoint) -> type[T]:
+        called = f"{self.what} {entry.name!r} of {_origin(entry)}"
         try:
             found = entry.load()
         except (ImportError, AttributeError) as error:
-            raise UsageError(
-                f"{self.what} {entry.name!r} of {_origin(entry)} cannot be loaded: "
-                f"{one_line(error)}"
-            ) from error
+            raise UsageError(f"{called} cannot be loaded: {one_line(error)}") from error
         if not (isinstance(found, type) and issubclass(found, self.kind)) or isabstract(found):
-            raise UsageError(
-                f"{self.what} {entry.name!r} of {_origin(entry)} is no {self.kind.__name__}"
-            )
+            raise UsageError(f"{called} is no {self.kind.__name__}")
         return found
 
 

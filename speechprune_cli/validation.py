@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, fields
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
 
 from speechprune_cli.errors import UsageError
 
@@ -26,7 +26,7 @@ def checked(part: type[T], settings: Mapping[str, Any], what: str) -> T:
     hints = get_type_hints(part, include_extras=True)
     known: dict[str, Any] = {
         field.name: (hints[field.name], ... if field.default is MISSING else field.default)
-        for field in _fields(part)
+        for field in fields(cast(Any, part))
     }
     strict = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
     try:
@@ -53,11 +53,6 @@ def explain(error: ValidationError, known: Callable[[tuple[int | str, ...]], lis
             listed = f"the known ones are {', '.join(names)}" if names else "there is none"
             return f"unknown key '{key}': {listed}"
         case _:
-            held = (
-                f" is {first['input']!r}" if isinstance(first["input"], str | int | float) else ""
-            )
+            given = first["input"]
+            held = f" is {given!r}" if isinstance(given, str | int | float) else ""
             return f"{key or 'it'}{held}: {first['msg'].lower()}"
-
-
-def _fields(part: Any) -> tuple[Any, ...]:
-    return fields(part)

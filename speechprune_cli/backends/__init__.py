@@ -22,7 +22,6 @@ FAMILIES: Registry[SpeechLM] = Registry(
 
 def load_backend(
     preset: Preset,
-    *,
     revision: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
@@ -40,14 +39,14 @@ def load_backend(
 
     placement = place(device, dtype, quantize)
     checkpoint = open_checkpoint(preset, revision, offline)
-    family = family_of(preset, checkpoint.config.get("model_type"))
-    return family.load(preset, checkpoint, placement)
+    model_type = checkpoint.config.get("model_type")
+    return family_of(preset, model_type).load(preset, checkpoint, placement)
 
 
 def family_of(preset: Preset, model_type: object) -> type[SpeechLM]:
     """Who knows models that call themselves so. Raises ModelError where nobody does."""
-    for name in FAMILIES.names if preset.family is None else (preset.family,):
-        if model_type in FAMILIES.part(name).model_types:
-            return FAMILIES.part(name)
-    known = preset.family or ", ".join(FAMILIES.names)
-    raise ModelError(f"{preset.source} is a '{model_type}' model: expected {known}")
+    names = FAMILIES.names if preset.family is None else (preset.family,)
+    for family in map(FAMILIES.part, names):
+        if model_type in family.model_types:
+            return family
+    raise ModelError(f"{preset.source} is a '{model_type}' model: expected {', '.join(names)}")

@@ -28,27 +28,18 @@ if TYPE_CHECKING:
     from speechprune_cli.device import Placement
     from speechprune_cli.flow import Answer, Audio, AudioTokens, FirstLayer, Selection
 
-ProgressCallback = Callable[[int, int], None]
-"""Called with how much is encoded, and how much there is."""
-ROWS_AT_ONCE = 8192
-"""Of word embeddings that are summed in float32."""
+ProgressCallback = Callable[[int, int], None]  # how much is encoded, and how much there is
 
 
 class SpeechLM(ABC):
     """A loaded Speech LLM: audio in, text out, with everything between open to pruning."""
 
-    family: ClassVar[str]
-    """Its name: that of the file, or of the entry point."""
-    model_types: ClassVar[tuple[str, ...]]
-    """What `config.json` calls models of the family."""
-    code_version: ClassVar[str]
-    """Changes whenever `encode` would give other tokens: part of the cache's key."""
+    family: ClassVar[str]  # its name: that of the file, or of the entry point
+    model_types: ClassVar[tuple[str, ...]]  # what `config.json` calls models of the family
+    code_version: ClassVar[str]  # part of the cache's key: changes whenever encode's tokens do
     encoder_shape: ClassVar[type[EncoderShape]]
-    """How many tokens a recording becomes and what that costs."""
-    provides: ClassVar[frozenset[str]] = frozenset()
-    """What pruning methods may require beside embeddings, such as the encoder's attention."""
-    position_rows: ClassVar[int] = 1
-    """3 where the decoder counts time, height and width (M-RoPE): the same for sound and text."""
+    provides: ClassVar[frozenset[str]] = frozenset()  # what methods may require: ENCODER_ATTENTION
+    position_rows: ClassVar[int] = 1  # 3 with M-RoPE: time, height and width, all three the same
     attention_implementation: str = "its own"
     end_tokens: frozenset[int]
 
@@ -93,10 +84,7 @@ class SpeechLM(ABC):
 
     @abstractmethod
     def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> PromptIds:
-        """The chat prompt around the audio, up to where the answer begins.
-
-        Raises `UsageError` for a question that would be taken for a part of the prompt's form.
-        """
+        """The chat prompt around the audio. Raises `UsageError` for a question that breaks it."""
 
     @abstractmethod
     def text_ids(self, text: str) -> list[int]:
@@ -153,11 +141,11 @@ class SpeechLM(ABC):
 
     @cached_property
     def vocabulary_mean(self) -> Tensor:
-        """Mean `[D]` of all word embeddings, in float32."""
+        """Mean `[D]` of all word embeddings, in float32, 8192 of them at a time."""
         import torch
 
         weight = self.word_embeddings.detach()
-        sums = [rows.float().sum(0) for rows in weight.split(ROWS_AT_ONCE)]
+        sums = [rows.float().sum(0) for rows in weight.split(8192)]
         return torch.stack(sums).sum(0) / len(weight)
 
     def embed(self, ids: Sequence[int]) -> Tensor:
@@ -200,26 +188,11 @@ class SpeechLM(ABC):
         audio = selection.apply(tokens).to(before)
         return Prompt(
             inputs_embeds=torch.cat([before, audio, after]).unsqueeze(0),
-            position_ids=self._positions(position, ids, tokens, selection),
+            position_ids=self.position_ids(_positions(position, ids, tokens, selection)),
             text=ids.text,
             audio_tokens=len(audio),
             text_tokens=len(ids.before) + len(ids.after),
         )
-
-    def _positions(
-        self, mode: str, ids: PromptIds, tokens: AudioTokens, selection: Selection
-    ) -> Tensor:
-        import torch
-
-        before, after = len(ids.before), len(ids.after)
-        if mode == "repacked":
-            positions = torch.arange(before + len(selection.kept) + after)
-        elif mode == "original":
-            text_after = before + len(tokens) + torch.arange(after)
-            positions = torch.cat([torch.arange(before), before + selection.kept.cpu(), text_after])
-        else:
-            raise UsageError(f"unknown position '{mode}': repacked or original")
-        return self.position_ids(positions)
 
     def position_ids(self, positions: Tensor) -> Tensor:
         """`positions` `[n]` as this decoder wants them: `[1, n]`, or `[3, 1, n]`."""
@@ -234,10 +207,7 @@ class SpeechLM(ABC):
         return state.cache, logits[0]
 
     def generate(
-        self,
-        prompt: Prompt,
-        max_new_tokens: int = 64,
-        on_text: Callable[[str], None] | None = None,
+        self, prompt: Prompt, max_new_tokens: int = 64, on_text: Callable[[str], None] | None = None
     ) -> Answer:
         """Answer greedily: the most likely token each time, no repetition penalty.
 
@@ -269,10 +239,19 @@ class SpeechLM(ABC):
     def choose_batch(
         self, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]
     ) -> list[Answer]:
-        """`choose` for prompts read side by side, each with choices of its own.
-
-        What `generate_batch` says of answers, seconds and memory goes for these too.
-        """
+        """`choose` for prompts read side by side; see `generate_batch` for seconds and memory."""
         from speechprune_cli.backends.decoding import choose
 
         return choose(self, prompts, choices)
+
+
+def _positions(mode: str, ids: PromptIds, tokens: AudioTokens, selection: Selection) -> Tensor:
+    import torch
+
+    before, after = len(ids.before), len(ids.after)
+    if mode == "repacked":
+        return torch.arange(before + len(selection.kept) + after)
+    if mode != "original":
+        raise UsageError(f"unknown position '{mode}': repacked or original")
+    text_after = before + len(tokens) + torch.arange(after)
+    return torch.cat([torch.arange(before), before + selection.kept.cpu(), text_after])

@@ -27,18 +27,13 @@ class DecoderState:
 
     lm: SpeechLM
     cache: Any
-    next_position: Tensor
-    """int64 `[rows, 1]`, or `[3, rows, 1]`."""
-    mask: Tensor | None = None
-    """bool `[rows, seen]`: False for padding; None where nothing is padded."""
+    next_position: Tensor  # int64 [rows, 1], or [3, rows, 1]
+    mask: Tensor | None = None  # bool [rows, seen]: False for padding; None where there is none
 
     def read(self, embeds: Tensor, positions: Tensor) -> Tensor:
-        """Hidden states `[rows, n, D]` of what comes next in each row.
-
-        Passing the cache keeps gaps in `positions` from being taken for the borders of packed
-        sequences.
-        """
-        self.next_position = position_after(positions)
+        """Hidden states `[rows, n, D]` of what comes next in each row."""
+        self.next_position = positions[..., -1:] + 1
+        # without a cache, gaps in `positions` would be taken for the borders of packed sequences
         return self.lm.run_decoder(embeds, positions, self.mask, self.cache)
 
     def read_on(self, ids: Tensor) -> Tensor:
@@ -59,10 +54,7 @@ class DecoderState:
 
 @dataclass
 class Generation:
-    """One answer as it grows: token ids, and the text of them that can no longer change.
-
-    The end token counts neither into the ids nor into `max_new_tokens`.
-    """
+    """One answer as it grows: token ids, and the text of them that can no longer change."""
 
     lm: SpeechLM
     max_new_tokens: int
@@ -78,20 +70,19 @@ class Generation:
             return
         self.finished = token in self.lm.end_tokens
         self.done = self.finished or len(self.ids) == self.max_new_tokens
-        if not self.done:
-            self.ids.append(token)
-            self._stream()
+        if self.done:
+            return
+        self.ids.append(token)
+        if self.on_text is not None:
+            text = self.lm.text_of(self.ids)
+            if not text.endswith("\ufffd"):  # which stands for a part of a character
+                self._send(text)
 
     def close(self) -> str:
         """Send what is left and return the whole text."""
         text = self.lm.text_of(self.ids)
         self._send(text)
         return text.strip()
-
-    def _stream(self) -> None:
-        """Send what is new, unless it ends within a character of several bytes."""
-        if self.on_text is not None and not (text := self.lm.text_of(self.ids)).endswith("\ufffd"):
-            self._send(text)
 
     def _send(self, text: str) -> None:
         new, self.sent = text[len(self.sent) :], text
@@ -117,19 +108,11 @@ def generate(
         state, logits = read_prompts(lm, prompts)
         prefill_seconds = clock.lap() / len(prompts)
         _grow(state, logits, growing)
-    texts = [generation.close() for generation in growing]
-    decode_seconds = clock.lap() / len(prompts)
+    texts = [each.close() for each in growing]
+    cost = prefill_seconds, clock.lap() / len(prompts), peak.bytes()
     return [
-        Answer(
-            text=text,
-            probabilities=None,
-            new_tokens=len(generation.ids),
-            finished=generation.finished,
-            prefill_seconds=prefill_seconds,
-            decode_seconds=decode_seconds,
-            peak_memory_bytes=peak.bytes(),
-        )
-        for text, generation in zip(texts, growing, strict=True)
+        Answer(text, None, len(each.ids), each.finished, *cost)
+        for text, each in zip(texts, growing, strict=True)
     ]
 
 
@@ -149,18 +132,10 @@ def choose(
         prefill_seconds = clock.lap() / len(prompts)
         scores = score_batch(state, logits, options)
         probabilities = [of_prompt.softmax(0).tolist() for of_prompt in scores]
-    decode_seconds = clock.lap() / len(prompts)
+    cost = prefill_seconds, clock.lap() / len(prompts), peak.bytes()
     return [
-        Answer(
-            text=texts[int(of_prompt.argmax())],
-            probabilities=dict(zip(texts, shares, strict=True)),
-            new_tokens=0,
-            finished=True,
-            prefill_seconds=prefill_seconds,
-            decode_seconds=decode_seconds,
-            peak_memory_bytes=peak.bytes(),
-        )
-        for texts, of_prompt, shares in zip(choices, scores, probabilities, strict=True)
+        Answer(texts[int(scored.argmax())], dict(zip(texts, shares, strict=True)), 0, True, *cost)
+        for texts, scored, shares in zip(choices, scores, probabilities, strict=True)
     ]
 
 
@@ -204,21 +179,13 @@ def score_batch(
     return list(scores.split([len(of_row) for of_row in options]))
 
 
-def position_after(positions: Tensor) -> Tensor:
-    """Where the token after `positions` `[..., rows, n]` goes: `[..., rows, 1]`."""
-    return positions[..., -1:] + 1
-
-
 def _grow(state: DecoderState, logits: Tensor, growing: Sequence[Generation]) -> None:
-    """Give each row's most likely token to its answer until all are done.
-
-    `logits` `[rows, V]` are those of the first token.
-    """
+    """Give each row its likeliest token, first by `logits` `[rows, V]`, until all answers end."""
     while True:
         tokens = logits.argmax(-1)
-        for generation, token in zip(growing, tokens.tolist(), strict=True):
-            generation.append(token)
-        if all(generation.done for generation in growing):
+        for each, token in zip(growing, tokens.tolist(), strict=True):
+            each.append(token)
+        if all(each.done for each in growing):
             return
         logits = state.lm.head(state.read_on(tokens[:, None])[:, -1])
 

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-QUIETEST = -100.0
-"""dB of full scale; 16-bit silence is at -98."""
+QUIETEST = -100.0  # dB of full scale; 16-bit silence is at -98
 
 
 def loudness(samples: np.ndarray, times: Tensor, rate: int) -> Tensor:

@@ -19,8 +19,7 @@ from speechprune_cli.flow import ENCODER_ATTENTION, SAMPLE_RATE, Audio, PromptId
 if TYPE_CHECKING:
     import numpy as np
 
-HOP = 160
-"""Samples of a mel frame."""
+HOP = 160  # samples of a mel frame
 
 
 class Qwen2AudioShape(WhisperShape):
@@ -40,18 +39,13 @@ class Qwen2AudioShape(WhisperShape):
 class Qwen2Audio(WindowedLM, StockLM):
     """A `Qwen2AudioForConditionalGeneration`, stock."""
 
-    family: ClassVar[str] = "qwen2_audio"
-    model_types: ClassVar[tuple[str, ...]] = ("qwen2_audio",)
-    code_version: ClassVar[str] = "qwen2_audio/2"
-    encoder_shape: ClassVar[type[WhisperShape]] = Qwen2AudioShape
-    provides: ClassVar[frozenset[str]] = frozenset({ENCODER_ATTENTION})
-    model_class: ClassVar[str] = "Qwen2AudioForConditionalGeneration"
-    processor_class: ClassVar[str] = "Qwen2AudioProcessor"
-    unquantised: ClassVar[list[str]] = [
-        "model.audio_tower",
-        "model.multi_modal_projector",
-        "lm_head",
-    ]
+    family = "qwen2_audio"
+    model_types = ("qwen2_audio",)
+    code_version = "qwen2_audio/2"
+    encoder_shape = Qwen2AudioShape
+    provides = frozenset({ENCODER_ATTENTION})
+    model_class = "Qwen2AudioForConditionalGeneration"
+    processor_class = "Qwen2AudioProcessor"
 
     def windows(self, audio: Audio) -> list[np.ndarray]:
         """Samples of 30 s each."""
@@ -76,12 +70,9 @@ class Qwen2Audio(WindowedLM, StockLM):
         frames = features["attention_mask"].sum(-1).to(self.device)
         positions, counts = model.audio_tower._get_feat_extract_output_lengths(frames)
         steps = torch.arange(config.max_source_positions, device=self.device)
-        shape = (len(windows), len(steps), 1)
-        mask = create_bidirectional_mask(
-            config=config,
-            inputs_embeds=torch.zeros(shape, dtype=self.dtype, device=self.device),
-            attention_mask=(steps < positions[:, None]).long(),
-        )
+        like = torch.zeros((len(windows), len(steps), 1), dtype=self.dtype, device=self.device)
+        heard = (steps < positions[:, None]).long()
+        mask = create_bidirectional_mask(config=config, inputs_embeds=like, attention_mask=heard)
         inputs = features["input_features"].to(self.device)
         with attention_received(model.audio_tower.layers[-1].self_attn) as received:
             hidden = model.audio_tower(inputs, attention_mask=mask).last_hidden_state

@@ -6,29 +6,25 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from speechprune_cli.config import Decoder, Preset
+from speechprune_cli.config import Decoder, Frozen, Preset
 from speechprune_cli.errors import ModelError
 from speechprune_cli.flow import SAMPLE_RATE
 
-BATCH_SIZE = 4
-"""Windows encoded side by side, where nobody asks for another number."""
+BATCH_SIZE = 4  # windows encoded side by side, where nobody asks for another number
 
 
-class EncoderShape(BaseModel, ABC):
-    """Shape of an audio encoder; its fields are named as its configuration names them.
+class EncoderShape(Frozen, ABC):
+    """How many tokens a recording becomes and what that costs: each family has a subclass.
 
-    Each family has its own: how many tokens a recording becomes and what that costs is known to
-    the family alone.
+    Its fields are named as the encoder's configuration names them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    input_seconds: ClassVar[float] = 30.0
-    """Length of recording that B1 is made of, where nobody asks for another."""
-    own_input: ClassVar[bool] = False
-    """Whether that is what the model was trained on; otherwise it is the paper's 30 s."""
+    input_seconds: ClassVar[float] = 30.0  # of recording that B1 is made of by default
+    own_input: ClassVar[bool] = (
+        False  # whether the model was trained on that; else it's the paper's
+    )
 
     @abstractmethod
     def tokens(self, samples: int) -> int:
@@ -40,10 +36,7 @@ class EncoderShape(BaseModel, ABC):
 
     @abstractmethod
     def bytes(self, seconds: float, bytes_per_value: int, batch_size: int = BATCH_SIZE) -> int:
-        """What encoding holds at its peak, about, beside the weights and the tokens made.
-
-        `batch_size` windows are encoded side by side, where there are windows.
-        """
+        """What encoding holds at its peak, about, beside the weights and the tokens made."""
 
     @property
     def input_tokens(self) -> int:
@@ -69,8 +62,7 @@ class Shape:
     family: str
     decoder: Decoder
     encoder: EncoderShape
-    parameters: int
-    """All weights: encoder, decoder, embeddings, head."""
+    parameters: int  # all weights: encoder, decoder, embeddings, head
 
     @property
     def input_tokens(self) -> int:
@@ -98,9 +90,8 @@ def shape_of_preset(preset: Preset, family: str, encoder: type[EncoderShape]) ->
         found = encoder.model_validate(preset.architecture.encoder)
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"]))
-        raise ModelError(
-            f"preset {preset.name}: no encoder of the family {family}: {key}"
-        ) from error
+        message = f"preset {preset.name}: no encoder of the family {family}: {key}"
+        raise ModelError(message) from error
     return Shape(preset.name, family, preset.architecture.decoder, found, preset.parameters)
 
 

@@ -27,24 +27,16 @@ if TYPE_CHECKING:
 
 BYTES_PER_QUANTISED_WEIGHT = {"int8": 1.23, "nf4": 0.89}
 """Measured on Qwen2-Audio-7B, whose audio encoder, projector and head stay in 16 bits."""
-UNREADABLE = (OSError, ValueError, KeyError, TypeError)
-"""What transformers raises for files that are missing or wrong."""
-ANY_TEXT = list(range(8))
-"""What a model of random weights makes of any text."""
-RANDOM_WEIGHTS = "random weights"
-SEED = 0
+UNREADABLE = (OSError, ValueError, KeyError, TypeError)  # what transformers raises for bad files
 
 
 class StockLM(SpeechLM):
     """A model of a class in transformers, with a decoder of its and a processor."""
 
-    model_class: ClassVar[str]
-    """By its name in transformers."""
+    model_class: ClassVar[str]  # by its name in transformers
     processor_class: ClassVar[str]
-    unquantised: ClassVar[list[str]]
+    unquantised = ("model.audio_tower", "model.multi_modal_projector", "lm_head")
     """Modules that stay in 16 bits, by their full prefix: a bare name is silently ignored."""
-    decoder_name: ClassVar[str] = "language_model"
-    """Occurs in the name of every weight of the decoder."""
 
     def __init__(
         self,
@@ -64,11 +56,13 @@ class StockLM(SpeechLM):
     @classmethod
     def load(cls, preset: Preset, checkpoint: Checkpoint, placement: Placement) -> Self:
         """Stock model and processor. Raises `ModelError`, `OutOfMemoryError`."""
-        quiet_transformers()
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()  # what matters is said by the command
+        logging.disable_progress_bar()
+        source = stock(cls.processor_class)
         try:
-            processor = stock(cls.processor_class).from_pretrained(
-                checkpoint.folder, local_files_only=True
-            )
+            processor = source.from_pretrained(checkpoint.folder, local_files_only=True)
         except UNREADABLE as error:
             raise ModelError(
                 f"{checkpoint.folder}: no usable tokenizer and feature extractor: {one_line(error)}"
@@ -110,27 +104,22 @@ class StockLM(SpeechLM):
 
         if placement.quantize != "none":
             raise UsageError("--random-weights come unquantised: leave --quantize out")
-        config = AutoConfig.for_model(
-            cls.model_types[0],
-            text_config=shape.decoder.model_dump(),
-            audio_config=shape.encoder.model_dump(),
-        )
+        text, audio = shape.decoder.model_dump(), shape.encoder.model_dump()
+        config = AutoConfig.for_model(cls.model_types[0], text_config=text, audio_config=audio)
         needed = shape.parameters * placement.dtype.itemsize
         hint = "--dtype bfloat16, another --device or the model nano"
-        torch.manual_seed(SEED)
-        with (
-            memory_guard(f"building {preset.name}", needed, placement.device, hint),
-            placement.device,
-        ):
+        torch.manual_seed(0)
+        guard = memory_guard(f"building {preset.name}", needed, placement.device, hint)
+        with guard, placement.device:
             model = stock(cls.model_class)._from_config(
                 config, dtype=placement.dtype, attn_implementation="sdpa"
             )
         model.generation_config.eos_token_id = 0
         processor = SimpleNamespace(
             feature_extractor=cls.random_extractor(shape),
-            tokenizer=lambda _text, **_: SimpleNamespace(input_ids=ANY_TEXT),
+            tokenizer=lambda _text, **_: SimpleNamespace(input_ids=list(range(8))),
         )
-        checkpoint = Checkpoint(Path(), preset.source, RANDOM_WEIGHTS, {}, ())
+        checkpoint = Checkpoint(Path(), preset.source, "random weights", {}, ())
         return cls(preset, shape, checkpoint, placement, model.eval(), processor)
 
     @classmethod
@@ -184,7 +173,7 @@ class StockLM(SpeechLM):
             weights = [attention.q_proj.weight.detach(), attention.k_proj.weight.detach()]
         else:
             weights = [
-                self.checkpoint.read_tensor(self.decoder_name, f"layers.0.self_attn.{name}.weight")
+                self.checkpoint.read_tensor("language_model", f"layers.0.self_attn.{name}.weight")
                 for name in ("q_proj", "k_proj")
             ]
         query, key = (weight.to(self.device) for weight in weights)
@@ -198,20 +187,8 @@ def stock(name: str) -> Any:
     return getattr(transformers, name)
 
 
-def quiet_transformers() -> None:
-    """Errors only, and no progress bar: what matters is said by the command."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-
-
 def load_weights(family: type[StockLM], checkpoint: Checkpoint, placement: Placement) -> Any:
-    """The stock model with every weight in place, ready to run on its device.
-
-    Raises `ModelError` where files and configuration do not belong together, `OutOfMemoryError`
-    where the device has no room.
-    """
+    """The stock model, every weight on its device. Raises `ModelError`, `OutOfMemoryError`."""
     from speechprune_cli.device import memory_guard
 
     device, quantize = placement.device, placement.quantize
@@ -258,7 +235,7 @@ def _quantisation(family: type[StockLM], placement: Placement) -> dict[str, Any]
         load_in_4bit=placement.quantize == "nf4",
         bnb_4bit_quant_type="nf4",
         bnb_4bit_compute_dtype=placement.dtype,
-        llm_int8_skip_modules=family.unquantised,
+        llm_int8_skip_modules=list(family.unquantised),
     )
     return {"quantization_config": config, "device_map": {"": placement.device}}
 

@@ -12,7 +12,7 @@ import io
 from collections.abc import Sequence
 from functools import cached_property
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Self
 
 from speechprune_cli.backends.shape import BATCH_SIZE
 from speechprune_cli.backends.stock import StockLM
@@ -55,18 +55,13 @@ class VoxtralShape(WhisperShape):
 class Voxtral(WindowedLM, StockLM):
     """A `VoxtralForConditionalGeneration`, stock."""
 
-    family: ClassVar[str] = "voxtral"
-    model_types: ClassVar[tuple[str, ...]] = ("voxtral",)
-    code_version: ClassVar[str] = "voxtral/1"
-    encoder_shape: ClassVar[type[WhisperShape]] = VoxtralShape
-    provides: ClassVar[frozenset[str]] = frozenset({ENCODER_ATTENTION})
-    model_class: ClassVar[str] = "VoxtralForConditionalGeneration"
-    processor_class: ClassVar[str] = "VoxtralProcessor"
-    unquantised: ClassVar[list[str]] = [
-        "model.audio_tower",
-        "model.multi_modal_projector",
-        "lm_head",
-    ]
+    family = "voxtral"
+    model_types = ("voxtral",)
+    code_version = "voxtral/1"
+    encoder_shape = VoxtralShape
+    provides = frozenset({ENCODER_ATTENTION})
+    model_class = "VoxtralForConditionalGeneration"
+    processor_class = "VoxtralProcessor"
 
     @classmethod
     def load(cls, preset: Preset, checkpoint: Checkpoint, placement: Placement) -> Self:

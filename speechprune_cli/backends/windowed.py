@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class WhisperShape(EncoderShape):
     """A Whisper encoder, each key as transformers names it."""
 
-    window_seconds: ClassVar[float] = 30.0
+    window_samples: ClassVar[int] = 30 * SAMPLE_RATE
     d_model: PositiveInt
     encoder_layers: PositiveInt
     encoder_attention_heads: PositiveInt
@@ -35,11 +35,6 @@ class WhisperShape(EncoderShape):
     @abstractmethod
     def projector_flops(self, hidden_size: int) -> int:
         """What projects the tokens of one window."""
-
-    @property
-    def window_samples(self) -> int:
-        """At 16 kHz."""
-        return round(self.window_seconds * SAMPLE_RATE)
 
     def windows(self, seconds: float) -> int:
         """How many a recording takes, the last one partly filled."""
@@ -63,10 +58,8 @@ class WhisperShape(EncoderShape):
 class EncodedWindows(NamedTuple):
     """What a batch of windows became, joined in order."""
 
-    tokens: Tensor
-    """`[n, D]`."""
-    attention: Tensor | None
-    """float32 `[n]`: see `AudioTokens.attention`."""
+    tokens: Tensor  # [n, D]
+    attention: Tensor | None  # float32 [n]: see `AudioTokens.attention`
 
 
 class WindowedLM(SpeechLM):
@@ -89,8 +82,8 @@ class WindowedLM(SpeechLM):
         """Start and end `[N, 2]` of `count` tokens at one rate, none beyond the recording."""
         import torch
 
-        starts = torch.arange(count, dtype=torch.float64) / self.shape.encoder.per_second
-        ends = starts + 1 / self.shape.encoder.per_second
+        starts = torch.arange(count, dtype=torch.float64) / self.encoder.per_second
+        ends = starts + 1 / self.encoder.per_second
         return torch.stack([starts, ends], dim=1).clamp(max=audio.seconds).float()
 
     def encode(
@@ -105,7 +98,7 @@ class WindowedLM(SpeechLM):
         from speechprune_cli.device import Stopwatch
 
         clock, batch_size = Stopwatch(self.device), batch_size or BATCH_SIZE
-        total = self.shape.encoder.tokens(len(audio.samples))
+        total = self.encoder.tokens(len(audio.samples))
         if total == 0:
             raise AudioError(f"{audio.source}: {audio.seconds:.3f} s is too short to encode")
         with self._guard(audio, total, batch_size), torch.no_grad():
@@ -114,7 +107,7 @@ class WindowedLM(SpeechLM):
         return AudioTokens(
             embeds=embeds,
             times=times,
-            per_second=self.shape.encoder.per_second,
+            per_second=self.encoder.per_second,
             seconds=audio.seconds,
             loudness=loudness(audio.samples, times, SAMPLE_RATE),
             attention=attention,
@@ -145,7 +138,7 @@ class WindowedLM(SpeechLM):
         from speechprune_cli.device import memory_guard
 
         size = self.dtype.itemsize
-        needed = self.shape.encoder.bytes(audio.seconds, size, batch_size)
+        needed = self.encoder.bytes(audio.seconds, size, batch_size)
         needed += total * self.hidden_size * size
         hint = "--device cpu" if self.device.type == "cuda" else "--dtype bfloat16"
         task = f"encoding {total:,} tokens, {batch_size} windows at a time,"

@@ -38,12 +38,11 @@ def attention_received(
 
     queries, keys = _project(embeds, layer)
     group = layer.heads // layer.kv_heads
-    received = torch.stack(
-        [
-            _received(query, keys[head // group], scale, queries_per_block)
-            for head, query in enumerate(queries)
-        ]
-    )
+    each_head = [
+        _received(query, keys[head // group], scale, queries_per_block)
+        for head, query in enumerate(queries)
+    ]
+    received = torch.stack(each_head)
     over_heads = received.mean(0) if heads == "mean" else received.amax(0)
     return (over_heads * RESOLUTION).round().div(RESOLUTION).float().cpu()
 

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-SHORTEST, LONGEST = 1.2, 4.4
-"""Seconds of a segment, about those of a clause."""
-SMOOTHING = 3
-"""Tokens over which loudness is averaged: a border should not fall into a stop consonant."""
+SHORTEST, LONGEST = 1.2, 4.4  # seconds of a segment, about those of a clause
+SMOOTHING = 3  # tokens that loudness is averaged over: no border within a stop consonant
 
 
 def quiet_segments(loudness: Tensor, per_second: float) -> Tensor:

@@ -1,9 +1,5 @@
 """Pairs of like neighbours, averaged again and again (A-ToMe, arXiv 2306.16009)."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-
 from speechprune_cli.budget import top_k
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners._merging import merge_runs, neighbour_similarity
@@ -11,7 +7,6 @@ from speechprune_cli.pruners._similarity import unit_vectors
 from speechprune_cli.pruners.base import Choice, Pruner, membership
 
 
-@dataclass(frozen=True)
 class AToMe(Pruner):
     """In each round the most similar of the pairs (1, 2), (3, 4), ... become one token each.
 

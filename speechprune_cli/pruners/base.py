@@ -16,38 +16,27 @@ from speechprune_cli.flow import Merge, PruningTask, Selection
 if TYPE_CHECKING:
     from torch import Tensor
 
-
-Seed = Annotated[int, Interval(ge=0, lt=2**63)]
-"""Setting of a method that draws at random."""
+Seed = Annotated[int, Interval(ge=0, lt=2**63)]  # setting of a method that draws at random
 
 
 class Choice(NamedTuple):
     """What a method chose."""
 
-    kept: Tensor
-    """int64 `[k]`, sorted, unique."""
-    scores: Tensor
-    """`[N]`: higher is rather kept, `-inf` where the method never looked."""
-    reason: str
-    """One line for people."""
-    merge: Merge | None = None
-    """How a merging method averages embeddings."""
-    warning: str = ""
-    """One line for people where the choice should not be trusted."""
+    kept: Tensor  # int64 [k], sorted, unique
+    scores: Tensor  # [N]: higher is rather kept, -inf where the method never looked
+    reason: str  # one line for people
+    merge: Merge | None = None  # how a merging method averages embeddings
+    warning: str = ""  # one line for people where the choice should not be trusted
 
 
 @dataclass(frozen=True)
 class Pruner(ABC):
-    """A pruning method. Its fields are its settings; their types say what may be set."""
+    """A pruning method. Its fields, if any, are its settings; their types say what may be set."""
 
-    takes_amount: ClassVar[bool] = True
-    """False where the method settles by itself how much it keeps (`retained`)."""
-    reads_embeddings: ClassVar[bool] = True
-    """False where it looks at positions, or at what comes with the encoding."""
-    requires: ClassVar[frozenset[str]] = frozenset()
-    """What not every model gives, such as `ENCODER_ATTENTION`; without it it is refused."""
-    hears_all: ClassVar[bool] = True
-    """False where what lies behind the model's own input length need not be encoded."""
+    takes_amount: ClassVar[bool] = True  # False: the method settles it by itself (`retained`)
+    reads_embeddings: ClassVar[bool] = True  # False: positions, or what else was encoded
+    requires: ClassVar[frozenset[str]] = frozenset()  # what not all models give: ENCODER_ATTENTION
+    hears_all: ClassVar[bool] = True  # False: nothing beyond the model's own input length
 
     @abstractmethod
     def score_and_keep(self, task: PruningTask) -> Choice:
@@ -58,10 +47,7 @@ class Pruner(ABC):
         return size.kept
 
     def flops(self, decoder: Any, size: PruningSize) -> int | None:
-        """Operations that choosing takes for a model's `decoder`; None where nobody counted them.
-
-        A multiply-add is two; see `costs.py`.
-        """
+        """Operations to choose, two a multiply-add (`costs.py`); None where nobody counted them."""
         return None if self.reads_embeddings else 0
 
     def working_bytes(self, decoder: Any, size: PruningSize) -> int:
@@ -73,7 +59,14 @@ class Pruner(ABC):
 
         Raises UsageError for an impossible task, ModelError for embeddings that are no numbers.
         """
-        check_task(task)
+        if not len(task.text):
+            raise UsageError("the question is empty")
+        total = len(task.tokens)
+        for name, count in (("tokens to keep", task.keep), ("phase-1 budget", task.phase1_budget)):
+            if not 1 <= count <= total:
+                raise UsageError(
+                    f"{name}: {count} is not within the recording's 1 to {total} tokens"
+                )
         started = time.perf_counter()
         choice = self.score_and_keep(task)
         return Selection(
@@ -86,16 +79,6 @@ class Pruner(ABC):
             merge=choice.merge,
             warning=choice.warning,
         )
-
-
-def check_task(task: PruningTask) -> None:
-    """Raise UsageError unless L >= 1, `1 <= keep <= N` and `1 <= phase1_budget <= N`."""
-    if not len(task.text):
-        raise UsageError("the question is empty")
-    total = len(task.tokens)
-    for name, tokens in (("tokens to keep", task.keep), ("phase-1 budget", task.phase1_budget)):
-        if not 1 <= tokens <= total:
-            raise UsageError(f"{name}: {tokens} is not within the recording's 1 to {total} tokens")
 
 
 def membership(kept: Tensor, total: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.costs import PruningSize
@@ -14,11 +13,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 EXHAUSTED = 1e-6
-DECIMALS = 9
-"""Of what is left of a token, so that equal tokens tie; the earlier one wins."""
+DECIMALS = 9  # of what is left of a token, so that equal tokens tie; the earlier one wins
 
 
-@dataclass(frozen=True)
 class CDPruner(Pruner):
     """A determinantal point process whose kernel is cosine times both tokens' relevance.
 

@@ -1,9 +1,6 @@
 """One random contiguous span of the recording, seeded (the paper's RAC)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
 
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners.base import Choice, Pruner, Seed, membership
@@ -13,7 +10,7 @@ from speechprune_cli.pruners.base import Choice, Pruner, Seed, membership
 class Crop(Pruner):
     """Every start that fits is equally likely."""
 
-    reads_embeddings: ClassVar[bool] = False
+    reads_embeddings = False
     seed: Seed = 0
 
     def score_and_keep(self, task: PruningTask) -> Choice:
@@ -23,6 +20,5 @@ class Crop(Pruner):
         generator = torch.Generator().manual_seed(self.seed)
         start = int(torch.randint(total - task.keep + 1, (), generator=generator))
         kept = torch.arange(start, start + task.keep)
-        return Choice(
-            kept, membership(kept, total), f"one span of {task.keep} tokens, seed {self.seed}"
-        )
+        reason = f"one span of {task.keep} tokens, seed {self.seed}"
+        return Choice(kept, membership(kept, total), reason)

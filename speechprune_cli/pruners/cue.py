@@ -41,12 +41,9 @@ Segments = Literal["quiet", "seconds", "tokens"]
 Match = Literal["best", "mean"]
 Share = Annotated[float, Interval(ge=0, le=1)]
 
-DECIMALS = 6
-"""Of cosines, so that equal tokens match equally in whatever order a device sums."""
-PHRASE_SECONDS = 0.4
-"""Two question tokens heard within this time of each other are heard in a row."""
-ENOUGH_EVIDENCE = 1.5
-"""Standard deviations beyond chance, summed over cues, from which on passages get everything."""
+DECIMALS = 6  # of cosines, so that equal tokens match equally in whatever order a device sums
+PHRASE_SECONDS = 0.4  # two question tokens heard within this time are heard in a row
+ENOUGH_EVIDENCE = 1.5  # deviations beyond chance, summed over cues, that give passages everything
 LITTLE_EVIDENCE = 1.0
 """Audio tokens turned at random, aligned to no words, stay below this in nine cases of ten."""
 
@@ -55,26 +52,16 @@ LITTLE_EVIDENCE = 1.0
 class Cue(Pruner):
     """Settings other than the defaults are there to be ablated."""
 
-    segments: Segments = "quiet"
-    """Borders in silence, every second, or every token by itself."""
-    centre: bool = True
-    """Subtract the recording's and the vocabulary's mean before the cosine."""
-    match: Match = "best"
-    """Of a segment's tokens, the best match of a cue, or the mean."""
-    phrases: bool = True
-    """Neighbouring question tokens heard in a row are cues too."""
-    standardise: bool = True
-    """Divide matches by their standard deviation over the segments."""
-    prominence: bool = True
-    """Weigh cues by how far they stand out."""
-    reach: Share = 0.25
-    """Share of a segment's cues that count for the next one; half of it for the one before."""
-    diversity: Share = 0.5
-    """By how much a cue counts for less once a segment that holds it is taken."""
-    least: Share = 0.3
-    """Share of the first segment's worth below which none is taken any more."""
-    context: Share = 0.0
-    """Least share of the budget that is spread evenly over what the passages leave."""
+    segments: Segments = "quiet"  # borders in silence, every second, or every token by itself
+    centre: bool = True  # subtract the recording's and the vocabulary's mean before the cosine
+    match: Match = "best"  # of a segment's tokens, the best match of a cue, or the mean
+    phrases: bool = True  # neighbouring question tokens heard in a row are cues too
+    standardise: bool = True  # divide matches by their standard deviation over the segments
+    prominence: bool = True  # weigh cues by how far they stand out
+    reach: Share = 0.25  # of a segment's cues, for the next one; half of it for the one before
+    diversity: Share = 0.5  # by how much a cue counts for less once a segment with it is taken
+    least: Share = 0.3  # of the first segment's worth, below which none is taken any more
+    context: Share = 0.0  # of the budget, the least that is spread evenly over what passages leave
 
     def score_and_keep(self, task: PruningTask) -> Choice:
         segments = self._segments(task.tokens)
@@ -99,8 +86,7 @@ class Cue(Pruner):
     def _segments(self, tokens: AudioTokens) -> Tensor:
         if self.segments == "quiet":
             return quiet_segments(tokens.loudness.cpu(), tokens.per_second)
-        per_segment = tokens.per_second if self.segments == "seconds" else 1.0
-        return equal_segments(len(tokens), per_segment)
+        return equal_segments(len(tokens), tokens.per_second if self.segments == "seconds" else 1.0)
 
     def _matches(self, task: PruningTask, segments: Tensor) -> Tensor:
         """How well each segment matches each cue, float64 `[segments, cues]`."""
@@ -112,10 +98,9 @@ class Cue(Pruner):
             cosines = torch.cat([cosines, in_a_row(cosines, reach)], dim=1)
         shape = (int(segments[-1]) + 1, cosines.shape[1])
         how: Literal["amax", "mean"] = "amax" if self.match == "best" else "mean"
+        matches = torch.zeros(shape, dtype=torch.float64)
         index = segments[:, None].expand_as(cosines)
-        return torch.zeros(shape, dtype=torch.float64).scatter_reduce_(
-            0, index, cosines, how, include_self=False
-        )
+        return matches.scatter_reduce_(0, index, cosines, how, include_self=False)
 
     def _cosines(self, task: PruningTask) -> Tensor:
         """Cosines of audio and question tokens, float64 `[N, L]` on the CPU."""
@@ -129,10 +114,8 @@ class Cue(Pruner):
             text = text - task.vocabulary_mean.to(text)
             middle = embeds.mean(0, dtype=torch.float32)
         directions = normalize(text, dim=-1).T
-        blocks = embeds.split(TOKENS_PER_BLOCK)
-        cosines = torch.cat(
-            [normalize(block.float() - middle, dim=-1) @ directions for block in blocks]
-        )
+        centred = (block.float() - middle for block in embeds.split(TOKENS_PER_BLOCK))
+        cosines = torch.cat([normalize(block, dim=-1) @ directions for block in centred])
         check_finite(cosines)
         return cosines.cpu().double().round(decimals=DECIMALS)
 
@@ -187,10 +170,7 @@ class Cue(Pruner):
 
 
 def in_a_row(cosines: Tensor, reach: int) -> Tensor:
-    """Cosine of each question token plus the best of the next one among the `reach` tokens after.
-
-    `cosines` `[N, L]`; `[N, L - 1]`.
-    """
+    """`[N, L - 1]`: `cosines` `[N, L]` plus the next column's best among the `reach` rows after."""
     from torch.nn.functional import max_pool1d, pad
 
     following = pad(cosines[:, 1:].T, (0, reach), value=-1.0)

@@ -1,7 +1,5 @@
 """A few pivots and the tokens least like them (DART, arXiv 2502.11494)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -13,8 +11,7 @@ from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners._similarity import unit_vectors
 from speechprune_cli.pruners.base import Choice, Pruner
 
-DECIMALS = 5
-"""Of cosines, so that equal tokens tie in whatever order a device sums."""
+DECIMALS = 5  # of cosines, so that equal tokens tie in whatever order a device sums
 
 
 @dataclass(frozen=True)

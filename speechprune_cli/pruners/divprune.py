@@ -1,8 +1,5 @@
 """Tokens as far from each other as can be (DivPrune, arXiv 2503.02175)."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
 from typing import Any
 
 from speechprune_cli.costs import PruningSize
@@ -11,11 +8,9 @@ from speechprune_cli.pruners._similarity import unit_vectors
 from speechprune_cli.pruners.base import Choice, Pruner, membership
 
 QUERIES_PER_BLOCK = 1024
-DECIMALS = 5
-"""Of cosines, so that equal tokens tie in whatever order a device sums; the earlier one wins."""
+DECIMALS = 5  # of cosines, so that equal tokens tie in any order of sums; the earlier one wins
 
 
-@dataclass(frozen=True)
 class DivPrune(Pruner):
     """Max-min diversity under the cosine distance, solved greedily as in the paper.
 
@@ -28,16 +23,10 @@ class DivPrune(Pruner):
 
         units = unit_vectors(task.tokens.embeds)
         total = len(units)
-        everyone = torch.arange(total, device=units.device)
+        everyone = torch.arange(total, device=units.device).split(QUERIES_PER_BLOCK)
+        blocks = zip(units.split(QUERIES_PER_BLOCK), everyone, strict=True)
         nearest = torch.cat(
-            [
-                (block @ units.T).scatter_(1, own[:, None], -2.0).amax(1)
-                for block, own in zip(
-                    units.split(QUERIES_PER_BLOCK),
-                    everyone.split(QUERIES_PER_BLOCK),
-                    strict=True,
-                )
-            ]
+            [(block @ units.T).scatter_(1, own[:, None], -2.0).amax(1) for block, own in blocks]
         )
         chosen = [int(nearest.round(decimals=DECIMALS).argmin())]
         closest = torch.full_like(nearest, -torch.inf)

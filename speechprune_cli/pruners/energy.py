@@ -1,20 +1,14 @@
 """The loudest tokens: dropping silence, as a voice activity detector does."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import ClassVar
-
 from speechprune_cli.budget import top_k
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners.base import Choice, Pruner
 
 
-@dataclass(frozen=True)
 class Energy(Pruner):
     """By the level of the sound under each token, whatever the question."""
 
-    reads_embeddings: ClassVar[bool] = False
+    reads_embeddings = False
 
     def score_and_keep(self, task: PruningTask) -> Choice:
         loudness = task.tokens.loudness.cpu()

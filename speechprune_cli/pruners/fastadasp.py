@@ -1,9 +1,6 @@
 """Runs of like neighbours, averaged by the attention they receive (FastAdaSP, 2410.03007)."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from speechprune_cli.budget import top_k
 from speechprune_cli.costs import PruningSize
@@ -13,7 +10,6 @@ from speechprune_cli.pruners._similarity import unit_vectors
 from speechprune_cli.pruners.base import Choice, Pruner, membership
 
 
-@dataclass(frozen=True)
 class FastAdaSP(Pruner):
     """The N - k most similar neighbours are joined; runs of them become one token each.
 
@@ -21,7 +17,7 @@ class FastAdaSP(Pruner):
     the projected tokens are compared and the encoder's attention weighs them.
     """
 
-    requires: ClassVar[frozenset[str]] = frozenset({ENCODER_ATTENTION})
+    requires = frozenset({ENCODER_ATTENTION})
 
     def score_and_keep(self, task: PruningTask) -> Choice:
         import torch

@@ -1,21 +1,15 @@
 """Every token of the whole recording, nothing pruned."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import ClassVar
-
 from speechprune_cli.costs import PruningSize
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners.base import Choice, Pruner, membership
 
 
-@dataclass(frozen=True)
 class Full(Pruner):
     """All N tokens."""
 
-    takes_amount: ClassVar[bool] = False
-    reads_embeddings: ClassVar[bool] = False
+    takes_amount = False
+    reads_embeddings = False
 
     def score_and_keep(self, task: PruningTask) -> Choice:
         import torch

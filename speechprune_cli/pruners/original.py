@@ -1,22 +1,16 @@
 """The recording cut where the original model stops reading (30 s for Qwen2-Audio)."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import ClassVar
-
 from speechprune_cli.costs import PruningSize
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners.base import Choice, Pruner, membership
 
 
-@dataclass(frozen=True)
 class Original(Pruner):
     """The model's own input length, whatever the budget."""
 
-    takes_amount: ClassVar[bool] = False
-    hears_all: ClassVar[bool] = False
-    reads_embeddings: ClassVar[bool] = False
+    takes_amount = False
+    hears_all = False
+    reads_embeddings = False
 
     def score_and_keep(self, task: PruningTask) -> Choice:
         import torch

@@ -25,28 +25,22 @@ class Phase1(Pruner):
 
     budget_mode: BudgetMode = "exact"
     """`exact` hands out every token of the budget; `faithful` loses some, as the paper's does."""
-    temperature: Annotated[float, Interval(gt=0, lt=inf)] = 1.0
-    """Of the softmax over seconds."""
+    temperature: Annotated[float, Interval(gt=0, lt=inf)] = 1.0  # of the softmax over seconds
 
     def score_and_keep(self, task: PruningTask) -> Choice:
         scores = token_similarity(task.tokens.embeds, task.text)
         kept = self.keep_by_second(scores, task.tokens.per_second, task.keep)
-        return Choice(
-            kept, scores, f"{len(scores)} -> {len(kept)} tokens by similarity to the question"
-        )
+        reason = f"{len(scores)} -> {len(kept)} tokens by similarity to the question"
+        return Choice(kept, scores, reason)
 
     def keep_by_second(self, scores: Tensor, per_second: float, budget: int) -> Tensor:
-        """Sorted indices of about `budget` tokens by their `scores` `[N]` (eq. 5 to 9).
-
-        Raises UsageError where faithful budgets leave nothing at all.
-        """
+        """Sorted indices, about `budget`, by `scores` `[N]` (eq. 5 to 9). Raises UsageError."""
         import torch
 
         frames = (torch.arange(len(scores), dtype=torch.float64) / per_second).long()
         frame_scores = frames.bincount(weights=scores.double())
-        quotas = frame_quotas(
-            frame_scores, frames.bincount(), budget, self.budget_mode, self.temperature
-        )
+        sizes = frames.bincount()
+        quotas = frame_quotas(frame_scores, sizes, budget, self.budget_mode, self.temperature)
         kept = top_per_frame(scores, frames, quotas)
         if not len(kept):
             raise UsageError(

@@ -1,17 +1,11 @@
 """Binarized first-layer attention alone (SpeechPrune's second phase)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
+from speechprune_cli import costs
 from speechprune_cli.budget import top_k
-from speechprune_cli.costs import (
-    PruningSize,
-    received_attention_bytes,
-    received_attention_flops,
-    similarity_flops,
-)
+from speechprune_cli.costs import PruningSize
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners._attention import Heads, Scale, attention_received
 from speechprune_cli.pruners._similarity import token_similarity
@@ -22,10 +16,8 @@ from speechprune_cli.pruners.base import Choice, Pruner
 class Phase2(Pruner):
     """Equations 10 to 13 on the whole recording; ties go to the token closer to the question."""
 
-    scale: Scale = "paper"
-    """Logits divided by sqrt(d_k), or `normalised` by their own standard deviation."""
-    heads: Heads = "mean"
-    """Over heads, the mean or the highest of the attention received."""
+    scale: Scale = "paper"  # logits over sqrt(d_k), or `normalised` by their standard deviation
+    heads: Heads = "mean"  # over heads, the mean or the highest of the attention received
 
     def score_and_keep(self, task: PruningTask) -> Choice:
         embeds = task.tokens.embeds
@@ -35,8 +27,8 @@ class Phase2(Pruner):
         return Choice(kept, scores, f"{len(scores)} -> {len(kept)} tokens by first-layer attention")
 
     def flops(self, decoder: Any, size: PruningSize) -> int:
-        compared = similarity_flops(decoder, size.total)
-        return compared + received_attention_flops(decoder, size.total)
+        compared = costs.similarity_flops(decoder, size.total)
+        return compared + costs.received_attention_flops(decoder, size.total)
 
     def working_bytes(self, decoder: Any, size: PruningSize) -> int:
-        return received_attention_bytes(decoder, size.total)
+        return costs.received_attention_bytes(decoder, size.total)

@@ -1,9 +1,6 @@
 """Random tokens of the whole recording, seeded (the paper's RAP)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
 
 from speechprune_cli.budget import top_k
 from speechprune_cli.flow import PruningTask
@@ -14,7 +11,7 @@ from speechprune_cli.pruners.base import Choice, Pruner, Seed
 class Random(Pruner):
     """Under one seed, what a higher rate keeps is part of what a lower rate keeps."""
 
-    reads_embeddings: ClassVar[bool] = False
+    reads_embeddings = False
     seed: Seed = 0
 
     def score_and_keep(self, task: PruningTask) -> Choice:

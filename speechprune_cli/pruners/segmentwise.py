@@ -1,9 +1,7 @@
 """Of every segment the tokens that the encoder attends to most (arXiv 2511.14293)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from annotated_types import Interval
 
@@ -17,10 +15,9 @@ from speechprune_cli.pruners.base import Choice, Pruner
 class Segmentwise(Pruner):
     """S equal segments keep K/S each; what the paper's floor loses goes to the first ones."""
 
-    reads_embeddings: ClassVar[bool] = False
-    requires: ClassVar[frozenset[str]] = frozenset({ENCODER_ATTENTION})
-    seconds: Annotated[float, Interval(gt=0, lt=1e6)] = 3.0
-    """Length of a segment: ten to the encoder's window of 30 s."""
+    reads_embeddings = False
+    requires = frozenset({ENCODER_ATTENTION})
+    seconds: Annotated[float, Interval(gt=0, lt=1e6)] = 3.0  # of a segment: ten to a window of 30 s
 
     def score_and_keep(self, task: PruningTask) -> Choice:
         import torch

@@ -1,17 +1,11 @@
 """Similarity to the question, then first-layer attention (SpeechPrune, arXiv 2412.12009)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
+from speechprune_cli import costs
 from speechprune_cli.budget import top_k
-from speechprune_cli.costs import (
-    PruningSize,
-    received_attention_bytes,
-    received_attention_flops,
-    similarity_flops,
-)
+from speechprune_cli.costs import PruningSize
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners._attention import attention_received
@@ -46,9 +40,9 @@ class SpeechPrune(Phase1, Phase2):
         return Choice(kept, scores, reason)
 
     def flops(self, decoder: Any, size: PruningSize) -> int:
-        compared = similarity_flops(decoder, size.total)
-        return compared + received_attention_flops(decoder, size.budget)
+        compared = costs.similarity_flops(decoder, size.total)
+        return compared + costs.received_attention_flops(decoder, size.budget)
 
     def working_bytes(self, decoder: Any, size: PruningSize) -> int:
-        attention = received_attention_bytes(decoder, size.budget)
+        attention = costs.received_attention_bytes(decoder, size.budget)
         return max(Phase1.working_bytes(self, decoder, size), attention)
