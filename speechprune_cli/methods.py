@@ -66,9 +66,9 @@ class Amount:
         return f"{100 * self.share:g}%" if self.share is not None else f"{self.tokens} tokens"
 
     def tokens_of(self, total: int, budget: int) -> int:
-        """k, of `total` tokens and a budget B1; at least one."""
+        """k, of `total` tokens and a budget B1: at least one, at most all."""
         if self.tokens is not None:
-            return self.tokens
+            return min(self.tokens, total)
         left = total * self.share if self.share is not None else budget * (1 - (self.rate or 0))
         return max(1, round(left))
 
@@ -100,7 +100,7 @@ def pruning_size(
     allowed = min(wanted, total)
     kept = amount.tokens_of(total, allowed)
     if budget is None:
-        allowed = max(allowed, min(kept, total))
+        allowed = max(allowed, kept)
     return PruningSize(total, allowed, kept, min(input_tokens, total))
 
 
@@ -148,7 +148,9 @@ class MethodSpec:
         """Raise UsageError where the method needs what models of a family do not give."""
         if missing := sorted(self.pruner.requires - family.provides):
             given = family.provides
-            able = ", ".join(each for each in PRUNERS.names if PRUNERS.part(each).requires <= given)
+            able = ", ".join(
+                each for each in PRUNERS.modules if PRUNERS.part(each).requires <= given
+            )
             raise UsageError(
                 f"{self.name} needs {missing[0]}, which {family.family} models do not give: "
                 f"choose from {able}"

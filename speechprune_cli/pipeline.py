@@ -126,10 +126,10 @@ class Session:
         query: str = QUERIES[0],
     ) -> Selection:
         """`prune` by a method that is parsed already."""
-        from speechprune_cli.methods import default_amount, pruning_size
+        from speechprune_cli.methods import Amount, pruning_size
 
         self.check_method(spec)
-        amount = spec.amount or default_amount(self.model.preset.defaults)
+        amount = spec.amount or Amount(rate=0.0)
         size = pruning_size(len(tokens), self.model.input_tokens, budget, amount)
         task = PruningTask(
             tokens=tokens,

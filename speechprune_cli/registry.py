@@ -8,15 +8,14 @@ Other installed packages add parts with an entry point of the registry's group, 
 
 from __future__ import annotations
 
-import ast
 import pkgutil
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from importlib.resources import files
-from inspect import getdoc, isabstract
+from inspect import isabstract
 from typing import Any, Generic, TypeVar, cast
 
 from speechprune_cli.errors import UsageError, one_line
@@ -51,9 +50,12 @@ class Registry(Generic[T]):
         }
 
     @cached_property
-    def foreign(self) -> dict[str, EntryPoint]:
-        """Parts of other packages."""
-        return {entry.name: entry for entry in entry_points(group=self.group)}
+    def foreign(self) -> dict[str, list[EntryPoint]]:
+        """Parts of other packages; more than one by a name is one too many."""
+        found = defaultdict(list)
+        for entry in entry_points(group=self.group):
+            found[entry.name].append(entry)
+        return dict(found)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -62,10 +64,12 @@ class Registry(Generic[T]):
 
     def part(self, name: str) -> type[T]:
         """The class behind a name. Raises UsageError for an unknown, broken or ambiguous one."""
-        if name in self.modules and name in self.foreign:
-            raise UsageError(f"{self.what} {name!r}: {_origin(self.foreign[name])} has one too")
-        if name in self.foreign:
-            return self._load(self.foreign[name])
+        foreign = self.foreign.get(name, [])
+        if len(foreign) + (name in self.modules) > 1:
+            origins = " and ".join(map(_origin, foreign))
+            raise UsageError(f"{self.what} {name!r}: {origins} has one too: uninstall one of them")
+        if foreign:
+            return self._load(foreign[0])
         if name not in self.modules:
             listed = ", ".join(self.names)
             raise UsageError(f"unknown {self.what} {name!r}: choose from {listed}")
@@ -93,24 +97,11 @@ class Registry(Generic[T]):
         known = self.settings(name)
         return self.make(name, {key: value for key, value in settings.items() if key in known})
 
-    def describe(self) -> dict[str, str]:
-        """Every part's name and its one line for people; modules of this package are not run."""
-        folder = files(self.package)
-        lines = {}
-        for name in self.names:
-            if name in self.foreign:
-                text = getdoc(self.part(name)) or ""
-            else:
-                source = (folder / f"{self.modules[name]}.py").read_text("utf-8")
-                text = ast.get_docstring(ast.parse(source)) or ""
-            lines[name] = text.partition("\n")[0]
-        return lines
-
     def _load(self, entry: EntryPoint) -> type[T]:
         called = f"{self.what} {entry.name!r} of {_origin(entry)}"
         try:
             found = entry.load()
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # another package's code may fail in any way
             raise UsageError(f"{called} cannot be loaded: {one_line(error)}") from error
         if not (isinstance(found, type) and issubclass(found, self.kind)) or isabstract(found):
             raise UsageError(f"{called} is no {self.kind.__name__}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
 
 from speechprune_cli.errors import UsageError
@@ -25,8 +25,7 @@ def checked(part: type[T], settings: Mapping[str, Any], what: str) -> T:
 
     hints = get_type_hints(part, include_extras=True)
     known: dict[str, Any] = {
-        field.name: (hints[field.name], ... if field.default is MISSING else field.default)
-        for field in fields(cast(Any, part))
+        field.name: (hints[field.name], _default(field)) for field in fields(cast(Any, part))
     }
     strict = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
     try:
@@ -56,3 +55,11 @@ def explain(error: ValidationError, known: Callable[[tuple[int | str, ...]], lis
             given = first["input"]
             held = f" is {given!r}" if isinstance(given, str | int | float) else ""
             return f"{key or 'it'}{held}: {first['msg'].lower()}"
+
+
+def _default(field: Field[Any]) -> Any:
+    from pydantic.fields import FieldInfo
+
+    if field.default_factory is not MISSING:
+        return FieldInfo(default_factory=field.default_factory)
+    return ... if field.default is MISSING else field.default

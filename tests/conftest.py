@@ -60,6 +60,6 @@ def toy_folder(tmp_path_factory):
     from speechprune_cli.backends import FAMILIES
 
     entry = EntryPoint("toy", "toy_family:Toy", FAMILIES.group)
-    FAMILIES.foreign["toy"] = entry
+    FAMILIES.foreign["toy"] = [entry]
     yield save_toy(tmp_path_factory.mktemp("models") / "toy")
     del FAMILIES.foreign["toy"]

@@ -132,12 +132,9 @@ def refused(kind: type[SpeechPruneError], name: str, data: Path | None) -> str:
 # --- the registry
 
 
-def test_every_benchmark_is_found_by_its_name_and_says_what_it_is():
+def test_every_benchmark_is_found_by_its_name():
     shipped = {"cn-college-listen", "dream-tts", "jsonl", "spiral", "spiral-h", "spiral-nano"}
     assert shipped <= set(TASKS.names)
-    described = TASKS.describe()
-    assert tuple(described) == TASKS.names
-    assert all(line and len(line) < 100 for line in described.values())
 
 
 def test_an_unknown_benchmark_lists_the_known_ones():
@@ -148,7 +145,7 @@ def test_an_unknown_benchmark_lists_the_known_ones():
 
 def test_the_list_of_benchmarks_imports_nothing_heavy():
     code = (
-        "import sys; from speechprune_cli.bench.tasks import TASKS; TASKS.describe(); "
+        "import sys; from speechprune_cli.bench.tasks import TASKS; "
         "print({'numpy', 'torch', 'pyarrow', 'soundfile', 'huggingface_hub'} & set(sys.modules))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -658,8 +655,7 @@ class Council(Task):
 
 def test_a_benchmark_of_another_package_is_one_entry_point(tmp_path, monkeypatch):
     entry = EntryPoint("council", f"{__name__}:Council", "speechprune.benchmarks")
-    monkeypatch.setattr(TASKS, "foreign", {"council": entry})
+    monkeypatch.setattr(TASKS, "foreign", {"council": [entry]})
     assert "council" in TASKS.names
-    assert TASKS.describe()["council"] == "Meetings of the city council."
     assert load_task("council", tmp_path, offline=True).samples[0].answer == "Ada"
     assert "council" in refused(UsageError, "spirals", None)

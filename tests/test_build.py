@@ -328,8 +328,5 @@ def test_parts_are_found_by_name():
     assert SPEAKERS.names == ("espeak", "kokoro", "piper", "styletts2")
     assert LAYOUTS.names == ("jsonl", "spiral")
     for registry in (WRITERS, SPEAKERS, LAYOUTS, CHECKS):
-        described = registry.describe()
-        assert set(described) == set(registry.names)
-        assert all(described.values())
         with pytest.raises(UsageError, match=f"choose from {registry.names[0]}"):
             registry.part("nobody")

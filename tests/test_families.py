@@ -148,8 +148,8 @@ def test_reading_on_is_reading_at_once(lm):
     """The KV cache: a prompt in two pieces gives the hidden states of the whole."""
     asked = prompt(lm, 3)
     embeds, positions = asked.inputs_embeds, asked.position_ids
-    whole = DecoderState(lm, lm.new_cache(), positions[..., :1])
-    pieces = DecoderState(lm, lm.new_cache(), positions[..., :1])
+    whole = DecoderState(lm, lm.new_cache())
+    pieces = DecoderState(lm, lm.new_cache())
     at = embeds.shape[1] // 2
     expected = whole.read(embeds, positions)
     found = [
@@ -164,14 +164,14 @@ def test_a_shared_prefix_is_read_once_for_many_questions(lm):
     questions = (QUESTION, "Who said it was due?")
     prompts = [prompt(lm, 3, question) for question in questions]
     shared = prompts[0].inputs_embeds.shape[1] - len(lm.prompt_ids(QUESTION).after)
-    state = DecoderState(lm, lm.new_cache(), prompts[0].position_ids[..., :1])
+    state = DecoderState(lm, lm.new_cache())
     state.read(prompts[0].inputs_embeds[:, :shared], prompts[0].position_ids[..., :shared])
     state.take([0, 0])
     ids = [list(lm.prompt_ids(question).after) for question in questions]
     shorter = min(map(len, ids))
     hidden = state.read_on(torch.tensor([each[:shorter] for each in ids]))
     for row in range(len(questions)):
-        alone = DecoderState(lm, lm.new_cache(), prompts[row].position_ids[..., :1])
+        alone = DecoderState(lm, lm.new_cache())
         length = shared + shorter
         whole = alone.read(
             prompts[row].inputs_embeds[:, :length], prompts[row].position_ids[..., :length]

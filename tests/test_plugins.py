@@ -6,15 +6,19 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
 import speechprune_cli
+from speechprune_cli.backends import FAMILIES, family_of
+from speechprune_cli.config import load_preset, resolve_model
 from speechprune_cli.errors import UsageError
 from speechprune_cli.pruners import PRUNERS
 from speechprune_cli.registry import Registry
+from speechprune_cli.validation import checked
 
 EXAMPLE = Path(speechprune_cli.__file__).parent / "examples" / "meeting.ogg"
 PROJECT = """
@@ -130,6 +134,40 @@ def others():
     ],
 )
 def test_wrong_parts(others, name, value, message):
-    others.foreign[name] = EntryPoint(name, value, others.group)
+    others.foreign[name] = [EntryPoint(name, value, others.group)]
     with pytest.raises(UsageError, match=message):
         others.part(name)
+
+
+def test_two_packages_with_the_same_name(others):
+    value = "speechprune_cli.pruners.cue:Cue"
+    others.foreign["twin"] = [EntryPoint("twin", value, others.group)] * 2
+    with pytest.raises(UsageError, match=r"'twin': .* has one too: uninstall one"):
+        others.part("twin")
+
+
+def test_a_package_that_fails_as_it_is_imported(others, tmp_path, monkeypatch):
+    (tmp_path / "failing_part.py").write_text("raise ValueError('no such device')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    others.foreign["failing"] = [EntryPoint("failing", "failing_part:Part", others.group)]
+    with pytest.raises(UsageError, match="cannot be loaded: no such device"):
+        others.part("failing")
+
+
+def test_a_broken_family_of_another_package_is_in_nobody_s_way(monkeypatch):
+    broken = EntryPoint("aaa", "nowhere_at_all:Family", FAMILIES.group)
+    monkeypatch.setitem(FAMILIES.foreign, "aaa", [broken])
+    assert family_of(load_preset("nano"), "qwen2_audio").family == "qwen2_audio"
+    assert family_of(resolve_model("some/model"), "voxtral").family == "voxtral"
+    with pytest.raises(UsageError, match="cannot be loaded"):
+        family_of(resolve_model("some/model"), "unheard-of")
+
+
+@dataclass(frozen=True)
+class Settings:
+    ways: tuple[str, ...] = field(default_factory=tuple)
+    limit: int = 3
+
+
+def test_settings_whose_default_is_made():
+    assert checked(Settings, {"limit": 4}, "it:") == Settings((), 4)

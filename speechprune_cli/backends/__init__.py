@@ -45,7 +45,7 @@ def load_backend(
 
 def family_of(preset: Preset, model_type: object) -> type[SpeechLM]:
     """Who knows models that call themselves so. Raises ModelError where nobody does."""
-    names = FAMILIES.names if preset.family is None else (preset.family,)
+    names = (*FAMILIES.modules, *FAMILIES.foreign) if preset.family is None else (preset.family,)
     for family in map(FAMILIES.part, names):
         if model_type in family.model_types:
             return family

@@ -27,8 +27,8 @@ class DecoderState:
 
     lm: SpeechLM
     cache: Any
-    next_position: Tensor  # int64 [rows, 1], or [3, rows, 1]
     mask: Tensor | None = None  # bool [rows, seen]: False for padding; None where there is none
+    next_position: Tensor = field(init=False)  # int64 [rows, 1], or [3, rows, 1]
 
     def read(self, embeds: Tensor, positions: Tensor) -> Tensor:
         """Hidden states `[rows, n, D]` of what comes next in each row."""
@@ -154,7 +154,7 @@ def read_prompts(lm: SpeechLM, prompts: Sequence[Prompt]) -> tuple[DecoderState,
     if any(padding):
         place = torch.arange(longest, device=embeds.device)
         mask = place >= torch.tensor(padding, device=embeds.device)[:, None]
-    state = DecoderState(lm, lm.new_cache(), positions[..., :1], mask)
+    state = DecoderState(lm, lm.new_cache(), mask)
     return state, lm.head(state.read(embeds, positions)[:, -1])
 
 

@@ -22,9 +22,7 @@ class EncoderShape(Frozen, ABC):
     """
 
     input_seconds: ClassVar[float] = 30.0  # of recording that B1 is made of by default
-    own_input: ClassVar[bool] = (
-        False  # whether the model was trained on that; else it's the paper's
-    )
+    own_input: ClassVar[bool] = False  # whether it was trained on that; else as in the paper
 
     @abstractmethod
     def tokens(self, samples: int) -> int:

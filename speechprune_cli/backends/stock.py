@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from speechprune_cli.config import Decoder
     from speechprune_cli.device import Placement
 
-BYTES_PER_QUANTISED_WEIGHT = {"int8": 1.23, "nf4": 0.89}
-"""Measured on Qwen2-Audio-7B, whose audio encoder, projector and head stay in 16 bits."""
 UNREADABLE = (OSError, ValueError, KeyError, TypeError)  # what transformers raises for bad files
 
 
@@ -35,6 +33,7 @@ class StockLM(SpeechLM):
 
     model_class: ClassVar[str]  # by its name in transformers
     processor_class: ClassVar[str]
+    decoder_name = "language_model"  # in the names of its weights
     unquantised = ("model.audio_tower", "model.multi_modal_projector", "lm_head")
     """Modules that stay in 16 bits, by their full prefix: a bare name is silently ignored."""
 
@@ -75,10 +74,9 @@ class StockLM(SpeechLM):
     def describe(cls, preset: Preset, folder: Path) -> Shape:
         """From `config.json`, checked against the model built without memory for its weights."""
         import torch
-        from transformers import AutoConfig
 
+        config = read_config(folder)
         try:
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
             with torch.device("meta"):
                 model = stock(cls.model_class)(config)
         except (*UNREADABLE, AttributeError, ImportError) as error:
@@ -173,7 +171,7 @@ class StockLM(SpeechLM):
             weights = [attention.q_proj.weight.detach(), attention.k_proj.weight.detach()]
         else:
             weights = [
-                self.checkpoint.read_tensor("language_model", f"layers.0.self_attn.{name}.weight")
+                self.checkpoint.read_tensor(self.decoder_name, f"layers.0.self_attn.{name}.weight")
                 for name in ("q_proj", "k_proj")
             ]
         query, key = (weight.to(self.device) for weight in weights)
@@ -187,13 +185,26 @@ def stock(name: str) -> Any:
     return getattr(transformers, name)
 
 
+def read_config(folder: Path) -> Any:
+    """A model's configuration. Raises ModelError."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (*UNREADABLE, AttributeError) as error:
+        raise ModelError(f"{folder / 'config.json'}: {one_line(error)}") from error
+
+
 def load_weights(family: type[StockLM], checkpoint: Checkpoint, placement: Placement) -> Any:
     """The stock model, every weight on its device. Raises `ModelError`, `OutOfMemoryError`."""
     from speechprune_cli.device import memory_guard
 
     device, quantize = placement.device, placement.quantize
-    per_weight = BYTES_PER_QUANTISED_WEIGHT.get(quantize, placement.dtype.itemsize)
-    needed = int(checkpoint.parameters * per_weight)
+    needed = checkpoint.parameters * placement.dtype.itemsize
+    if quantize != "none":
+        text = read_config(checkpoint.folder).get_text_config(decoder=True)
+        decoder = read_decoder(checkpoint.source, text)
+        needed = int(costs.weights_bytes(decoder, checkpoint.parameters, quantize))
     cuda = device.type == "cuda"
     hint = "--quantize nf4 or --device cpu" if cuda else "--dtype bfloat16 or --model nano"
     with memory_guard(f"loading {checkpoint.source}", needed, device, hint):

@@ -14,7 +14,7 @@ from pydantic import PositiveInt
 
 from speechprune_cli.backends.base import ProgressCallback, SpeechLM
 from speechprune_cli.backends.shape import BATCH_SIZE, EncoderShape, Shape
-from speechprune_cli.errors import AudioError
+from speechprune_cli.errors import AudioError, ModelError
 from speechprune_cli.flow import SAMPLE_RATE, Audio, AudioTokens
 
 if TYPE_CHECKING:
@@ -126,12 +126,14 @@ class WindowedLM(SpeechLM):
         done = 0
         for first in range(0, len(windows), batch_size):
             found = self.encode_windows(windows[first : first + batch_size])
-            embeds[done : done + len(found.tokens)] = found.tokens
+            embeds[done : done + len(found.tokens)] = found.tokens[: total - done]
             done += len(found.tokens)
             if found.attention is not None:
                 attention.append(found.attention.float().cpu())
             if on_progress is not None:
                 on_progress(min(first + batch_size, len(windows)), len(windows))
+        if done != total:
+            raise ModelError(f"{audio.source}: encoded into {done} tokens, {total} are expected")
         return embeds, torch.cat(attention) if attention else None
 
     def _guard(self, audio: Audio, total: int, batch_size: int) -> AbstractContextManager[None]:

@@ -2,7 +2,7 @@
 
 A method is a module of this package that holds one subclass of `Pruner`, or a class of another
 installed package behind an entry point of the group `speechprune.pruners`. Its fields are its
-settings, and the first line of the module's docstring is what people read about it. Modules whose
+settings. Modules whose
 names begin with an underscore are shared pieces. Nothing here imports torch before it selects.
 """
 

@@ -12,7 +12,7 @@ from speechprune_cli.bench.sample import Benchmark
 
 
 class Task(ABC):
-    """A benchmark by name. The first line of its file says what it is, and what `--data` takes."""
+    """A benchmark by name."""
 
     published: ClassVar[Mapping[str, float]] = MappingProxyType({})
     """Accuracy in percent that the paper reports for Qwen2-Audio, by condition."""

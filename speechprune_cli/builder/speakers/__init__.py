@@ -1,7 +1,7 @@
 """Speech synthesizers: one file each, named like the synthesizer. To add one, add a file.
 
 A speaker is a module of this package that holds one subclass of `Speaker`; its fields are its
-settings, and the first line of the module's docstring is what people read about it. Nothing is
+settings. Nothing is
 imported that is not installed before `load`, and no speaker is needed to answer questions.
 """
 

@@ -1,7 +1,7 @@
 """Who writes the dialogues: one file each, named like the writer. To add one, add a file.
 
 A writer is a module of this package that holds one subclass of `Writer`; its fields are its
-settings, and the first line of the module's docstring is what people read about it.
+settings.
 """
 
 from __future__ import annotations
