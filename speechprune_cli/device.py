@@ -15,11 +15,7 @@ import torch
 from speechprune_cli.errors import OutOfMemoryError, UsageError
 
 GIB = 2**30
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 OUT_OF_MEMORY = re.compile(r"not enough memory|out of memory|can't allocate memory", re.I)
 """How torch's CPU allocator (Windows, Linux) and its GPU back ends put it."""
 QUANTISATIONS = ("none", "int8", "nf4")

@@ -179,9 +179,7 @@ def unfinished(
     return found
 
 
-def read_sound(
-    todo: Iterable[tuple[Sample, tuple[str, ...], Path | None]],
-) -> Iterator[Job]:
+def read_sound(todo: Iterable[tuple[Sample, tuple[str, ...], Path | None]]) -> Iterator[Job]:
     """What is left to do, sound read when its turn comes."""
     for sample, missing, path in todo:
         yield Job(sample, missing, path.read_bytes() if path else None)

@@ -143,9 +143,7 @@ def picture(verdicts: Sequence[Verdict], samples: Sequence[Sample], path: Path) 
     letters = Counter(sample.script.letter for sample in samples)
     colours = {name: TEXT if name in skewed else KEPT for name in (each.name for each in verdicts)}
     axes[0].bar(
-        list(LETTERS),
-        [letters[n] for n in range(len(LETTERS))],
-        color=colours["answer letters"],
+        list(LETTERS), [letters[n] for n in range(len(LETTERS))], color=colours["answer letters"]
     )
     axes[0].axhline(count / len(LETTERS), color=PRUNED, linestyle="--")
     axes[0].set_title("right answers by letter", loc="left")

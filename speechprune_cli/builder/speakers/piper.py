@@ -9,13 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from speechprune_cli.builder.speakers.base import (
-    Speaker,
-    Synthesizer,
-    Voice,
-    onnx_session,
-    sha256,
-)
+from speechprune_cli.builder.speakers.base import Speaker, Synthesizer, Voice, onnx_session, sha256
 from speechprune_cli.errors import UsageError
 from speechprune_cli.extras import need
 

@@ -88,12 +88,7 @@ class Grammar(Writer):
         return [*begun, *before, key.statement, *after, *ended], len(begun) + len(before)
 
     def _body(
-        self,
-        brief: Brief,
-        rng: Random,
-        asked: Sequence[Fact],
-        needed: Sequence[str],
-        pause: float,
+        self, brief: Brief, rng: Random, asked: Sequence[Fact], needed: Sequence[str], pause: float
     ) -> Iterator[str]:
         """Opening, facts, remarks and closing that with `needed` last as long; nothing twice."""
         frame = framing()[brief.scenario]
