@@ -34,12 +34,10 @@ if TYPE_CHECKING:
     File = BufferedReader | FileIO
 
 BLOCK_FRAMES = 2**14
-SILENCE_PEAK = 1e-4
-"""-80 dBFS: below the dither of a 16-bit recording."""
+SILENCE_PEAK = 1e-4  # -80 dBFS: below the dither of a 16-bit recording
 SHORT_SECONDS = 0.1
 
-AVFMT_GENERIC_INDEX = 0x0100
-"""FFmpeg's mark of formats that are a bare stream of packets."""
+AVFMT_GENERIC_INDEX = 0x0100  # FFmpeg's mark of formats that are a bare stream of packets
 SOUNDFILE_MAGIC = (b"RIFF", b"RF64", b"fLaC", b"OggS")
 STREAMING_BYTES = 0x7FFF0000
 """Data lengths from here on are the placeholders of programs that wrote wav into a pipe."""

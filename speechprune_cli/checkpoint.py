@@ -33,8 +33,7 @@ class Checkpoint:
 
     folder: Path
     source: str
-    revision: str
-    """The Hub's commit, or a fingerprint of a local folder."""
+    revision: str  # the Hub's commit, or a fingerprint of a local folder
     config: dict[str, Any]
     weights: tuple[Path, ...]
 

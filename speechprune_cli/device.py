@@ -28,8 +28,7 @@ class Placement:
     device: torch.device
     dtype: torch.dtype
     quantize: str
-    decisions: tuple[str, ...]
-    """One line for every choice that was left to us, with its reason."""
+    decisions: tuple[str, ...]  # one line for every choice that was left to us, with its reason
 
 
 def place(device: str = "auto", dtype: str = "auto", quantize: str = "none") -> Placement:

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("speechprune")
 PACKAGES = ("num2words", "scipy", "rapidfuzz", "pyloudnorm")
 """Of the extra `build`: what every build needs."""
-ALWAYS = "sound"
-"""The check that the verdicts on a set rest on."""
+ALWAYS = "sound"  # the check that the verdicts on a set rest on
 
 
 @dataclass(frozen=True)
@@ -38,10 +37,8 @@ class Built:
     folder: Path
     samples: int
     verdicts: tuple[Verdict, ...]
-    licence: str
-    """Of the voices."""
-    evaluation: str
-    """The command that evaluates on it."""
+    licence: str  # of the voices
+    evaluation: str  # the command that evaluates on it
 
     @property
     def skewed(self) -> tuple[str, ...]:

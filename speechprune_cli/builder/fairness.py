@@ -15,10 +15,8 @@ from speechprune_cli.bench.statistics import wilson
 from speechprune_cli.builder.plan import LUFS, Plan
 from speechprune_cli.builder.script import LETTERS, Sample, Speech
 
-P = 0.01
-"""A set counts as skewed where chance would skew it as much less often than this."""
-ALIKE = 95
-"""Of 100: from here on two questions with their answers are near duplicates."""
+P = 0.01  # a set counts as skewed where chance would skew it as much less often than this
+ALIKE = 95  # of 100: from here on two questions with their answers are near duplicates
 
 
 @dataclass(frozen=True)
@@ -28,8 +26,7 @@ class Verdict:
     name: str
     found: str
     wanted: str
-    fair: bool | None
-    """None: a matter of quality, with nothing to hold it against."""
+    fair: bool | None  # None: a matter of quality, with nothing to hold it against
 
     def to_json(self) -> dict[str, object]:
         """Plain data."""

@@ -43,8 +43,7 @@ class Fact:
     subject: str
     value: str
     statement: str
-    distractor: str
-    """Another value of the same sort, spoken beside the true one by some statements."""
+    distractor: str  # another value of the same sort, spoken beside the true one by some statements
 
 
 def draw_fact(rng: Random, *, held_out: bool = False, kind: str | None = None) -> Fact:

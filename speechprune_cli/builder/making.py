@@ -38,10 +38,8 @@ class Job:
     """A sample to speak, or to measure where it is spoken."""
 
     sample: Sample
-    checks: tuple[str, ...]
-    """What is still to be measured."""
-    sound: bytes | None
-    """The recording's file where there is one."""
+    checks: tuple[str, ...]  # what is still to be measured
+    sound: bytes | None  # the recording's file where there is one
 
 
 @dataclass(frozen=True)

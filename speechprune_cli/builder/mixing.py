@@ -18,8 +18,7 @@ from speechprune_cli.errors import SpeechPruneError
 GRID = RATE // 1000
 """Sentences begin and end on whole milliseconds, so that times are exact at 16 kHz too."""
 SPEED = (0.95, 1.1)
-LONGEST_OVERLAP = 0.5
-"""Seconds that the next speaker may talk into the end of a sentence."""
+LONGEST_OVERLAP = 0.5  # seconds that the next speaker may talk into the end of a sentence
 
 
 def cast(speakers: Sequence[str], voices: Sequence[Voice], number: int, rng: Random) -> list[Voice]:

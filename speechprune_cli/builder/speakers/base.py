@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 BLOCK = 1 << 20
-OnProgress = Callable[[int, int, str], None]
-"""Told how much is done, of how much, and of what."""
+OnProgress = Callable[[int, int, str], None]  # told how much is done, of how much, and of what
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,7 @@ class Synthesizer(Protocol):
 class Speaker(ABC):
     """A speech synthesizer that is not loaded yet; its fields are its settings."""
 
-    licence: str
-    """Of the voices, in a word or two; what it needs is told by `check`."""
+    licence: str  # of the voices, in a word or two; what it needs is told by `check`
 
     @abstractmethod
     def check(self) -> None:

@@ -31,8 +31,7 @@ class Kokoro(Speaker):
     """`voices_folder` holds `kokoro.onnx` and a `<voice>.bin` each."""
 
     voices_folder: str = ""
-    held_out: bool = False
-    """Only the voices that nano has never heard."""
+    held_out: bool = False  # only the voices that nano has never heard
 
     licence = "Kokoro-82M and its voices are under Apache-2.0"
 

@@ -13,8 +13,7 @@ from typing import Any, Protocol
 from speechprune_cli.errors import ModelError, UsageError, one_line
 
 KEY_VARIABLE = "OPENAI_API_KEY"
-PAUSES = (1.0, 3.0, 9.0)
-"""Seconds before an endpoint that is busy or stumbles is asked once more."""
+PAUSES = (1.0, 3.0, 9.0)  # seconds before an endpoint that is busy or stumbles is asked once more
 TIMEOUT = 300
 MOST_TOKENS = 4096
 MOST_BYTES = 1 << 24

@@ -25,13 +25,11 @@ from speechprune_cli.extras import need
 
 TRIES, FEW = 400, 40
 """Draws that may be of no use before the writer gives up, or looks further afield."""
-OWN = 0.7
-"""Share of the facts that belong to the subtopic, not to its neighbours."""
+OWN = 0.7  # share of the facts that belong to the subtopic, not to its neighbours
 FACTS, REMARKS = 0.45, 0.3
 """Shares of the sentences that state a fact or say something of the topic; the rest is filler."""
 HESITATIONS = {"lecture": 0.08, "conversation": 0.2, "meeting": 0.15}
-TURNS = (1, 1, 1, 2, 2, 3, 4)
-"""Sentences that somebody says in a row."""
+TURNS = (1, 1, 1, 2, 2, 3, 4)  # sentences that somebody says in a row
 
 
 @dataclass(frozen=True)

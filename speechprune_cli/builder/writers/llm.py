@@ -16,10 +16,8 @@ from speechprune_cli.builder.writers._chat import Chat, Endpoint, Local
 from speechprune_cli.builder.writers.base import Writer, spoken_seconds
 from speechprune_cli.errors import ModelError, UsageError
 
-SECONDS_PER_SENTENCE = 5.2
-"""SPIRAL's recordings of 88 s have 17 sentences."""
-SHORTEST, LONGEST = 0.6, 1.5
-"""Of the length that was asked for."""
+SECONDS_PER_SENTENCE = 5.2  # SPIRAL's recordings of 88 s have 17 sentences
+SHORTEST, LONGEST = 0.6, 1.5  # of the length that was asked for
 ASTRAY = 0.2
 """How far the key sentence may stand from where it was asked for, as a share of the dialogue."""
 
@@ -79,10 +77,8 @@ class Llm(Writer):
     endpoint: str = ""
     """Such as `http://localhost:8000/v1`; none: `model` is loaded here. A key is taken from
     OPENAI_API_KEY."""
-    model: str = ""
-    """The endpoint's name of it, a folder, or a Hub id."""
-    attempts: int = 5
-    """Answers that are asked for before a sample is given up."""
+    model: str = ""  # the endpoint's name of it, a folder, or a Hub id
+    attempts: int = 5  # answers that are asked for before a sample is given up
 
     def check(self) -> None:
         """Cheap: nobody is asked yet."""
