@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from speechprune_cli.atomic import atomic
 from speechprune_cli.builder.checks import CHECKS
-from speechprune_cli.builder.layouts import layout
+from speechprune_cli.builder.checks.base import Measure
+from speechprune_cli.builder.layouts import LAYOUTS
 from speechprune_cli.builder.plan import Plan
 from speechprune_cli.builder.script import Sample
 from speechprune_cli.builder.speakers import SPEAKERS
@@ -24,9 +25,6 @@ from speechprune_cli.builder.store import BuildFolder
 from speechprune_cli.builder.topics import PEOPLE, briefs
 from speechprune_cli.builder.writers import WRITERS
 from speechprune_cli.errors import SpeechPruneError, UsageError
-
-if TYPE_CHECKING:
-    from speechprune_cli.builder.checks.base import Measure
 
 PACKAGES = ("kokoro-onnx", "piper-tts", "onnxruntime", "numpy", "scipy", "soxr", "soundfile",
             "pyloudnorm", "num2words", "av")  # fmt: skip
@@ -54,7 +52,7 @@ class Maker:
     """Does jobs; models are loaded when the first job needs them."""
 
     def __init__(self, plan: Plan) -> None:
-        self.plan, self.layout = plan, layout(plan.layout)
+        self.plan, self.layout = plan, LAYOUTS.make(plan.layout, {})
         self._measures: dict[str, Measure] = {}
 
     @cached_property
@@ -130,10 +128,8 @@ def sources(speaker: Speaker) -> dict[str, str]:
     """What the bytes depend on beside the plan."""
     found = speaker.sources()
     for name in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 
@@ -159,7 +155,7 @@ def unfinished(
     build: BuildFolder, plan: Plan, checks: Iterable[str]
 ) -> list[tuple[Sample, tuple[str, ...], Path | None]]:
     """Samples that lack something: what is to be measured, and the recording if there is one."""
-    how = layout(plan.layout)
+    how = LAYOUTS.make(plan.layout, {})
     described = {name: CHECKS.make_of(name, plan.settings).describe() for name in checks}
     found = []
     for number in range(plan.samples):
@@ -175,12 +171,6 @@ def unfinished(
         if missing or not spoken:
             found.append((sample, missing, path if spoken else None))
     return found
-
-
-def read_sound(todo: Iterable[tuple[Sample, tuple[str, ...], Path | None]]) -> Iterator[Job]:
-    """What is left to do, sound read when its turn comes."""
-    for sample, missing, path in todo:
-        yield Job(sample, missing, path.read_bytes() if path else None)
 
 
 def keep(build: BuildFolder, done: Iterable[Done]) -> Iterator[str]:

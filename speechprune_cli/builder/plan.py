@@ -49,10 +49,8 @@ class Plan(BaseModel):
     settings: dict[str, Any] = {}  # of the writer and of the speaker; each is told what it knows
     voices: tuple[str, ...] = ()  # names; none: all of the speaker's
     scenarios: tuple[str, ...] = SCENARIOS
-    pause: tuple[float, float] = (0.15, 0.6)
-    """Shortest and longest silence after a sentence, in seconds."""
-    overlap: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the changes of speaker at which the next one does not wait."""
+    pause: tuple[float, float] = (0.15, 0.6)  # seconds of silence after a sentence, from, to
+    overlap: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of changes of speaker with no wait
     snr: float | None = None  # pink noise, so many decibels below the speech
     reverb: float | None = None  # time in which the echo of a room dies away by 60 dB, in seconds
     layout: str = "jsonl"
