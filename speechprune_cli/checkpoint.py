@@ -66,9 +66,11 @@ def open_checkpoint(preset: Preset, revision: str | None, offline: bool) -> Chec
     `offline` holds for the process from here on: the Hub's library reads it once, on import.
     Raises `ModelError` for whatever is missing, gated, offline, pickled or damaged.
     """
+    from safetensors import SafetensorError, safe_open
+
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    folder = _local_folder(preset)
+    folder, commit = _local_folder(preset), ""
     if folder is None:
         folder = download(
             preset.source,
@@ -81,11 +83,14 @@ def open_checkpoint(preset: Preset, revision: str | None, offline: bool) -> Chec
         commit = folder.name
     elif revision is not None:
         raise ModelError(f"{preset.source} is a folder on this machine: it has no --revision")
-    else:
-        commit = ""
     config = read_json(folder / "config.json")
     weights = _weight_files(folder)
-    _check_readable(weights)
+    for path in weights:  # safetensors compares the header with the file's length
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path} is damaged or cut short: {one_line(error)}") from error
     return Checkpoint(folder, preset.source, commit or _fingerprint(folder), config, weights)
 
 
@@ -126,32 +131,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:
+    names = ["model.safetensors"]
     if (folder / INDEX).is_file():
         names = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
-    else:
-        names = ["model.safetensors"]
     missing = [name for name in names if not (folder / name).is_file()]
     if names and not missing:
         return tuple(folder / name for name in names)
-    pickled = sorted(p.name for p in folder.glob("*") if p.suffix in {".bin", ".pt", ".pth"})
-    if pickled:
+    if pickled := sorted(p.name for p in folder.glob("*") if p.suffix in {".bin", ".pt", ".pth"}):
         raise ModelError(
             f"{folder} holds pickled weights ({pickled[0]}), which can run code when opened: "
             "refused, convert them to safetensors"
         )
     raise ModelError(f"{folder}: weight file missing: {', '.join(missing) or 'none is listed'}")
-
-
-def _check_readable(weights: tuple[Path, ...]) -> None:
-    """Open every file: safetensors compares its header with the file's length."""
-    from safetensors import SafetensorError, safe_open
-
-    for path in weights:
-        try:
-            with safe_open(path, framework="pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path} is damaged or cut short: {one_line(error)}") from error
 
 
 def _fingerprint(folder: Path) -> str:

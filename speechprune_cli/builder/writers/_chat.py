@@ -99,11 +99,12 @@ class Local:
         """Sampled where a dialogue is wanted, greedy where a letter is."""
         import torch
 
-        text = "".join(f"{message['content']}\n\n" for message in messages)
         if self.tokenizer.chat_template:
             text = self.tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=True
             )
+        else:
+            text = "".join(f"{message['content']}\n\n" for message in messages)
         inputs = self.tokenizer(text, return_tensors="pt", add_special_tokens=False)
         torch.manual_seed(seed)
         with torch.inference_mode():
