@@ -134,13 +134,12 @@ def _open_decoder(file: File, label: str) -> _SoundFileDecoder | _AvDecoder:
         file.seek(0)
         try:
             decoder = _SoundFileDecoder(file)
+            if decoder.knows_length:
+                return decoder
         except soundfile.LibsndfileError as error:
             problem = error.error_string
         except TypeError:  # the name ends in .raw, which soundfile takes for headerless
             pass
-        else:
-            if decoder.knows_length:
-                return decoder
     return _open_av_decoder(file, label, head, problem)
 
 
@@ -193,8 +192,7 @@ class _SoundFileDecoder:
     @property
     def knows_length(self) -> bool:
         """False for wav and flac headers that were never completed: soundfile needs a length."""
-        frames: int = self._file.frames
-        return 0 < frames < 2**62
+        return 0 < self._file.frames < 2**62
 
     def _stated_frames(self) -> int | None:
         """libsndfile shortens a truncated wav in silence; only its log tells."""
@@ -258,13 +256,13 @@ class _AvDecoder:
         while True:
             try:
                 packet = next(packets, None)
-                frames = [] if packet is None else packet.decode()
+                if packet is None:
+                    return
+                frames = packet.decode()
             except FFmpegError:
                 self.damaged = True
-                continue
-            if packet is None:
-                return
-            yield from frames
+            else:
+                yield from frames
 
     def blocks(self) -> Iterator[np.ndarray]:
         """float32 `[frames, channels]` at a time."""

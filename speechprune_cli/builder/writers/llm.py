@@ -25,7 +25,7 @@ ROLE = (
     "words that can be read aloud: no stage directions, no lists, no headings. You answer with "
     "one JSON object and nothing else."
 )
-TASK = """Write a {scenario} about {subtopic} ({topic}).
+TASK = """Write a {brief.scenario} about {brief.subtopic} ({brief.topic}).
 
 - {speakers}
 - {before} sentences, then the key sentence, then {after} sentences; each is an item of its own.
@@ -120,14 +120,8 @@ def _task(brief: Brief) -> str:
     sentences = max(4, round(brief.seconds / SECONDS_PER_SENTENCE))
     before = round(brief.position * (sentences - 1))
     people = f"{brief.speakers} people speak: speakers 1 to {brief.speakers}."
-    return TASK.format(
-        scenario=brief.scenario,
-        subtopic=brief.subtopic,
-        topic=brief.topic,
-        speakers=SPEAKERS.get(brief.speakers, people),
-        before=before,
-        after=sentences - 1 - before,
-    )
+    who = SPEAKERS.get(brief.speakers, people)
+    return TASK.format(brief=brief, speakers=who, before=before, after=sentences - 1 - before)
 
 
 def _script(brief: Brief, said: str, rng: Random, pause: float) -> Script:
