@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError, safe_open
+
 from speechprune_cli.config import HUB_ID, PACKAGE, Preset
 from speechprune_cli.errors import ModelError, one_line
 from speechprune_cli.hub import download
@@ -40,8 +42,6 @@ class Checkpoint:
     @property
     def parameters(self) -> int:
         """Number of weights, from the headers of the files."""
-        from safetensors import safe_open
-
         total = 0
         for path in self.weights:
             with safe_open(path, framework="pt") as file:
@@ -50,8 +50,6 @@ class Checkpoint:
 
     def read_tensor(self, part: str, suffix: str) -> Tensor:
         """The one tensor of a part, which its name says, that ends in `suffix`, as it was saved."""
-        from safetensors import safe_open
-
         for path in self.weights:
             with safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
@@ -66,8 +64,6 @@ def open_checkpoint(preset: Preset, revision: str | None, offline: bool) -> Chec
     `offline` holds for the process from here on: the Hub's library reads it once, on import.
     Raises `ModelError` for whatever is missing, gated, offline, pickled or damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
     folder, commit = _local_folder(preset), ""

@@ -62,9 +62,8 @@ def fetch(
                 _receive(download, part, on_bytes)
             if not _genuine(part, download):
                 part.unlink()
-                raise SpeechPruneError(
-                    f"{download.url}: not the file that was tested (its SHA-256 differs)"
-                )
+                wrong = "not the file that was tested (its SHA-256 differs)"
+                raise SpeechPruneError(f"{download.url}: {wrong}")
             part.replace(target)
     except OSError as error:
         raise SpeechPruneError(f"cannot write {target}: {error.strerror or error}") from error

@@ -112,17 +112,13 @@ def settle(choices: Choices) -> Plan:
         raise UsageError(explain(error, lambda _: list(Plan.model_fields))) from error
     if plan.format not in formats:
         raise UsageError(f"--format {plan.format}: the layout {plan.layout} wants {formats[0]}")
-    _refuse_unknown_settings(plan)
-    return plan
-
-
-def _refuse_unknown_settings(plan: Plan) -> None:
     known = WRITERS.settings(plan.writer) | SPEAKERS.settings(plan.speaker)
     known |= {name for check in CHECKS.names for name in CHECKS.settings(check)}
     if unknown := sorted(set(plan.settings) - known):
         listed = ", ".join(sorted(known - {"voices_folder"}))
         option = "--voices" if unknown[0] == "voices_folder" else f"--set {unknown[0]}"
         raise UsageError(f"{option}: {plan.writer} and {plan.speaker} know {listed}")
+    return plan
 
 
 def choose_checks(wanted: Sequence[str] | None, plan: Plan) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from speechprune_cli.atomic import atomic
 from speechprune_cli.builder.checks import CHECKS
@@ -165,8 +164,7 @@ def unfinished(
         path = build.folder / how.audio(sample, plan.format)
         spoken = sample.speech is not None and path.exists()
         if not spoken:
-            fresh: dict[str, Any] = {"speech": None, "measures": {}, "measured": {}}
-            sample = sample.model_copy(update=fresh)
+            sample = Sample(brief=sample.brief, script=sample.script)
         missing = tuple(n for n, text in described.items() if sample.measured.get(n) != text)
         if missing or not spoken:
             found.append((sample, missing, path if spoken else None))

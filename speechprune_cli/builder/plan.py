@@ -60,9 +60,8 @@ class Plan(BaseModel):
         """Raises UsageError for choices that do not go together."""
         shortest, longest = self.pause
         if not 0 <= shortest <= longest <= 10:
-            raise UsageError(
-                f"--pause {shortest:g} {longest:g}: give the shortest and the longest, 0 to 10 s"
-            )
+            wanted = "give the shortest and the longest, 0 to 10 s"
+            raise UsageError(f"--pause {shortest:g} {longest:g}: {wanted}")
         if unknown := sorted(set(self.scenarios) - set(SCENARIOS)):
             raise UsageError(f"--scenario {unknown[0]}: choose from {', '.join(SCENARIOS)}")
         if self.reverb is not None and not 0 < self.reverb <= 5:

@@ -57,20 +57,19 @@ def table(verdicts: Sequence[Verdict], samples: int, folder: Path | None = None)
 def markdown(verdicts: Sequence[Verdict], samples: Sequence[Sample]) -> str:
     """The report."""
     care = "With so few samples only a gross skew would show." if len(samples) < 40 else ""
-    return "\n".join(
-        [
-            f"# Is it fair? {len(samples)} samples",
-            "",
-            f"**{_summary(verdicts)}.** {care}",
-            "",
-            table(verdicts, len(samples)).markdown(),
-            "![letters, positions, lengths, what hears nothing, word errors, MOS](report.png)",
-            "",
-            *(f"- {name}: measured by {how}" for name, how in sorted(samples[0].measured.items())),
-            f"- speaking took {fmean(spoken(s).took for s in samples):.1f} s a sample",
-            "",
-        ]
-    )
+    lines = [
+        f"# Is it fair? {len(samples)} samples",
+        "",
+        f"**{_summary(verdicts)}.** {care}",
+        "",
+        table(verdicts, len(samples)).markdown(),
+        "![letters, positions, lengths, what hears nothing, word errors, MOS](report.png)",
+        "",
+        *(f"- {name}: measured by {how}" for name, how in sorted(samples[0].measured.items())),
+        f"- speaking took {fmean(spoken(s).took for s in samples):.1f} s a sample",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def _summary(verdicts: Sequence[Verdict]) -> str:
@@ -87,26 +86,25 @@ def card(verdicts: Sequence[Verdict], samples: Sequence[Sample], plan: Plan, lic
     topics = {(sample.brief.topic, sample.brief.subtopic) for sample in samples}
     voices = {voice for sample in samples for voice in spoken(sample).voices.values()}
     evaluation = LAYOUTS.make(plan.layout, {}).evaluation.format(folder="FOLDER")
-    return "\n".join(
-        [
-            f"# {len(samples)} spoken questions",
-            "",
-            f"Synthetic speech, {hours:.2f} hours: {people}, on {len(topics)} subtopics of "
-            f"{len({main for main, _ in topics})} topics, by {len(voices)} voices. Each recording "
-            "has one multiple-choice question that a single sentence answers; when that sentence "
-            "is said is exact to the sample.",
-            "",
-            f"- made by `{command(plan)}` (speechprune {__version__})",
-            f"- written by `{plan.writer}`, spoken by `{plan.speaker}`: {licence}",
-            "- every choice is in `build.json`, every sentence's times in `samples/`",
-            f"- {'fair by' if not skewed else f'**{skewed} skews found:** see'} the checks in "
-            "[report.md](report.md)",
-            "- the people, firms and events in it are invented; the same settings and seed make "
-            "the same index, and with the same versions on one machine the same sound",
-            f"- run it: `{evaluation}`",
-            "",
-        ]
-    )
+    lines = [
+        f"# {len(samples)} spoken questions",
+        "",
+        f"Synthetic speech, {hours:.2f} hours: {people}, on {len(topics)} subtopics of "
+        f"{len({main for main, _ in topics})} topics, by {len(voices)} voices. Each recording "
+        "has one multiple-choice question that a single sentence answers; when that sentence "
+        "is said is exact to the sample.",
+        "",
+        f"- made by `{command(plan)}` (speechprune {__version__})",
+        f"- written by `{plan.writer}`, spoken by `{plan.speaker}`: {licence}",
+        "- every choice is in `build.json`, every sentence's times in `samples/`",
+        f"- {'fair by' if not skewed else f'**{skewed} skews found:** see'} the checks in "
+        "[report.md](report.md)",
+        "- the people, firms and events in it are invented; the same settings and seed make "
+        "the same index, and with the same versions on one machine the same sound",
+        f"- run it: `{evaluation}`",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def command(plan: Plan) -> str:

@@ -67,21 +67,14 @@ class BuildFolder:
             version, begun = saved["version"], Plan.model_validate(saved["plan"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path}: not what a build writes: {error}") from error
+        was, anew = f"{self.folder} was begun", "build into a new folder"
         if version != __version__:
-            raise UsageError(
-                f"{self.folder} was begun by speechprune {version}, this is {__version__}: "
-                "build into a new folder"
-            )
+            raise UsageError(f"{was} by speechprune {version}, this is {__version__}: {anew}")
         aside = {name for check in CHECKS.names for name in CHECKS.settings(check)}
-        if different := begun.differences(plan, aside):
-            raise UsageError(
-                f"{self.folder} was begun with other settings ({'; '.join(different)}): "
-                "go on with those, or build into a new folder"
-            )
+        if differ := "; ".join(begun.differences(plan, aside)):
+            raise UsageError(f"{was} with other settings ({differ}): go on with those, or {anew}")
         if saved["sources"] != sources:
-            raise UsageError(
-                f"{self.folder} was begun with other voices or versions: build into a new folder"
-            )
+            raise UsageError(f"{was} with other voices or versions: {anew}")
 
     def path(self, number: int) -> Path:
         """Where a sample is."""

@@ -32,9 +32,8 @@ class Kokoro(Speaker):
     @property
     def folder(self) -> Path:
         """Where its files are."""
-        if self.voices_folder:
-            return Path(self.voices_folder).expanduser()
-        return cache_folder("kokoro")
+        chosen = self.voices_folder
+        return Path(chosen).expanduser() if chosen else cache_folder("kokoro")
 
     def fetch(self, on_progress: OnProgress) -> Path:
         """Its model and voices, 328 MB."""

