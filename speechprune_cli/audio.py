@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
-from io import SEEK_CUR, SEEK_END
+from io import SEEK_CUR, SEEK_END, BufferedReader, FileIO
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
@@ -27,26 +27,17 @@ from speechprune_cli.errors import AudioError, SpeechPruneError, UsageError
 from speechprune_cli.flow import SAMPLE_RATE, Audio
 
 if TYPE_CHECKING:
-    from io import BufferedReader, FileIO
-
     from av.audio.frame import AudioFrame
 
-    File = BufferedReader | FileIO
-
+File = BufferedReader | FileIO
 BLOCK_FRAMES = 2**14
-SILENCE_PEAK = 1e-4
-"""-80 dBFS: below the dither of a 16-bit recording."""
+SILENCE_PEAK = 1e-4  # -80 dBFS: below the dither of a 16-bit recording
 SHORT_SECONDS = 0.1
 
-AVFMT_GENERIC_INDEX = 0x0100
-"""FFmpeg's mark of formats that are a bare stream of packets."""
+AVFMT_GENERIC_INDEX = 0x0100  # FFmpeg's mark of formats that are a bare stream of packets
 SOUNDFILE_MAGIC = (b"RIFF", b"RF64", b"fLaC", b"OggS")
-STREAMING_BYTES = 0x7FFF0000
-"""Data lengths from here on are the placeholders of programs that wrote wav into a pipe."""
-
-LOWEST_RATE = 1000
-"""Hz. Below it there is no speech, and resampling would make gigabytes of kilobytes."""
-
+STREAMING_BYTES = 0x7FFF0000  # lengths from here on stand in for that of wav from a pipe
+LOWEST_RATE = 1000  # Hz: below is no speech, and resampling would make gigabytes of kilobytes
 WRITABLE = {
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
@@ -102,12 +93,10 @@ def write_audio(path: str | Path, samples: np.ndarray, rate: int) -> None:
     channels = 1 if samples.ndim == 1 else samples.shape[1]
     with atomic(path) as target:
         try:
-            with soundfile.SoundFile(
-                target, "w", rate, channels, encoding, None, container
-            ) as file:
+            with soundfile.SoundFile(target, "w", rate, channels, encoding, None, container) as out:
                 # in pieces: libsndfile crashes on minutes of Vorbis at once
                 for start in range(0, len(samples), BLOCK_FRAMES):
-                    file.write(samples[start : start + BLOCK_FRAMES])
+                    out.write(samples[start : start + BLOCK_FRAMES])
         except soundfile.LibsndfileError as error:
             if "sample rate" in error.error_string:
                 raise UsageError(f"{path}: {error.error_string}") from error
@@ -145,13 +134,12 @@ def _open_decoder(file: File, label: str) -> _SoundFileDecoder | _AvDecoder:
         file.seek(0)
         try:
             decoder = _SoundFileDecoder(file)
+            if decoder.knows_length:
+                return decoder
         except soundfile.LibsndfileError as error:
             problem = error.error_string
         except TypeError:  # the name ends in .raw, which soundfile takes for headerless
             pass
-        else:
-            if decoder.knows_length:
-                return decoder
     return _open_av_decoder(file, label, head, problem)
 
 
@@ -204,8 +192,7 @@ class _SoundFileDecoder:
     @property
     def knows_length(self) -> bool:
         """False for wav and flac headers that were never completed: soundfile needs a length."""
-        frames: int = self._file.frames
-        return 0 < frames < 2**62
+        return 0 < self._file.frames < 2**62
 
     def _stated_frames(self) -> int | None:
         """libsndfile shortens a truncated wav in silence; only its log tells."""
@@ -218,15 +205,11 @@ class _SoundFileDecoder:
 
     def blocks(self) -> Iterator[np.ndarray]:
         """float32 `[frames, channels]` at a time."""
-        while True:
-            try:
-                block = self._file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
-            except soundfile.LibsndfileError:
-                self.damaged = True
-                return
-            if not len(block):
-                return
-            yield block
+        try:
+            while len(block := self._file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
+                yield block
+        except soundfile.LibsndfileError:
+            self.damaged = True
 
 
 class _AvDecoder:
@@ -273,13 +256,13 @@ class _AvDecoder:
         while True:
             try:
                 packet = next(packets, None)
-                frames = [] if packet is None else packet.decode()
+                if packet is None:
+                    return
+                frames = packet.decode()
             except FFmpegError:
                 self.damaged = True
-                continue
-            if packet is None:
-                return
-            yield from frames
+            else:
+                yield from frames
 
     def blocks(self) -> Iterator[np.ndarray]:
         """float32 `[frames, channels]` at a time."""
@@ -317,10 +300,8 @@ def _has_xing_header(file: File) -> bool:
 def _resample(decoder: _SoundFileDecoder | _AvDecoder, label: str) -> tuple[np.ndarray, int]:
     """Mono float32 `[T]` at 16 kHz, and the number of frames that went in."""
     if decoder.rate < LOWEST_RATE:
-        raise AudioError(
-            f"{label}: its header says {decoder.rate} samples a second; "
-            f"at least {LOWEST_RATE:,} are needed"
-        )
+        told = f"{decoder.rate} samples a second; at least {LOWEST_RATE:,} are needed"
+        raise AudioError(f"{label}: its header says {told}")
     resampler = soxr.ResampleStream(decoder.rate, SAMPLE_RATE, 1, dtype="float32")
     pcm = bytearray()
     frames = 0

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError, safe_open
+
 from speechprune_cli.config import HUB_ID, PACKAGE, Preset
 from speechprune_cli.errors import ModelError, one_line
 from speechprune_cli.hub import download
@@ -33,16 +35,13 @@ class Checkpoint:
 
     folder: Path
     source: str
-    revision: str
-    """The Hub's commit, or a fingerprint of a local folder."""
+    revision: str  # the Hub's commit, or a fingerprint of a local folder
     config: dict[str, Any]
     weights: tuple[Path, ...]
 
     @property
     def parameters(self) -> int:
         """Number of weights, from the headers of the files."""
-        from safetensors import safe_open
-
         total = 0
         for path in self.weights:
             with safe_open(path, framework="pt") as file:
@@ -51,8 +50,6 @@ class Checkpoint:
 
     def read_tensor(self, part: str, suffix: str) -> Tensor:
         """The one tensor of a part, which its name says, that ends in `suffix`, as it was saved."""
-        from safetensors import safe_open
-
         for path in self.weights:
             with safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
@@ -69,7 +66,7 @@ def open_checkpoint(preset: Preset, revision: str | None, offline: bool) -> Chec
     """
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    folder = _local_folder(preset)
+    folder, commit = _local_folder(preset), ""
     if folder is None:
         folder = download(
             preset.source,
@@ -82,11 +79,14 @@ def open_checkpoint(preset: Preset, revision: str | None, offline: bool) -> Chec
         commit = folder.name
     elif revision is not None:
         raise ModelError(f"{preset.source} is a folder on this machine: it has no --revision")
-    else:
-        commit = ""
     config = read_json(folder / "config.json")
     weights = _weight_files(folder)
-    _check_readable(weights)
+    for path in weights:  # safetensors compares the header with the file's length
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path} is damaged or cut short: {one_line(error)}") from error
     return Checkpoint(folder, preset.source, commit or _fingerprint(folder), config, weights)
 
 
@@ -127,32 +127,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:
+    names = ["model.safetensors"]
     if (folder / INDEX).is_file():
         names = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
-    else:
-        names = ["model.safetensors"]
     missing = [name for name in names if not (folder / name).is_file()]
     if names and not missing:
         return tuple(folder / name for name in names)
-    pickled = sorted(p.name for p in folder.glob("*") if p.suffix in {".bin", ".pt", ".pth"})
-    if pickled:
+    if pickled := sorted(p.name for p in folder.glob("*") if p.suffix in {".bin", ".pt", ".pth"}):
         raise ModelError(
             f"{folder} holds pickled weights ({pickled[0]}), which can run code when opened: "
             "refused, convert them to safetensors"
         )
     raise ModelError(f"{folder}: weight file missing: {', '.join(missing) or 'none is listed'}")
-
-
-def _check_readable(weights: tuple[Path, ...]) -> None:
-    """Open every file: safetensors compares its header with the file's length."""
-    from safetensors import SafetensorError, safe_open
-
-    for path in weights:
-        try:
-            with safe_open(path, framework="pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path} is damaged or cut short: {one_line(error)}") from error
 
 
 def _fingerprint(folder: Path) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -15,13 +15,9 @@ import torch
 from speechprune_cli.errors import OutOfMemoryError, UsageError
 
 GIB = 2**30
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# as torch's CPU allocator (Windows, Linux) and its GPU back ends put it
 OUT_OF_MEMORY = re.compile(r"not enough memory|out of memory|can't allocate memory", re.I)
-"""How torch's CPU allocator (Windows, Linux) and its GPU back ends put it."""
 QUANTISATIONS = ("none", "int8", "nf4")
 
 
@@ -32,8 +28,7 @@ class Placement:
     device: torch.device
     dtype: torch.dtype
     quantize: str
-    decisions: tuple[str, ...]
-    """One line for every choice that was left to us, with its reason."""
+    decisions: tuple[str, ...]  # one line for every choice that was left to us, with its reason
 
 
 def place(device: str = "auto", dtype: str = "auto", quantize: str = "none") -> Placement:
@@ -83,12 +78,9 @@ def _check_quantize(quantize: str, device: torch.device) -> None:
         return
     if device.type != "cuda":
         raise UsageError(f"--quantize {quantize} needs a CUDA GPU; the device here is {device}")
-    missing = [m for m in ("bitsandbytes", "accelerate") if not importlib.util.find_spec(m)]
-    if missing:
-        raise UsageError(
-            f"--quantize {quantize} needs {' and '.join(missing)}: "
-            "pip install 'speechprune[quantize]'"
-        )
+    if missing := [name for name in ("bitsandbytes", "accelerate") if not find_spec(name)]:
+        names, cure = " and ".join(missing), "pip install 'speechprune[quantize]'"
+        raise UsageError(f"--quantize {quantize} needs {names}: {cure}")
 
 
 def synchronize(device: torch.device) -> None:
@@ -105,11 +97,14 @@ def free_bytes(device: torch.device) -> int | None:
         free, _ = torch.cuda.mem_get_info(device)
         reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return free + reserved
-    meminfo = Path("/proc/meminfo")
-    if device.type != "cpu" or not meminfo.exists():
-        return None
-    available = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())
-    return int(available[1]) * 1024 if available else None
+    return _proc_bytes("meminfo", "MemAvailable") if device.type == "cpu" else None
+
+
+def _proc_bytes(file: str, name: str) -> int | None:
+    """What Linux tells in a file of `/proc`; None elsewhere."""
+    path = Path("/proc", file)
+    found = re.search(rf"{name}:\s+(\d+) kB", path.read_text()) if path.exists() else None
+    return int(found[1]) * 1024 if found else None
 
 
 class PeakMemory:
@@ -123,19 +118,15 @@ class PeakMemory:
         self.device = device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-            return
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
+        else:
+            with suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")
 
     def bytes(self) -> int:
         """The peak so far."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
-        status = Path("/proc/self/status")
-        if not status.exists():
-            return 0
-        peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
-        return int(peak[1]) * 1024 if peak else 0
+        return _proc_bytes("self/status", "VmHWM") or 0
 
 
 class Stopwatch:
@@ -161,9 +152,8 @@ def memory_guard(task: str, needed: int, device: torch.device, hint: str) -> Ite
     """
     free = free_bytes(device)
     have = "" if free is None else f", {free / GIB:.1f} GiB are free"
-    message = (
-        f"out of memory on {device}: {task} needs about {needed / GIB:.1f} GiB{have}; try {hint}"
-    )
+    estimate = f"about {needed / GIB:.1f} GiB"
+    message = f"out of memory on {device}: {task} needs {estimate}{have}; try {hint}"
     if free is not None and needed > free:
         raise OutOfMemoryError(message)
     try:

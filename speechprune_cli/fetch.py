@@ -10,21 +10,17 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from speechprune_cli.atomic import locked
 from speechprune_cli.errors import SpeechPruneError, UsageError, one_line
-
-if TYPE_CHECKING:
-    from http.client import HTTPResponse
 
 NPM_REGISTRY = "https://registry.npmjs.org"
 NPM_VARIABLE = "NPM_CONFIG_REGISTRY"
 BLOCK = 1 << 20
 TIMEOUT = 60
-RANGE_NOT_SATISFIABLE = 416
 
 
 @dataclass(frozen=True)
@@ -66,9 +62,8 @@ def fetch(
                 _receive(download, part, on_bytes)
             if not _genuine(part, download):
                 part.unlink()
-                raise SpeechPruneError(
-                    f"{download.url}: not the file that was tested (its SHA-256 differs)"
-                )
+                wrong = "not the file that was tested (its SHA-256 differs)"
+                raise SpeechPruneError(f"{download.url}: {wrong}")
             part.replace(target)
     except OSError as error:
         raise SpeechPruneError(f"cannot write {target}: {error.strerror or error}") from error
@@ -108,23 +103,21 @@ def _blocks(url: str, begun: int) -> Iterator[tuple[int, bytes]]:
     wanted = {"Range": f"bytes={begun}-"} if begun else {}
     try:
         with urlopen(Request(url, headers=wanted), timeout=TIMEOUT) as answer:  # noqa: S310
-            at = begun if _goes_on(answer, begun) else 0
+            span = answer.headers.get("Content-Range", "")
+            goes_on = answer.status == HTTPStatus.PARTIAL_CONTENT and span.startswith(
+                f"bytes {begun}-"
+            )
+            at = begun if goes_on else 0  # else the whole file comes once more
             while block := answer.read(BLOCK):
                 yield at, block
                 at += len(block)
     except HTTPError as error:
-        if not begun or error.code != RANGE_NOT_SATISFIABLE:
+        if not begun or error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise SpeechPruneError(f"cannot fetch {url}: {one_line(error)}") from error
         yield from _blocks(url, 0)
     except (OSError, HTTPException, ValueError) as error:  # URLError is an OSError
         reason = getattr(error, "reason", error)
         raise SpeechPruneError(f"cannot fetch {url}: {one_line(reason)}") from error
-
-
-def _goes_on(answer: HTTPResponse, begun: int) -> bool:
-    """Whether the server sends the rest, not the whole file once more."""
-    said = answer.headers.get("Content-Range", "")
-    return answer.status == 206 and said.startswith(f"bytes {begun}-")
 
 
 def _genuine(part: Path, download: Download) -> bool:

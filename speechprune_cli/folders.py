@@ -13,13 +13,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from platformdirs import user_cache_dir
+
 CACHE_VARIABLE = "SPEECHPRUNE_CACHE_DIR"
 
 
 def cache_folder(part: str) -> Path:
     """The folder of a part, which need not exist yet."""
-    if chosen := os.environ.get(CACHE_VARIABLE):
-        return Path(chosen) / part
-    from platformdirs import user_cache_dir
-
-    return Path(user_cache_dir("speechprune")) / part
+    return Path(os.environ.get(CACHE_VARIABLE) or user_cache_dir("speechprune")) / part

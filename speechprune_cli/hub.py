@@ -29,16 +29,7 @@ def download(
     """
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import errors, snapshot_download
 
     page = PAGES[kind] + hub_id
     why = "--offline is on" if offline else "the Hub cannot be reached"
@@ -48,27 +39,25 @@ def download(
         f"(see {page}), or {instead}"
     )
     try:
-        folder = Path(
-            snapshot_download(
-                hub_id,
-                repo_type=kind,
-                revision=revision,
-                local_files_only=offline,
-                allow_patterns=list(patterns),
-            )
+        path = snapshot_download(
+            hub_id,
+            repo_type=kind,
+            revision=revision,
+            local_files_only=offline,
+            allow_patterns=list(patterns),
         )
-    except GatedRepoError as error:
-        raise ModelError(
-            f"{page} is gated: accept its terms there, then `hf auth login`"
-        ) from error
-    except RevisionNotFoundError as error:
+    except errors.GatedRepoError as error:
+        cure = "accept its terms there, then `hf auth login`"
+        raise ModelError(f"{page} is gated: {cure}") from error
+    except errors.RevisionNotFoundError as error:
         raise ModelError(f"{page} has no revision {revision}") from error
-    except RepositoryNotFoundError as error:
+    except errors.RepositoryNotFoundError as error:
         raise ModelError(f"{page} does not exist, or is private: `hf auth login`") from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         raise absent from error
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
         raise ModelError(f"cannot download {page}: {one_line(error)}") from error
-    if not any(path for pattern in patterns for path in folder.glob(pattern)):
+    folder = Path(path)
+    if not any(found for pattern in patterns for found in folder.glob(pattern)):
         raise absent
     return folder

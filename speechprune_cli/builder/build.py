@@ -11,24 +11,28 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
+from pydantic import ValidationError
+
+from speechprune_cli.builder import making, report
+from speechprune_cli.builder.checks import CHECKS
+from speechprune_cli.builder.fairness import Verdict, verdicts
+from speechprune_cli.builder.layouts import LAYOUTS
+from speechprune_cli.builder.plan import Choices, Plan
 from speechprune_cli.builder.speakers import SPEAKERS
 from speechprune_cli.builder.speakers.base import OnProgress
+from speechprune_cli.builder.store import BuildFolder
+from speechprune_cli.builder.workers import in_this_process, on_ray
+from speechprune_cli.builder.writers import WRITERS
 from speechprune_cli.errors import SpeechPruneError, UsageError
 from speechprune_cli.extras import need
-
-if TYPE_CHECKING:
-    from speechprune_cli.builder.fairness import Verdict
-    from speechprune_cli.builder.plan import Choices, Plan
-    from speechprune_cli.builder.script import Sample
-    from speechprune_cli.builder.store import BuildFolder
+from speechprune_cli.report.figures import check_drawable
+from speechprune_cli.validation import explain
 
 log = logging.getLogger("speechprune")
-PACKAGES = ("num2words", "scipy", "rapidfuzz", "pyloudnorm")
-"""Of the extra `build`: what every build needs."""
-ALWAYS = "sound"
-"""The check that the verdicts on a set rest on."""
+PACKAGES = ("num2words", "scipy", "rapidfuzz", "pyloudnorm")  # what every build needs of its extra
+ALWAYS = "sound"  # the check that the verdicts on a set rest on
 
 
 @dataclass(frozen=True)
@@ -38,10 +42,8 @@ class Built:
     folder: Path
     samples: int
     verdicts: tuple[Verdict, ...]
-    licence: str
-    """Of the voices."""
-    evaluation: str
-    """The command that evaluates on it."""
+    licence: str  # of the voices
+    evaluation: str  # the command that evaluates on it
 
     @property
     def skewed(self) -> tuple[str, ...]:
@@ -67,19 +69,33 @@ def build(
     writing, then of speaking. Raises UsageError for choices that cannot be, SpeechPruneError where
     a sample cannot be made; what is made is kept.
     """
-    from speechprune_cli.report.figures import check_drawable
-
     plan = settle(choices)
     measured = choose_checks(checks, plan)
     check_drawable("speechprune build", "matplotlib")
-    return _make(Path(folder), plan, measured, workers, ray, on_progress)
+    speaker = SPEAKERS.make_of(plan.speaker, plan.settings)
+    speaker.check()
+    making.choose_voices(speaker, plan)
+    WRITERS.make_of(plan.writer, plan.settings).check()
+    store = BuildFolder(Path(folder))
+    with store.opened(plan, making.sources(speaker)):
+        try:
+            _follow(making.write_scripts(store, plan), "writing", 0, plan.samples, on_progress)
+            todo = making.unfinished(store, plan, measured)
+            jobs = (  # sound is read when its turn comes
+                making.Job(sample, missing, path.read_bytes() if path else None)
+                for sample, missing, path in todo
+            )
+            alone = workers == 1 and ray is None
+            done = in_this_process(plan, jobs) if alone else on_ray(plan, jobs, workers, ray)
+            begun = plan.samples - len(todo)
+            _follow(making.keep(store, done), "speaking", begun, plan.samples, on_progress)
+        except SpeechPruneError as error:
+            error.args = (f"{error} ({store.progress(plan.samples)})",)
+            raise
+        return _finish(store, plan, speaker.licence)
 
 
-def fetch_voices(
-    speaker: str = "kokoro",
-    voices_folder: str = "",
-    on_progress: OnProgress = lambda done, total, note: None,
-) -> Path:
+def fetch_voices(speaker: str, voices_folder: str, on_progress: OnProgress) -> Path:
     """Get a speaker's files, by default into the cache; the folder. Raises as `Speaker.fetch`."""
     return SPEAKERS.make_of(speaker, {"voices_folder": voices_folder}).fetch(on_progress)
 
@@ -88,34 +104,21 @@ def settle(choices: Choices) -> Plan:
     """A valid plan. Raises UsageError, which names the option or the package that is missing."""
     for package in PACKAGES:
         need(package, "speechprune build", "build")
-    from pydantic import ValidationError
-
-    from speechprune_cli.builder.layouts import layout
-    from speechprune_cli.builder.plan import Plan
-    from speechprune_cli.validation import explain
-
     given: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
-    formats = layout(given.get("layout", "jsonl")).formats
+    formats = LAYOUTS.make(given.get("layout", "jsonl"), {}).formats
     try:
         plan = Plan(**{"format": formats[0], **given})
     except ValidationError as error:
         raise UsageError(explain(error, lambda _: list(Plan.model_fields))) from error
     if plan.format not in formats:
         raise UsageError(f"--format {plan.format}: the layout {plan.layout} wants {formats[0]}")
-    _refuse_unknown_settings(plan)
-    return plan
-
-
-def _refuse_unknown_settings(plan: Plan) -> None:
-    from speechprune_cli.builder.checks import CHECKS
-    from speechprune_cli.builder.writers import WRITERS
-
     known = WRITERS.settings(plan.writer) | SPEAKERS.settings(plan.speaker)
     known |= {name for check in CHECKS.names for name in CHECKS.settings(check)}
     if unknown := sorted(set(plan.settings) - known):
         listed = ", ".join(sorted(known - {"voices_folder"}))
         option = "--voices" if unknown[0] == "voices_folder" else f"--set {unknown[0]}"
         raise UsageError(f"{option}: {plan.writer} and {plan.speaker} know {listed}")
+    return plan
 
 
 def choose_checks(wanted: Sequence[str] | None, plan: Plan) -> tuple[str, ...]:
@@ -123,8 +126,6 @@ def choose_checks(wanted: Sequence[str] | None, plan: Plan) -> tuple[str, ...]:
 
     Raises UsageError where what is wanted is not installed.
     """
-    from speechprune_cli.builder.checks import CHECKS
-
     CHECKS.make_of(ALWAYS, plan.settings).check()
     found = {ALWAYS: None}
     for name in CHECKS.names if wanted is None else wanted:
@@ -138,54 +139,16 @@ def choose_checks(wanted: Sequence[str] | None, plan: Plan) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _make(
-    folder: Path,
-    plan: Plan,
-    checks: tuple[str, ...],
-    workers: int,
-    ray: str | None,
-    on_progress: OnProgress,
-) -> Built:
-    from speechprune_cli.builder import making
-    from speechprune_cli.builder.store import BuildFolder
-    from speechprune_cli.builder.workers import in_this_process, on_ray
-    from speechprune_cli.builder.writers import WRITERS
-
-    speaker = SPEAKERS.make_of(plan.speaker, plan.settings)
-    speaker.check()
-    making.choose_voices(speaker, plan)
-    WRITERS.make_of(plan.writer, plan.settings).check()
-    store = BuildFolder(folder)
-    with store.opened(plan, making.sources(speaker)):
-        try:
-            _follow(making.write_scripts(store, plan), "writing", 0, plan.samples, on_progress)
-            todo = making.unfinished(store, plan, checks)
-            jobs = making.read_sound(todo)
-            alone = workers == 1 and ray is None
-            done = in_this_process(plan, jobs) if alone else on_ray(plan, jobs, workers, ray)
-            begun = plan.samples - len(todo)
-            _follow(making.keep(store, done), "speaking", begun, plan.samples, on_progress)
-        except SpeechPruneError as error:
-            error.args = (f"{error} ({store.progress(plan.samples)})",)
-            raise
-        return _finish(store, plan, store.samples(plan.samples), speaker.licence)
-
-
-def _follow(
-    made: Iterable[str], what: str, begun: int, total: int, on_progress: OnProgress
-) -> None:
+def _follow(made: Iterable[str], what: str, begun: int, total: int, tell: OnProgress) -> None:
     """Have it made, and tell how far it is."""
     for count, name in enumerate(made, start=begun + 1):
-        on_progress(count, total, f"{what} {name}")
+        tell(count, total, f"{what} {name}")
 
 
-def _finish(store: BuildFolder, plan: Plan, samples: list[Sample], licence: str) -> Built:
+def _finish(store: BuildFolder, plan: Plan, licence: str) -> Built:
     """Write picture, report, card and, last, the index."""
-    from speechprune_cli.builder import report
-    from speechprune_cli.builder.fairness import verdicts
-    from speechprune_cli.builder.layouts import layout
-
-    found, how = verdicts(samples, plan), layout(plan.layout)
+    samples, how = store.samples(plan.samples), LAYOUTS.make(plan.layout, {})
+    found = verdicts(samples, plan)
     report.picture(found, samples, store.folder / "report.png")
     store.write_text("report.md", report.markdown(found, samples))
     store.write_text("README.md", report.card(found, samples, plan, licence))

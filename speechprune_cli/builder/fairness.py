@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
@@ -15,10 +15,8 @@ from speechprune_cli.bench.statistics import wilson
 from speechprune_cli.builder.plan import LUFS, Plan
 from speechprune_cli.builder.script import LETTERS, Sample, Speech
 
-P = 0.01
-"""A set counts as skewed where chance would skew it as much less often than this."""
-ALIKE = 95
-"""Of 100: from here on two questions with their answers are near duplicates."""
+P = 0.01  # a set counts as skewed where chance would skew it as much less often than this
+ALIKE = 95  # of 100: from here on two questions with their answers are near duplicates
 
 
 @dataclass(frozen=True)
@@ -28,12 +26,7 @@ class Verdict:
     name: str
     found: str
     wanted: str
-    fair: bool | None
-    """None: a matter of quality, with nothing to hold it against."""
-
-    def to_json(self) -> dict[str, object]:
-        """Plain data."""
-        return asdict(self)
+    fair: bool | None  # None: a matter of quality, with nothing to hold it against
 
 
 def spoken(sample: Sample) -> Speech:
@@ -66,10 +59,9 @@ def _answers(samples: Sequence[Sample]) -> Iterator[Verdict]:
     """Letters, and what the options give away."""
     from scipy.stats import chisquare
 
-    letters = Counter(sample.script.letter for sample in samples)
-    counts = [letters[place] for place in range(len(LETTERS))]
-    p = float(chisquare(counts).pvalue)
-    shown = " ".join(f"{letter} {count}" for letter, count in zip(LETTERS, counts, strict=True))
+    letters = Counter(LETTERS[sample.script.letter] for sample in samples)
+    p = float(chisquare([letters[letter] for letter in LETTERS]).pvalue)
+    shown = " ".join(f"{letter} {letters[letter]}" for letter in LETTERS)
     yield Verdict("answer letters", f"{shown} (p = {p:.2g})", "equally often", p >= P)
     chance = fmean(1 / len(sample.script.options) for sample in samples)
     for control in controls([_question(sample) for sample in samples], permuted=False):
@@ -120,32 +112,25 @@ def _genders(samples: Sequence[Sample]) -> Verdict:
 
 
 def _sound(samples: Sequence[Sample], plan: Plan) -> Iterator[Verdict]:
-    seconds = [sample.measures["sound"]["seconds"] for sample in samples]
+    measures = [sample.measures["sound"] for sample in samples]
+    seconds = [each["seconds"] for each in measures]
     found = f"{fmean(seconds):.1f} s ({min(seconds):.1f}-{max(seconds):.1f})"
     near = abs(fmean(seconds) / plan.seconds - 1) <= 0.15
     yield Verdict("length", found, f"about {plan.seconds:g} s", near)
-    loud = [sample.measures["sound"]["lufs"] for sample in samples]
+    loud = [each["lufs"] for each in measures]
     level = all(abs(value - LUFS) <= 1 for value in loud)
     yield Verdict("loudness", f"{min(loud):.1f} to {max(loud):.1f} LUFS", f"{LUFS:g} LUFS", level)
-    clipped = max(sample.measures["sound"]["clipped"] for sample in samples)
+    clipped = max(each["clipped"] for each in measures)
     yield Verdict("clipping", f"at most {100 * clipped:.3f}%", "below 0.01%", clipped < 1e-4)
 
 
 def _quality(samples: Sequence[Sample]) -> Iterator[Verdict]:
-    if all("wer" in sample.measures for sample in samples):
-        yield Verdict("word error rate", f"{word_error_rate(samples):.4f}", "SPIRAL: 0.0389", None)
-    if all("mos" in sample.measures for sample in samples):
-        p808, overall = (
-            fmean(sample.measures["mos"][name] for sample in samples)
-            for name in ("p808", "overall")
-        )
+    measures = [sample.measures for sample in samples]
+    if all("wer" in each for each in measures):
+        errors, words = (sum(m["wer"][name] for m in measures) for name in ("errors", "words"))
+        rate = errors / max(words, 1)  # over the words of all recordings
+        yield Verdict("word error rate", f"{rate:.4f}", "SPIRAL: 0.0389", None)
+    if all("mos" in each for each in measures):
+        p808, overall = (fmean(m["mos"][name] for m in measures) for name in ("p808", "overall"))
         found = f"{p808:.2f} (DNSMOS P.808; overall {overall:.2f})"
         yield Verdict("predicted MOS", found, "SPIRAL: 3.91 (UTMOS-22)", None)
-
-
-def word_error_rate(samples: Sequence[Sample]) -> float:
-    """Errors in all recordings, over the words in all of them."""
-    errors, words = (
-        sum(sample.measures["wer"][name] for sample in samples) for name in ("errors", "words")
-    )
-    return errors / max(words, 1)

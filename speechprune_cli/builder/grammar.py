@@ -16,20 +16,9 @@ import yaml
 from num2words import num2words
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-DAYS = {
-    "January": 31,
-    "February": 29,
-    "March": 31,
-    "April": 30,
-    "May": 31,
-    "June": 30,
-    "July": 31,
-    "August": 31,
-    "September": 30,
-    "October": 31,
-    "November": 30,
-    "December": 31,
-}
+DAYS = {"January": 31, "February": 29, "March": 31, "April": 30, "May": 31, "June": 30,
+        "July": 31, "August": 31, "September": 30, "October": 31, "November": 30,
+        "December": 31}  # fmt: skip
 MONTHS = tuple(DAYS)
 OPENER_SHARE = 0.25
 CURRENCIES = ("dollars", "dollars", "dollars", "euros", "pounds")
@@ -43,8 +32,7 @@ class Fact:
     subject: str
     value: str
     statement: str
-    distractor: str
-    """Another value of the same sort, spoken beside the true one by some statements."""
+    distractor: str  # another value of the same sort, spoken beside the true one by some statements
 
 
 def draw_fact(rng: Random, *, held_out: bool = False, kind: str | None = None) -> Fact:
@@ -55,8 +43,8 @@ def draw_fact(rng: Random, *, held_out: bool = False, kind: str | None = None) -
     distractor = value
     while distractor == value:
         distractor = draw_word(rng, rule["v"])
-    statement = _state(rng, rule["say_held_out" if held_out else "say"], held_out)
-    return _fact(kind, subject, value, distractor, statement)
+    wordings = rule["say_held_out" if held_out else "say"]
+    return _fact(rng, kind, (subject, value, distractor), wordings, held_out)
 
 
 def draw_contrast(
@@ -72,15 +60,10 @@ def draw_contrast(
     values = _draw_apart(rng, rule["v"], count)
     wordings = rule["say_held_out" if held_out else "say"]
     plain = [wording for wording in wordings if "{d}" not in wording]
+    said = zip(subjects, values, [*values[1:], values[0]], strict=True)
     return tuple(
-        _fact(
-            kind,
-            subjects[i],
-            values[i],
-            values[(i + 1) % count],
-            _state(rng, plain if i else wordings, held_out),
-        )
-        for i in range(count)
+        _fact(rng, kind, each, plain if number else wordings, held_out)
+        for number, each in enumerate(said)
     )
 
 
@@ -99,14 +82,16 @@ def _draw_apart(rng: Random, slot: str, count: int) -> list[str]:
     return drawn
 
 
-def _state(rng: Random, wordings: list[str], held_out: bool) -> str:
+def _fact(
+    rng: Random, kind: str, said: tuple[str, str, str], wordings: list[str], held_out: bool
+) -> Fact:
+    """With `said`, its subject, value and distractor, in one of the `wordings`."""
+    subject, value, distractor = said
     wording = rng.choice(wordings)
     if not held_out and rng.random() < OPENER_SHARE:
-        wording = f"{draw_word(rng, 'opener')} {_within(wording)}"
-    return wording
-
-
-def _fact(kind: str, subject: str, value: str, distractor: str, wording: str) -> Fact:
+        if not wording.startswith(("I ", "I'")):
+            wording = wording[0].lower() + wording[1:]
+        wording = f"{draw_word(rng, 'opener')} {wording}"
     statement = _sentence(wording.format(s=subject, v=value, d=distractor))
     return Fact(kind, subject, value, statement, distractor)
 
@@ -132,16 +117,11 @@ def within(sentence: str) -> str:
 @cache
 def _first_words() -> frozenset[str]:
     """What wordings begin with; values and subjects may be names."""
-    wordings = [
-        wording
-        for rule in rules().values()
-        for wording in (*rule["say"], *rule["say_held_out"])
-        if not wording.startswith("{")
-    ]
-    said = wordings + fillers() + fillers(held_out=True)
-    said += [text for part in framing().values() if isinstance(part, dict)
-             for texts in part.values() for text in texts]  # fmt: skip
-    return frozenset(text.partition(" ")[0] for text in said)
+    wordings = [text for rule in rules().values() for text in rule["say"] + rule["say_held_out"]]
+    frames = [part for part in framing().values() if isinstance(part, dict)]
+    framed = [text for part in frames for texts in part.values() for text in texts]
+    said = [*wordings, *fillers(), *fillers(held_out=True), *framed]
+    return frozenset(text.partition(" ")[0] for text in said if not text.startswith("{"))
 
 
 def draw_word(rng: Random, name: str) -> str:
@@ -170,11 +150,6 @@ def _words() -> dict[str, list[str]]:
 def _sentence(text: str) -> str:
     text = re.sub(r"\b([Aa]) (?=[aeiouAEIOU])", r"\1n ", text)
     return text[0].upper() + text[1:]
-
-
-def _within(wording: str) -> str:
-    """A wording as it goes on after an opener."""
-    return wording if wording.startswith(("I ", "I'")) else wording[0].lower() + wording[1:]
 
 
 def _spell(number: int, **how) -> str:
@@ -262,10 +237,6 @@ def _duration(rng: Random) -> str:
     return rng.choice((f"{_spell(number)} {unit}",) * 5 + ("half an hour", "a whole day"))
 
 
-def _year(rng: Random) -> str:
-    return _spell(rng.randint(1700, 2030), to="year")
-
-
 def _person(rng: Random) -> str:
     first, last = draw_word(rng, "first_name"), draw_word(rng, "last_name")
     title = rng.choice(("Doctor", "Professor"))
@@ -282,6 +253,6 @@ COMPOSED = {
     "extension": _extension,
     "duration": _duration,
     "percent": lambda rng: f"{_spell(rng.randint(1, 99))} percent",
-    "year": _year,
+    "year": lambda rng: _spell(rng.randint(1700, 2030), to="year"),
     "person": _person,
 }

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.atomic import atomic
 from speechprune_cli.builder.checks import CHECKS
-from speechprune_cli.builder.layouts import layout
+from speechprune_cli.builder.checks.base import Measure
+from speechprune_cli.builder.layouts import LAYOUTS
 from speechprune_cli.builder.plan import Plan
 from speechprune_cli.builder.script import Sample
 from speechprune_cli.builder.speakers import SPEAKERS
@@ -24,9 +24,6 @@ from speechprune_cli.builder.store import BuildFolder
 from speechprune_cli.builder.topics import PEOPLE, briefs
 from speechprune_cli.builder.writers import WRITERS
 from speechprune_cli.errors import SpeechPruneError, UsageError
-
-if TYPE_CHECKING:
-    from speechprune_cli.builder.checks.base import Measure
 
 PACKAGES = ("kokoro-onnx", "piper-tts", "onnxruntime", "numpy", "scipy", "soxr", "soundfile",
             "pyloudnorm", "num2words", "av")  # fmt: skip
@@ -38,10 +35,8 @@ class Job:
     """A sample to speak, or to measure where it is spoken."""
 
     sample: Sample
-    checks: tuple[str, ...]
-    """What is still to be measured."""
-    sound: bytes | None
-    """The recording's file where there is one."""
+    checks: tuple[str, ...]  # what is still to be measured
+    sound: bytes | None  # the recording's file where there is one
 
 
 @dataclass(frozen=True)
@@ -56,7 +51,7 @@ class Maker:
     """Does jobs; models are loaded when the first job needs them."""
 
     def __init__(self, plan: Plan) -> None:
-        self.plan, self.layout = plan, layout(plan.layout)
+        self.plan, self.layout = plan, LAYOUTS.make(plan.layout, {})
         self._measures: dict[str, Measure] = {}
 
     @cached_property
@@ -132,10 +127,8 @@ def sources(speaker: Speaker) -> dict[str, str]:
     """What the bytes depend on beside the plan."""
     found = speaker.sources()
     for name in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 
@@ -161,7 +154,7 @@ def unfinished(
     build: BuildFolder, plan: Plan, checks: Iterable[str]
 ) -> list[tuple[Sample, tuple[str, ...], Path | None]]:
     """Samples that lack something: what is to be measured, and the recording if there is one."""
-    how = layout(plan.layout)
+    how = LAYOUTS.make(plan.layout, {})
     described = {name: CHECKS.make_of(name, plan.settings).describe() for name in checks}
     found = []
     for number in range(plan.samples):
@@ -171,20 +164,11 @@ def unfinished(
         path = build.folder / how.audio(sample, plan.format)
         spoken = sample.speech is not None and path.exists()
         if not spoken:
-            fresh: dict[str, Any] = {"speech": None, "measures": {}, "measured": {}}
-            sample = sample.model_copy(update=fresh)
+            sample = Sample(brief=sample.brief, script=sample.script)
         missing = tuple(n for n, text in described.items() if sample.measured.get(n) != text)
         if missing or not spoken:
             found.append((sample, missing, path if spoken else None))
     return found
-
-
-def read_sound(
-    todo: Iterable[tuple[Sample, tuple[str, ...], Path | None]],
-) -> Iterator[Job]:
-    """What is left to do, sound read when its turn comes."""
-    for sample, missing, path in todo:
-        yield Job(sample, missing, path.read_bytes() if path else None)
 
 
 def keep(build: BuildFolder, done: Iterable[Done]) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from random import Random
 
@@ -15,11 +14,9 @@ from speechprune_cli.builder.script import Script, Speech
 from speechprune_cli.builder.speakers.base import Synthesizer, Voice
 from speechprune_cli.errors import SpeechPruneError
 
-GRID = RATE // 1000
-"""Sentences begin and end on whole milliseconds, so that times are exact at 16 kHz too."""
+GRID = RATE // 1000  # sentences begin and end on whole ms: times are exact at 16 kHz too
 SPEED = (0.95, 1.1)
-LONGEST_OVERLAP = 0.5
-"""Seconds that the next speaker may talk into the end of a sentence."""
+LONGEST_OVERLAP = 0.5  # seconds that the next speaker may talk into the end of a sentence
 
 
 def cast(speakers: Sequence[str], voices: Sequence[Voice], number: int, rng: Random) -> list[Voice]:
@@ -57,7 +54,8 @@ def record(
     samples = np.zeros(max(end for _, end in spans), np.float32)
     for (start, end), sound in zip(spans, spoken, strict=True):
         samples[start:end] += sound
-    samples = to_loudness(_in_room(samples, plan, np.random.default_rng(rng.getrandbits(64))))
+    samples = _in_room(samples, plan, np.random.default_rng(rng.getrandbits(64)))
+    samples = np.clip(samples * _gain(samples), -1, 1).astype(np.float32)
     speech = Speech(
         voices={speaker: voice.name for speaker, voice in chosen.items()},
         genders={speaker: voice.gender for speaker, voice in chosen.items()},
@@ -69,9 +67,8 @@ def record(
     return samples, speech
 
 
-def to_loudness(samples: np.ndarray) -> np.ndarray:
-    """At -23 LUFS, peaks that do not fit cut off."""
-    return np.clip(samples * 10 ** ((LUFS - loudness(samples)) / 20), -1, 1).astype(np.float32)
+def _gain(samples: np.ndarray) -> float:
+    return 10 ** ((LUFS - loudness(samples)) / 20)
 
 
 def loudness(samples: np.ndarray, rate: int = RATE) -> float:
@@ -93,11 +90,11 @@ def _say(synthesizer: Synthesizer, text: str, voice: str, speed: float) -> np.nd
 
 def _level(spoken: list[np.ndarray], speakers: Sequence[str]) -> None:
     """Every speaker as loud as the others, in place."""
-    for speaker in Counter(speakers):
+    for speaker in set(speakers):
         mine = [number for number, name in enumerate(speakers) if name == speaker]
-        gain = 10 ** ((LUFS - loudness(np.concatenate([spoken[n] for n in mine]))) / 20)
+        gain = np.float32(_gain(np.concatenate([spoken[number] for number in mine])))
         for number in mine:
-            spoken[number] = spoken[number] * np.float32(gain)
+            spoken[number] = spoken[number] * gain
 
 
 def _starts(script: Script, lengths: Sequence[int], plan: Plan, rng: Random) -> list[int]:

@@ -10,13 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from speechprune_cli.builder.script import SCENARIOS
 from speechprune_cli.errors import UsageError
 
-RATE = 24_000
-"""Of the recordings, as SPIRAL's."""
-LUFS = -23.0
-"""Loudness of the recordings, as SPIRAL's (EBU R 128)."""
+RATE = 24_000  # of the recordings, as SPIRAL's
+LUFS = -23.0  # loudness of the recordings, as SPIRAL's (EBU R 128)
 
+# where an option is not named like the choice
 OPTIONS = {"settings": "--set", "voices": "--voice", "scenarios": "--scenario"}
-"""Where an option is not named like the choice."""
 
 
 class Choices(TypedDict, total=False):
@@ -48,19 +46,13 @@ class Plan(BaseModel):
     seed: int = 0
     writer: str = "grammar"
     speaker: str = "kokoro"
-    settings: dict[str, Any] = {}
-    """Of the writer and of the speaker; each is told what it knows."""
-    voices: tuple[str, ...] = ()
-    """Names; none: all of the speaker's."""
+    settings: dict[str, Any] = {}  # of the writer and of the speaker; each is told what it knows
+    voices: tuple[str, ...] = ()  # names; none: all of the speaker's
     scenarios: tuple[str, ...] = SCENARIOS
-    pause: tuple[float, float] = (0.15, 0.6)
-    """Shortest and longest silence after a sentence, in seconds."""
-    overlap: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the changes of speaker at which the next one does not wait."""
-    snr: float | None = None
-    """Pink noise, so many decibels below the speech."""
-    reverb: float | None = None
-    """Time in which the echo of a room dies away by 60 dB, in seconds."""
+    pause: tuple[float, float] = (0.15, 0.6)  # seconds of silence after a sentence, from, to
+    overlap: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of changes of speaker with no wait
+    snr: float | None = None  # pink noise, so many decibels below the speech
+    reverb: float | None = None  # time in which the echo of a room dies away by 60 dB, in seconds
     layout: str = "jsonl"
     format: Literal["flac", "opus", "wav"] = "flac"
 
@@ -68,9 +60,8 @@ class Plan(BaseModel):
         """Raises UsageError for choices that do not go together."""
         shortest, longest = self.pause
         if not 0 <= shortest <= longest <= 10:
-            raise UsageError(
-                f"--pause {shortest:g} {longest:g}: give the shortest and the longest, 0 to 10 s"
-            )
+            wanted = "give the shortest and the longest, 0 to 10 s"
+            raise UsageError(f"--pause {shortest:g} {longest:g}: {wanted}")
         if unknown := sorted(set(self.scenarios) - set(SCENARIOS)):
             raise UsageError(f"--scenario {unknown[0]}: choose from {', '.join(SCENARIOS)}")
         if self.reverb is not None and not 0 < self.reverb <= 5:

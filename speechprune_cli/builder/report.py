@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from speechprune_cli.builder.fairness import Verdict, position, spoken
-from speechprune_cli.builder.layouts import layout
+from speechprune_cli.builder.layouts import LAYOUTS
 from speechprune_cli.builder.plan import OPTIONS, Plan
 from speechprune_cli.builder.script import LETTERS, SCENARIOS, Sample
 from speechprune_cli.report.figures import KEPT, PRUNED, TEXT, write
@@ -35,13 +36,17 @@ NOTE = (
 def table(verdicts: Sequence[Verdict], samples: int, folder: Path | None = None) -> Table:
     """What was found, and what a fair set would show; as JSON also where the set is."""
     facts = {"folder": str(folder), "samples": samples} if folder else {"samples": samples}
-    rows = tuple(_row(verdict) for verdict in verdicts)
+    rows = []
+    for each in verdicts:
+        word, mark = FAIR[each.fair]
+        cells = (each.name, each.found, each.wanted, word)
+        rows.append(Row(cells, asdict(each), mark=mark, part="verdicts"))
     title = f"What was found in {samples} samples, and what a fair set would show"
     return Table(
         "fairness",
         title,
         ("check", "found", "wanted", "fair"),
-        rows,
+        tuple(rows),
         (NOTE,),
         facts,
         parts=("verdicts",),
@@ -49,37 +54,27 @@ def table(verdicts: Sequence[Verdict], samples: int, folder: Path | None = None)
     )
 
 
-def _row(verdict: Verdict) -> Row:
-    word, mark = FAIR[verdict.fair]
-    cells = (verdict.name, verdict.found, verdict.wanted, word)
-    return Row(cells, verdict.to_json(), mark=mark, part="verdicts")
-
-
 def markdown(verdicts: Sequence[Verdict], samples: Sequence[Sample]) -> str:
     """The report."""
-    summary = _summary({each.name for each in verdicts if each.fair is False})
-    return "\n".join(
-        [
-            f"# Is it fair? {len(samples)} samples",
-            "",
-            f"**{summary}.** {_care(len(samples))}",
-            "",
-            table(verdicts, len(samples)).markdown(),
-            "![letters, positions, lengths, what hears nothing, word errors, MOS](report.png)",
-            "",
-            *(f"- {name}: measured by {how}" for name, how in sorted(samples[0].measured.items())),
-            f"- speaking took {fmean(spoken(s).took for s in samples):.1f} s a sample",
-            "",
-        ]
-    )
+    care = "With so few samples only a gross skew would show." if len(samples) < 40 else ""
+    lines = [
+        f"# Is it fair? {len(samples)} samples",
+        "",
+        f"**{_summary(verdicts)}.** {care}",
+        "",
+        table(verdicts, len(samples)).markdown(),
+        "![letters, positions, lengths, what hears nothing, word errors, MOS](report.png)",
+        "",
+        *(f"- {name}: measured by {how}" for name, how in sorted(samples[0].measured.items())),
+        f"- speaking took {fmean(spoken(s).took for s in samples):.1f} s a sample",
+        "",
+    ]
+    return "\n".join(lines)
 
 
-def _summary(skewed: Collection[str]) -> str:
-    return f"Skewed: {', '.join(sorted(skewed))}" if skewed else "Fair: nothing is skewed"
-
-
-def _care(count: int) -> str:
-    return "With so few samples only a gross skew would show." if count < 40 else ""
+def _summary(verdicts: Sequence[Verdict]) -> str:
+    skewed = sorted({each.name for each in verdicts if each.fair is False})
+    return f"Skewed: {', '.join(skewed)}" if skewed else "Fair: nothing is skewed"
 
 
 def card(verdicts: Sequence[Verdict], samples: Sequence[Sample], plan: Plan, licence: str) -> str:
@@ -90,27 +85,26 @@ def card(verdicts: Sequence[Verdict], samples: Sequence[Sample], plan: Plan, lic
     hours = sum(spoken(sample).seconds for sample in samples) / 3600
     topics = {(sample.brief.topic, sample.brief.subtopic) for sample in samples}
     voices = {voice for sample in samples for voice in spoken(sample).voices.values()}
-    how = layout(plan.layout)
-    return "\n".join(
-        [
-            f"# {len(samples)} spoken questions",
-            "",
-            f"Synthetic speech, {hours:.2f} hours: {people}, on {len(topics)} subtopics of "
-            f"{len({main for main, _ in topics})} topics, by {len(voices)} voices. Each recording "
-            "has one multiple-choice question that a single sentence answers; when that sentence "
-            "is said is exact to the sample.",
-            "",
-            f"- made by `{command(plan)}` (speechprune {__version__})",
-            f"- written by `{plan.writer}`, spoken by `{plan.speaker}`: {licence}",
-            "- every choice is in `build.json`, every sentence's times in `samples/`",
-            f"- {'fair by' if not skewed else f'**{skewed} skews found:** see'} the checks in "
-            "[report.md](report.md)",
-            "- the people, firms and events in it are invented; the same settings and seed make "
-            "the same index, and with the same versions on one machine the same sound",
-            f"- run it: `{how.evaluation.format(folder='FOLDER')}`",
-            "",
-        ]
-    )
+    evaluation = LAYOUTS.make(plan.layout, {}).evaluation.format(folder="FOLDER")
+    lines = [
+        f"# {len(samples)} spoken questions",
+        "",
+        f"Synthetic speech, {hours:.2f} hours: {people}, on {len(topics)} subtopics of "
+        f"{len({main for main, _ in topics})} topics, by {len(voices)} voices. Each recording "
+        "has one multiple-choice question that a single sentence answers; when that sentence "
+        "is said is exact to the sample.",
+        "",
+        f"- made by `{command(plan)}` (speechprune {__version__})",
+        f"- written by `{plan.writer}`, spoken by `{plan.speaker}`: {licence}",
+        "- every choice is in `build.json`, every sentence's times in `samples/`",
+        f"- {'fair by' if not skewed else f'**{skewed} skews found:** see'} the checks in "
+        "[report.md](report.md)",
+        "- the people, firms and events in it are invented; the same settings and seed make "
+        "the same index, and with the same versions on one machine the same sound",
+        f"- run it: `{evaluation}`",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def command(plan: Plan) -> str:
@@ -137,21 +131,17 @@ def picture(verdicts: Sequence[Verdict], samples: Sequence[Sample], path: Path) 
 
     figure = Figure(figsize=(10, 5.8), layout="constrained")
     axes = figure.subplots(2, 3).flatten()
-    skewed = {each.name for each in verdicts if each.fair is False}
-    figure.suptitle(_summary(skewed), x=0.01, ha="left", color=TEXT if skewed else KEPT)
-    count = len(samples)
-    letters = Counter(sample.script.letter for sample in samples)
-    colours = {name: TEXT if name in skewed else KEPT for name in (each.name for each in verdicts)}
-    axes[0].bar(
-        list(LETTERS),
-        [letters[n] for n in range(len(LETTERS))],
-        color=colours["answer letters"],
-    )
-    axes[0].axhline(count / len(LETTERS), color=PRUNED, linestyle="--")
+    colours = {each.name: TEXT if each.fair is False else KEPT for each in verdicts}
+    colour = TEXT if TEXT in colours.values() else KEPT
+    figure.suptitle(_summary(verdicts), x=0.01, ha="left", color=colour)
+    letters = Counter(LETTERS[sample.script.letter] for sample in samples)
+    counts = [letters[letter] for letter in LETTERS]
+    axes[0].bar(list(LETTERS), counts, color=colours["answer letters"])
+    axes[0].axhline(len(samples) / len(LETTERS), color=PRUNED, linestyle="--")
     axes[0].set_title("right answers by letter", loc="left")
     places = [position(sample) for sample in samples]
     axes[1].hist(places, 10, range=(0, 1), color=colours["key sentence begins"])
-    axes[1].axhline(count / 10, color=PRUNED, linestyle="--")
+    axes[1].axhline(len(samples) / 10, color=PRUNED, linestyle="--")
     axes[1].set_title("where the key sentence begins", loc="left")
     axes[1].set_xlabel("share of the recording")
     seconds = [spoken(sample).seconds for sample in samples]

@@ -31,10 +31,8 @@ class Brief(Record):
     topic: str
     subtopic: str
     seconds: float
-    letter: int
-    """Place of the right option."""
-    position: float
-    """Where the telling detail begins, from 0 (at once) to 1 (it is said last)."""
+    letter: int  # place of the right option
+    position: float  # where the telling detail begins, from 0 (at once) to 1 (it is said last)
 
     @property
     def id(self) -> str:
@@ -53,8 +51,7 @@ class Script(Record):
     """A dialogue with a question that one of its sentences answers."""
 
     utterances: Annotated[tuple[Utterance, ...], Field(min_length=1)]
-    key: int
-    """Number of the sentence that answers."""
+    key: int  # number of the sentence that answers
     question: Text
     options: Annotated[tuple[Text, ...], Field(min_length=2, max_length=26)]
     answer: Text
@@ -86,16 +83,12 @@ class Script(Record):
 class Speech(Record):
     """How a script was spoken."""
 
-    voices: dict[str, str]
-    """Of each speaker."""
+    voices: dict[str, str]  # of each speaker
     genders: dict[str, Literal["f", "m", "?"]]
     rate: int
-    length: int
-    """In samples."""
-    spans: tuple[tuple[int, int], ...]
-    """First sample of each sentence, and the one after its last."""
-    took: float
-    """Seconds that speaking took."""
+    length: int  # in samples
+    spans: tuple[tuple[int, int], ...]  # first sample of each sentence, and the one after its last
+    took: float  # seconds that speaking took
 
     @property
     def seconds(self) -> float:
@@ -114,7 +107,5 @@ class Sample(Record):
     brief: Brief
     script: Script
     speech: Speech | None = None
-    measures: dict[str, dict[str, float]] = {}
-    """What each check found, by the name of the check."""
-    measured: dict[str, str] = {}
-    """What each of them measured with."""
+    measures: dict[str, dict[str, float]] = {}  # what each check found, by the name of the check
+    measured: dict[str, str] = {}  # what each of them measured with

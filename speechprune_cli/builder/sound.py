@@ -12,8 +12,7 @@ from speechprune_cli.errors import SpeechPruneError
 if TYPE_CHECKING:
     import numpy as np
 
-OPUS_BITS = 16_000
-"""Per second: speech stays clear, 90 s take 180 kB."""
+OPUS_BITS = 16_000  # per second: speech stays clear, 90 s take 180 kB
 
 
 def save_sound(path: Path, samples: np.ndarray, rate: int) -> None:

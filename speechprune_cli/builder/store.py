@@ -58,11 +58,8 @@ class BuildFolder:
     def _claim(self, plan: Plan, sources: dict[str, str]) -> None:
         path = self.folder / "build.json"
         if not path.exists():
-            described = {
-                "version": __version__,
-                "plan": plan.model_dump(mode="json"),
-                "sources": sources,
-            }
+            chosen = plan.model_dump(mode="json")
+            described = {"version": __version__, "plan": chosen, "sources": sources}
             self.write_text("build.json", json.dumps(described, indent=2) + "\n")
             return
         try:
@@ -70,21 +67,14 @@ class BuildFolder:
             version, begun = saved["version"], Plan.model_validate(saved["plan"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path}: not what a build writes: {error}") from error
+        was, anew = f"{self.folder} was begun", "build into a new folder"
         if version != __version__:
-            raise UsageError(
-                f"{self.folder} was begun by speechprune {version}, this is {__version__}: "
-                "build into a new folder"
-            )
+            raise UsageError(f"{was} by speechprune {version}, this is {__version__}: {anew}")
         aside = {name for check in CHECKS.names for name in CHECKS.settings(check)}
-        if different := begun.differences(plan, aside):
-            raise UsageError(
-                f"{self.folder} was begun with other settings ({'; '.join(different)}): "
-                "go on with those, or build into a new folder"
-            )
+        if differ := "; ".join(begun.differences(plan, aside)):
+            raise UsageError(f"{was} with other settings ({differ}): go on with those, or {anew}")
         if saved["sources"] != sources:
-            raise UsageError(
-                f"{self.folder} was begun with other voices or versions: build into a new folder"
-            )
+            raise UsageError(f"{was} with other voices or versions: {anew}")
 
     def path(self, number: int) -> Path:
         """Where a sample is."""
@@ -102,9 +92,8 @@ class BuildFolder:
 
     def write(self, sample: Sample) -> None:
         """Whole or not at all. Raises SpeechPruneError where the disk is full."""
-        self.write_text(
-            f"samples/{self.path(sample.brief.number).name}", sample.model_dump_json(indent=1)
-        )
+        name = self.path(sample.brief.number).name
+        self.write_text(f"samples/{name}", sample.model_dump_json(indent=1))
 
     def write_text(self, name: str, text: str) -> None:
         """A file of the build, whole or not at all."""
@@ -113,15 +102,17 @@ class BuildFolder:
 
     def progress(self, count: int) -> str:
         """How much there is, for who has to go on with it."""
-        found = [self.read(number) for number in range(count)]
-        written = sum(sample is not None for sample in found)
-        spoken = sum(sample is not None and sample.speech is not None for sample in found)
-        return f"of {count} samples {written} are written and {spoken} spoken: they are kept"
+        written = self._written(count)
+        spoken = sum(sample.speech is not None for sample in written)
+        return f"of {count} samples {len(written)} are written and {spoken} spoken: they are kept"
 
     def samples(self, count: int) -> list[Sample]:
         """All samples, once they are spoken. Raises SpeechPruneError where one is not."""
-        found = [self.read(number) for number in range(count)]
-        whole = [sample for sample in found if sample is not None and sample.speech is not None]
+        whole = [sample for sample in self._written(count) if sample.speech is not None]
         if len(whole) < count:
             raise SpeechPruneError(f"{self.folder}: {count - len(whole)} samples are missing")
         return whole
+
+    def _written(self, count: int) -> list[Sample]:
+        found = (self.read(number) for number in range(count))
+        return [sample for sample in found if sample is not None]

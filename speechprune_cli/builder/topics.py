@@ -22,9 +22,8 @@ def topics() -> dict[str, dict[str, list[str]]]:
 
 def briefs(plan: Plan) -> list[Brief]:
     """Scenarios, subtopics and answer letters in equal shares, positions evenly over the whole."""
-    rng = Random(f"{plan.seed}/briefs")
+    rng, count = Random(f"{plan.seed}/briefs"), plan.samples
     subtopics = [(main, sub) for main, subs in topics().items() for sub in subs]
-    count = plan.samples
     scenarios = _dealt(plan.scenarios, count, rng)
     letters = _dealt(range(len(LETTERS)), count, rng)
     chosen = _dealt(subtopics, count, rng)

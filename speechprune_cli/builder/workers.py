@@ -10,8 +10,7 @@ from speechprune_cli.builder.making import Done, Job, Maker
 from speechprune_cli.builder.plan import Plan
 from speechprune_cli.errors import SpeechPruneError, UsageError
 
-RETRIES = 2
-"""How often a job may kill the process that does it before the build gives up."""
+RETRIES = 2  # how often a job may kill the process that does it before the build gives up
 
 
 def in_this_process(plan: Plan, jobs: Iterable[Job]) -> Iterator[Done]:

@@ -9,4 +9,4 @@ from __future__ import annotations
 from speechprune_cli.builder.checks.base import Check
 from speechprune_cli.registry import Registry
 
-CHECKS: Registry[Check] = Registry(__name__, __path__, Check, "check", group="speechprune.checks")
+CHECKS = Registry[Check](__name__, __path__, Check, "check", group="speechprune.checks")

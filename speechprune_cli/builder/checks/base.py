@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
-    from speechprune_cli.builder.script import Script
+from speechprune_cli.builder.script import Script
 
-    Measure = Callable[[np.ndarray, int, Script], dict[str, float]]
-    """Samples `[T]`, their rate and the script -> what was found, by name."""
+Measure = Callable[[np.ndarray, int, Script], dict[str, float]]
+"""Samples `[T]`, their rate and the script -> what was found, by name."""
 
 
 class Check(ABC):

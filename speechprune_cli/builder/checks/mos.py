@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from speechprune_cli.builder.checks.base import Check
+import numpy as np
+import soxr
+
+from speechprune_cli.builder.checks.base import Check, Measure
+from speechprune_cli.builder.script import Script
 from speechprune_cli.builder.speakers.base import onnx_session
 from speechprune_cli.extras import need
 from speechprune_cli.flow import SAMPLE_RATE
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from speechprune_cli.builder.checks.base import Measure
-    from speechprune_cli.builder.script import Script
 
 
 @dataclass(frozen=True)
@@ -32,8 +30,6 @@ class Mos(Check):
 
     def load(self) -> Measure:
         """The predictor on one thread."""
-        from pathlib import Path
-
         from speechmos import dnsmos
 
         folder = Path(dnsmos.__file__).parent / "dnsmos_models"
@@ -44,9 +40,6 @@ class Mos(Check):
         length = int(dnsmos.INPUT_LENGTH * SAMPLE_RATE)
 
         def measure(samples: np.ndarray, rate: int, script: Script) -> dict[str, float]:
-            import numpy as np
-            import soxr
-
             sound = np.clip(soxr.resample(samples, rate, SAMPLE_RATE), -1, 1)
             count = max(1, len(sound) // length)
             pieces = [sound[length * n : length * (n + 1)] for n in range(count)]

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from speechprune_cli.builder.checks.base import Check
+import numpy as np
+
+from speechprune_cli.builder.checks.base import Check, Measure
+from speechprune_cli.builder.mixing import loudness
+from speechprune_cli.builder.script import Script
 from speechprune_cli.extras import need
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from speechprune_cli.builder.checks.base import Measure
-    from speechprune_cli.builder.script import Script
-
-FULL_SCALE = 0.999
 
 
 @dataclass(frozen=True)
@@ -36,11 +31,8 @@ class Sound(Check):
 
 def measure(samples: np.ndarray, rate: int, script: Script) -> dict[str, float]:
     """Seconds, LUFS, and the share of samples at full scale."""
-    from speechprune_cli.builder.mixing import loudness
-
-    clipped = float((abs(samples) >= FULL_SCALE).mean())
     return {
         "seconds": len(samples) / rate,
         "lufs": round(loudness(samples, rate), 2),
-        "clipped": clipped,
+        "clipped": float((abs(samples) >= 0.999).mean()),
     }

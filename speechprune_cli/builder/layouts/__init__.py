@@ -8,11 +8,4 @@ from __future__ import annotations
 from speechprune_cli.builder.layouts.base import Layout
 from speechprune_cli.registry import Registry
 
-LAYOUTS: Registry[Layout] = Registry(
-    __name__, __path__, Layout, "layout", group="speechprune.layouts"
-)
-
-
-def layout(name: str) -> Layout:
-    """A layout by its name. Raises UsageError for an unknown one."""
-    return LAYOUTS.make(name, {})
+LAYOUTS = Registry[Layout](__name__, __path__, Layout, "layout", group="speechprune.layouts")

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from speechprune_cli.builder.script import Sample, Script, Speech
 from speechprune_cli.builder.sound import save_sound
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from speechprune_cli.builder.script import Sample, Script, Speech
 
 
 class Layout(ABC):
     """Where the files of a build are, and how its index is written."""
 
-    index: str
-    """Name of the index: a line of JSON for each sample."""
-    evaluation: str
-    """The command that evaluates on it, with `{folder}` for the build's folder."""
-    formats: tuple[str, ...] = ("flac", "opus", "wav")
-    """Of the recordings; the first is taken where none is asked for."""
+    index: str  # name of the index: a line of JSON for each sample
+    evaluation: str  # the command that evaluates on it, with `{folder}` for the build's folder
+    formats: tuple[str, ...] = ("flac", "opus", "wav")  # the first where none is asked for
 
     @abstractmethod
     def audio(self, sample: Sample, suffix: str) -> str:

@@ -39,7 +39,8 @@ class Spiral(Layout):
 
     def line(self, sample: Sample, suffix: str) -> dict[str, Any]:
         """A record with the keys of the published ones."""
-        script, brief = sample.script, sample.brief
+        script, brief, name = sample.script, sample.brief, sample.brief.id
+        key = script.utterances[script.key]
         turns = groupby(script.utterances, key=lambda each: each.speaker)
         choices = [f"{LETTERS[place]}. {option}" for place, option in enumerate(script.options)]
         return {
@@ -47,7 +48,7 @@ class Spiral(Layout):
                 {"speaker": speaker, "text": [each.text for each in said]}
                 for speaker, said in turns
             ],
-            "original_key_sentence": script.utterances[script.key].text,
+            "original_key_sentence": key.text,
             "test_question": {
                 "question": script.question,
                 "choices": choices,
@@ -57,30 +58,24 @@ class Spiral(Layout):
                 "main_topic": brief.topic,
                 "subtopic": brief.subtopic,
                 "transcript_type": brief.scenario,
-                "id": brief.id,
+                "id": name,
             },
-            "audio_data": _audio_data(sample, suffix),
+            "audio_data": {
+                "key_sentences": {
+                    "speaker": key.speaker,
+                    "text": key.text,
+                    "audio_file": _key_file(name, script),
+                    "indices": [script.key, script.key + 1],
+                    "audio_dir": KEYS,
+                },
+                "combined": {
+                    "audio_files": [f"{name}.{suffix}"],
+                    "audio_folder": WAVS,
+                    "prompts_used": dict(sample.speech.voices) if sample.speech else {},
+                    "sentences": [each.text for each in script.utterances],
+                },
+            },
         }
-
-
-def _audio_data(sample: Sample, suffix: str) -> dict[str, Any]:
-    script, name = sample.script, sample.brief.id
-    key = script.utterances[script.key]
-    return {
-        "key_sentences": {
-            "speaker": key.speaker,
-            "text": key.text,
-            "audio_file": _key_file(name, script),
-            "indices": [script.key, script.key + 1],
-            "audio_dir": KEYS,
-        },
-        "combined": {
-            "audio_files": [f"{name}.{suffix}"],
-            "audio_folder": WAVS,
-            "prompts_used": dict(sample.speech.voices) if sample.speech else {},
-            "sentences": [each.text for each in script.utterances],
-        },
-    }
 
 
 def _key_file(name: str, script: Script) -> str:

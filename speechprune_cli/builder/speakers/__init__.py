@@ -10,6 +10,4 @@ from __future__ import annotations
 from speechprune_cli.builder.speakers.base import Speaker
 from speechprune_cli.registry import Registry
 
-SPEAKERS: Registry[Speaker] = Registry(
-    __name__, __path__, Speaker, "speaker", group="speechprune.speakers"
-)
+SPEAKERS = Registry[Speaker](__name__, __path__, Speaker, "speaker", group="speechprune.speakers")

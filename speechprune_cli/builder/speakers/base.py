@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+import numpy as np
+
 from speechprune_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnxruntime
 
-BLOCK = 1 << 20
-OnProgress = Callable[[int, int, str], None]
-"""Told how much is done, of how much, and of what."""
+OnProgress = Callable[[int, int, str], None]  # told how much is done, of how much, and of what
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,7 @@ class Synthesizer(Protocol):
 class Speaker(ABC):
     """A speech synthesizer that is not loaded yet; its fields are its settings."""
 
-    licence: str
-    """Of the voices, in a word or two; what it needs is told by `check`."""
+    licence: str  # of the voices, in a word or two; what it needs is told by `check`
 
     @abstractmethod
     def check(self) -> None:
@@ -76,22 +74,21 @@ def sha256(paths: Iterable[Path]) -> str:
     for path in paths:
         try:
             with path.open("rb") as file:
-                while block := file.read(BLOCK):
-                    digest.update(block)
+                hashlib.file_digest(file, lambda: digest)
         except OSError as error:
             raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
     return digest.hexdigest()
 
 
-def onnx_session(model: Path, threads: int = 1) -> onnxruntime.InferenceSession:
-    """On the CPU. Raises UsageError where there is no such file, or it is no model."""
+def onnx_session(model: Path) -> onnxruntime.InferenceSession:
+    """On one thread. Raises UsageError where there is no such file, or no model in it."""
     import onnxruntime
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidProtobuf
 
     if not model.is_file():
         raise UsageError(f"{model}: no such model file")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except (Fail, InvalidProtobuf) as error:

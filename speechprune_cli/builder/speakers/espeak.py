@@ -20,8 +20,7 @@ ACCENTS = ("en-us", "en-gb-x-rp")
 VARIANTS = ("f1", "f2", "f3", "f4", "f5", "m1", "m2", "m3", "m4", "m5", "m6", "m7")
 SYNCHRONOUS = 2
 UTF8 = 1
-RATE = 1
-"""Of espeak's parameters, the words per minute."""
+RATE = 1  # of espeak's parameters, the words per minute
 WORDS_PER_MINUTE = 165
 CALLBACK = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p

@@ -8,15 +8,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from speechprune_cli.builder.speakers import base
 from speechprune_cli.builder.speakers._kokoro_files import MODEL, VOICES, fetch_kokoro
-from speechprune_cli.builder.speakers.base import (
-    OnProgress,
-    Speaker,
-    Synthesizer,
-    Voice,
-    onnx_session,
-    sha256,
-)
+from speechprune_cli.builder.speakers.base import OnProgress, Speaker, Synthesizer, Voice
 from speechprune_cli.errors import SpeechPruneError, UsageError
 from speechprune_cli.extras import need
 from speechprune_cli.folders import cache_folder
@@ -31,8 +25,7 @@ class Kokoro(Speaker):
     """`voices_folder` holds `kokoro.onnx` and a `<voice>.bin` each."""
 
     voices_folder: str = ""
-    held_out: bool = False
-    """Only the voices that nano has never heard."""
+    held_out: bool = False  # only the voices that nano has never heard
 
     licence = "Kokoro-82M and its voices are under Apache-2.0"
 
@@ -70,7 +63,7 @@ class Kokoro(Speaker):
         """The model and the voices."""
         used = {voice.name for voice in self.voices()}
         styles = [path for path in sorted(self.folder.glob(VOICES)) if path.stem in used]
-        return {MODEL: sha256([self.folder / MODEL]), "voices": sha256(styles)}
+        return {MODEL: base.sha256([self.folder / MODEL]), "voices": base.sha256(styles)}
 
 
 class KokoroSynthesizer:
@@ -86,7 +79,7 @@ class KokoroSynthesizer:
         self._packed = TemporaryDirectory()  # the package reads voices from one file
         packed = Path(self._packed.name) / "voices.npz"
         np.savez(packed, allow_pickle=False, **self.styles)
-        self.engine = KokoroOnnx.from_session(onnx_session(model), str(packed))
+        self.engine = KokoroOnnx.from_session(base.onnx_session(model), str(packed))
 
     def reseed(self, seed: int) -> None:
         """Nothing in it is drawn at random."""

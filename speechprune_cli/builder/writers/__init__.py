@@ -9,6 +9,4 @@ from __future__ import annotations
 from speechprune_cli.builder.writers.base import Writer
 from speechprune_cli.registry import Registry
 
-WRITERS: Registry[Writer] = Registry(
-    __name__, __path__, Writer, "writer", group="speechprune.writers"
-)
+WRITERS = Registry[Writer](__name__, __path__, Writer, "writer", group="speechprune.writers")

@@ -13,8 +13,7 @@ from typing import Any, Protocol
 from speechprune_cli.errors import ModelError, UsageError, one_line
 
 KEY_VARIABLE = "OPENAI_API_KEY"
-PAUSES = (1.0, 3.0, 9.0)
-"""Seconds before an endpoint that is busy or stumbles is asked once more."""
+PAUSES = (1.0, 3.0, 9.0)  # seconds before an endpoint that is busy or stumbles is asked once more
 TIMEOUT = 300
 MOST_TOKENS = 4096
 MOST_BYTES = 1 << 24
@@ -36,9 +35,8 @@ class Endpoint:
 
     def __init__(self, url: str, model: str) -> None:
         if not url.startswith(("http://", "https://")):
-            raise UsageError(
-                f"--set endpoint={url}: give an address such as http://localhost:8000/v1"
-            )
+            example = "http://localhost:8000/v1"
+            raise UsageError(f"--set endpoint={url}: give an address such as {example}")
         self.url, self.model = f"{url.rstrip('/')}/chat/completions", model
 
     def ask(self, messages: list[dict[str, str]], *, seed: int, json_only: bool) -> str:
@@ -68,9 +66,8 @@ class Endpoint:
         return self._post_once(body)
 
     def _post_once(self, body: bytes) -> bytes:
-        key = os.environ.get(KEY_VARIABLE)
         headers = {"Content-Type": "application/json"}
-        if key:
+        if key := os.environ.get(KEY_VARIABLE):
             headers["Authorization"] = f"Bearer {key}"
         request = urllib.request.Request(self.url, body, headers)  # noqa: S310 - http(s) only
         try:
@@ -107,7 +104,7 @@ class Local:
                 messages, tokenize=False, add_generation_prompt=True
             )
         else:
-            text = "\n\n".join(message["content"] for message in messages) + "\n\n"
+            text = "".join(f"{message['content']}\n\n" for message in messages)
         inputs = self.tokenizer(text, return_tensors="pt", add_special_tokens=False)
         torch.manual_seed(seed)
         with torch.inference_mode():

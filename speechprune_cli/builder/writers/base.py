@@ -8,8 +8,7 @@ from random import Random
 
 from speechprune_cli.builder.script import Brief, Script
 
-CHARACTERS_PER_SECOND = 16.5
-"""Of speech at its usual speed, pauses apart."""
+CHARACTERS_PER_SECOND = 16.5  # of speech at its usual speed, pauses apart
 
 
 class Writer(ABC):

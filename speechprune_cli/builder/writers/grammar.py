@@ -7,39 +7,26 @@ from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
 
-from speechprune_cli.builder.grammar import (
-    Fact,
-    apart,
-    draw_contrast,
-    draw_fact,
-    fillers,
-    framing,
-    questions,
-    within,
-)
+from speechprune_cli.builder import grammar
+from speechprune_cli.builder.grammar import Fact, framing
 from speechprune_cli.builder.script import Brief, Script, Utterance
 from speechprune_cli.builder.topics import topics
 from speechprune_cli.builder.writers.base import Writer, spoken_seconds
 from speechprune_cli.errors import SpeechPruneError
 from speechprune_cli.extras import need
 
-TRIES, FEW = 400, 40
-"""Draws that may be of no use before the writer gives up, or looks further afield."""
-OWN = 0.7
-"""Share of the facts that belong to the subtopic, not to its neighbours."""
-FACTS, REMARKS = 0.45, 0.3
-"""Shares of the sentences that state a fact or say something of the topic; the rest is filler."""
+TRIES, FEW = 400, 40  # useless draws before the writer gives up, or looks further afield
+OWN = 0.7  # share of the facts that belong to the subtopic, not to its neighbours
+FACTS, REMARKS = 0.45, 0.3  # shares of sentences on facts and on the topic; the rest is filler
 HESITATIONS = {"lecture": 0.08, "conversation": 0.2, "meeting": 0.15}
-TURNS = (1, 1, 1, 2, 2, 3, 4)
-"""Sentences that somebody says in a row."""
+TURNS = (1, 1, 1, 2, 2, 3, 4)  # sentences that somebody says in a row
 
 
 @dataclass(frozen=True)
 class Grammar(Writer):
     """One detail is asked for; three like it are said beside it, and they are the wrong options."""
 
-    held_out: bool = False
-    """Only wordings of statements, questions and fillers that nano was never trained on."""
+    held_out: bool = False  # only wordings, fillers among them, that nano was never trained on
 
     def check(self) -> None:
         """Numbers are spelled out by a package."""
@@ -49,8 +36,8 @@ class Grammar(Writer):
         """Never fails before the kinds of facts of the topic are used up."""
         kinds = topics()[brief.topic][brief.subtopic]
         for _ in range(TRIES):
-            key, *others = draw_contrast(rng, rng.choice(kinds), held_out=self.held_out)
-            question = rng.choice(questions(key, held_out=self.held_out))
+            key, *others = grammar.draw_contrast(rng, rng.choice(kinds), held_out=self.held_out)
+            question = rng.choice(grammar.questions(key, held_out=self.held_out))
             if question not in asked:
                 break
         else:
@@ -81,37 +68,35 @@ class Grammar(Writer):
         while after and wanted > latest - _seconds(after, pause):
             before.append(after.pop())
         starts = list(accumulate((spoken_seconds(text, pause) for text in body), initial=0.0))
-        place = _nearest(starts, wanted - _seconds(before, pause))
+        first = wanted - _seconds(before, pause)
+        place = min(range(len(starts)), key=lambda number: abs(starts[number] - first))
         begun, ended = body[:place], body[place:]
         if not begun or not ended:  # it begins or ends in the middle of the talk
             begun, ended = begun[:-1], ended[1:]
         return [*begun, *before, key.statement, *after, *ended], len(begun) + len(before)
 
     def _body(
-        self,
-        brief: Brief,
-        rng: Random,
-        asked: Sequence[Fact],
-        needed: Sequence[str],
-        pause: float,
+        self, brief: Brief, rng: Random, asked: Sequence[Fact], needed: Sequence[str], pause: float
     ) -> Iterator[str]:
         """Opening, facts, remarks and closing that with `needed` last as long; nothing twice."""
-        frame = framing()[brief.scenario]
+        frame, topic = framing()[brief.scenario], brief.subtopic
         opening, closing = (
-            rng.choice(frame[part]).format(topic=brief.subtopic) for part in ("opening", "closing")
+            rng.choice(frame[part]).format(topic=topic) for part in ("opening", "closing")
         )
         yield opening
         left = brief.seconds - _seconds([*needed, opening, closing], pause)
         said: set[str] = set()
         others = self._others(brief, rng, asked)
-        loose = [text.format(topic=brief.subtopic) for text in frame["remark"]]
-        rest = fillers(held_out=self.held_out)
+        loose = [text.format(topic=topic) for text in frame["remark"]]
+        rest = grammar.fillers(held_out=self.held_out)
         while left > 0:
             draw = rng.random()
             known = [t for t in (loose if draw < FACTS + REMARKS else rest) if t not in said]
             text = next(others) if draw < FACTS or not known else rng.choice(known)
             said.add(text)
-            text = _hesitate(text, HESITATIONS[brief.scenario], rng)
+            begins_aside = text.partition(" ")[0].endswith(",")
+            if rng.random() < HESITATIONS[brief.scenario] and not begins_aside:
+                text = f"{rng.choice(framing()['hesitation'])} {grammar.within(text)}"
             left -= spoken_seconds(text, pause)
             yield text
         yield closing
@@ -127,29 +112,18 @@ class Grammar(Writer):
         refused = 0
         while refused < TRIES:
             kind = rng.choice(own if rng.random() < OWN else near) if refused < FEW else None
-            fact = draw_fact(rng, held_out=self.held_out, kind=kind)
-            clear = all(apart(fact.value, other.value) for other in asked)
+            fact = grammar.draw_fact(rng, held_out=self.held_out, kind=kind)
+            clear = all(grammar.apart(fact.value, other.value) for other in asked)
+            refused += 1
             if fact.kind != asked[0].kind and clear and (fact.kind, fact.subject) not in taken:
                 taken.add((fact.kind, fact.subject))
                 yield fact.statement
                 refused = 0
-            else:
-                refused += 1
         raise SpeechPruneError(f"{brief.id}: there is nothing left to say: lower --seconds")
 
 
 def _seconds(texts: Sequence[str], pause: float) -> float:
     return sum(spoken_seconds(text, pause) for text in texts)
-
-
-def _nearest(starts: Sequence[float], wanted: float) -> int:
-    return min(range(len(starts)), key=lambda place: abs(starts[place] - wanted))
-
-
-def _hesitate(text: str, share: float, rng: Random) -> str:
-    if rng.random() >= share or text.partition(" ")[0].endswith(","):
-        return text
-    return f"{rng.choice(framing()['hesitation'])} {within(text)}"
 
 
 def _speakers(brief: Brief, count: int, rng: Random) -> list[str]:

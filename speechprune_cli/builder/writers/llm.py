@@ -16,19 +16,16 @@ from speechprune_cli.builder.writers._chat import Chat, Endpoint, Local
 from speechprune_cli.builder.writers.base import Writer, spoken_seconds
 from speechprune_cli.errors import ModelError, UsageError
 
-SECONDS_PER_SENTENCE = 5.2
-"""SPIRAL's recordings of 88 s have 17 sentences."""
-SHORTEST, LONGEST = 0.6, 1.5
-"""Of the length that was asked for."""
-ASTRAY = 0.2
-"""How far the key sentence may stand from where it was asked for, as a share of the dialogue."""
+SECONDS_PER_SENTENCE = 5.2  # SPIRAL's recordings of 88 s have 17 sentences
+SHORTEST, LONGEST = 0.6, 1.5  # of the length that was asked for
+ASTRAY = 0.2  # how far the key sentence may be from its place, as a share of the dialogue
 
 ROLE = (
     "You write scripts for listening tests. They are spoken by a synthesizer, so you write only "
     "words that can be read aloud: no stage directions, no lists, no headings. You answer with "
     "one JSON object and nothing else."
 )
-TASK = """Write a {scenario} about {subtopic} ({topic}).
+TASK = """Write a {brief.scenario} about {brief.subtopic} ({brief.topic}).
 
 - {speakers}
 - {before} sentences, then the key sentence, then {after} sentences; each is an item of its own.
@@ -79,10 +76,8 @@ class Llm(Writer):
     endpoint: str = ""
     """Such as `http://localhost:8000/v1`; none: `model` is loaded here. A key is taken from
     OPENAI_API_KEY."""
-    model: str = ""
-    """The endpoint's name of it, a folder, or a Hub id."""
-    attempts: int = 5
-    """Answers that are asked for before a sample is given up."""
+    model: str = ""  # the endpoint's name of it, a folder, or a Hub id
+    attempts: int = 5  # answers that are asked for before a sample is given up
 
     def check(self) -> None:
         """Cheap: nobody is asked yet."""
@@ -99,11 +94,18 @@ class Llm(Writer):
         for _ in range(self.attempts):
             said = chat.ask(messages, seed=rng.getrandbits(31), json_only=True)
             try:
-                return _usable(_script(brief, said, rng, pause), asked, chat, rng)
+                script = _script(brief, said, rng, pause)
             except ValueError as error:
                 why = _reason(error)
-                answered = {"role": "assistant", "content": said[:4000]}
-                messages = [*begun, answered, {"role": "user", "content": AGAIN.format(why=why)}]
+            else:
+                if script.question in asked:
+                    why = "its question has been asked before"
+                elif _guessed(chat, script, rng):
+                    why = "its question can be answered without the recording"
+                else:
+                    return script
+            answered = {"role": "assistant", "content": said[:4000]}
+            messages = [*begun, answered, {"role": "user", "content": AGAIN.format(why=why)}]
         raise ModelError(
             f"{brief.id}: none of {self.attempts} answers of {self.model} is of use; last: {why}"
         )
@@ -118,14 +120,8 @@ def _task(brief: Brief) -> str:
     sentences = max(4, round(brief.seconds / SECONDS_PER_SENTENCE))
     before = round(brief.position * (sentences - 1))
     people = f"{brief.speakers} people speak: speakers 1 to {brief.speakers}."
-    return TASK.format(
-        scenario=brief.scenario,
-        subtopic=brief.subtopic,
-        topic=brief.topic,
-        speakers=SPEAKERS.get(brief.speakers, people),
-        before=before,
-        after=sentences - 1 - before,
-    )
+    who = SPEAKERS.get(brief.speakers, people)
+    return TASK.format(brief=brief, speakers=who, before=before, after=sentences - 1 - before)
 
 
 def _script(brief: Brief, said: str, rng: Random, pause: float) -> Script:
@@ -161,25 +157,14 @@ def _script(brief: Brief, said: str, rng: Random, pause: float) -> Script:
     )
 
 
-def _usable(script: Script, asked: Set[str], chat: Chat, rng: Random) -> Script:
-    """Raises ValueError for a question that was asked before, or needs no recording."""
-    if script.question in asked:
-        raise ValueError("its question has been asked before")
-    if _guessed(chat, script, rng):
-        raise ValueError("its question can be answered without the recording")
-    return script
-
-
 def _guessed(chat: Chat, script: Script, rng: Random) -> bool:
     """Whether the model finds the answer with no transcript, in most orders of the options."""
     right = 0
     for turn in range(len(script.options)):
         order = [*script.options[turn:], *script.options[:turn]]
         listed = "\n".join(f"{LETTERS[n]}. {option}" for n, option in enumerate(order))
-        asked = PROBE.format(question=script.question, options=listed)
-        said = chat.ask(
-            [{"role": "user", "content": asked}], seed=rng.getrandbits(31), json_only=False
-        )
+        asked = {"role": "user", "content": PROBE.format(question=script.question, options=listed)}
+        said = chat.ask([asked], seed=rng.getrandbits(31), json_only=False)
         named = re.search(r"\b[A-D]\b", said)
         right += named is not None and order[LETTERS.index(named[0])] == script.answer
     return right > len(script.options) / 2
