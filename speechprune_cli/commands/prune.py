@@ -17,7 +17,7 @@ from speechprune_cli.options import (
     OutputOptions,
     PruningOptions,
     grouped,
-    output_option,
+    showing,
 )
 from speechprune_cli.output import Output
 
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from speechprune_cli.flow import AudioTokens, Selection
 
 Question = Annotated[
-    str,
-    typer.Argument(metavar="QUESTION", help="What has to be answerable.", show_default=False),
+    str, typer.Argument(metavar="QUESTION", help="What has to be answerable.", show_default=False)
 ]
 
 
@@ -34,20 +33,18 @@ Question = Annotated[
 class Files:
     """The files asked for, checked at once and written at the end."""
 
-    output: Path | None = output_option(
+    output: Path | None = showing(
         "Retained embeddings, their indices, times and scores: .safetensors",
+        "FILE",
         "--output",
         "-o",
-        metavar="FILE",
     )
-    audio_out: Path | None = output_option(
-        "What is retained, to listen to: .flac, .wav, .ogg, ...", "--audio", metavar="FILE"
+    audio_out: Path | None = showing(
+        "What is retained, to listen to: .flac, .wav, .ogg, ...", "FILE", "--audio"
     )
-    plot: Path | None = output_option(
-        "What is retained of every second, as .png, .svg or .pdf", metavar="FILE"
-    )
-    tsne: Path | None = output_option(
-        "Pruned, kept and question tokens in a plane, as .png, .svg or .pdf", metavar="FILE"
+    plot: Path | None = showing("What is retained of every second, as .png, .svg or .pdf", "FILE")
+    tsne: Path | None = showing(
+        "Pruned, kept and question tokens in a plane, as .png, .svg or .pdf", "FILE"
     )
 
     @property
@@ -121,11 +118,7 @@ def prune(
 
 
 def report(
-    out: Output,
-    tokens: AudioTokens,
-    selection: Selection,
-    fields: dict[str, Any],
-    files: list[str],
+    out: Output, tokens: AudioTokens, selection: Selection, fields: dict[str, Any], files: list[str]
 ) -> None:
     """The selection on a terminal, as spans in a pipe, or as JSON."""
     from speechprune_cli.report.facts import facts, facts_text

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from speechprune_cli.errors import UsageError
-from speechprune_cli.options import OutputOptions, grouped, output_option
+from speechprune_cli.options import OutputOptions, grouped, showing
 from speechprune_cli.output import Output
 
 if TYPE_CHECKING:
@@ -27,24 +27,17 @@ Folders = Annotated[
 class ReportOptions:
     """What is compared, and how it comes out."""
 
-    versus: str | None = output_option(
-        "One method against all others, with paired tests.", metavar="METHOD"
-    )
-    plot: Path | None = output_option(
+    versus: str | None = showing("One method against all others, with paired tests.", "METHOD")
+    plot: Path | None = showing(
         "Accuracy and key recall over the rate, as .png, .svg or .pdf; with --versus, accuracies "
         "under each other.",
-        metavar="FILE",
+        "FILE",
     )
-    markdown: bool = output_option("Tables for a page instead of a terminal.")
+    markdown: bool = showing("Tables for a page instead of a terminal.")
 
 
 @grouped
-def report(
-    folders: Folders,
-    *,
-    shown: ReportOptions,
-    output: OutputOptions,
-) -> None:
+def report(folders: Folders, *, shown: ReportOptions, output: OutputOptions) -> None:
     """Show finished runs: one in full, several side by side."""
     from speechprune_cli.report import figures
     from speechprune_cli.report.files import check_destination

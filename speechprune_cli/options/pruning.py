@@ -15,7 +15,7 @@ from speechprune_cli.methods import (
     grid,
     parse_settings,
 )
-from speechprune_cli.options.grouping import on_command_line, panel, rare_option
+from speechprune_cli.options.grouping import on_command_line, panel, rare
 from speechprune_cli.pruners import PRUNERS
 
 if TYPE_CHECKING:
@@ -27,29 +27,23 @@ R = TypeVar("R")
 KEEP = "How much stays: a share of the whole recording, 20%, or tokens, 150. Default: the preset's."
 RATE = "As in the paper: share of the model's own input length to drop, from 0 to below 1."
 METHOD = f"{', '.join(PRUNERS.names)}."
-pruning_option = panel("Pruning")
+pruning = panel("Pruning")
 
 
 @dataclass(frozen=True)
 class CommonPruning:
     """What one method and a grid of them are told alike."""
 
-    budget: str | None = rare_option(
-        "Tokens that phase 1 leaves, or all. Default: the model's own input length.",
-        metavar="B1",
-        env=True,
+    budget: str | None = rare(
+        "Tokens that phase 1 leaves, or all. Default: the model's own input length.", "B1", env=True
     )
-    query: Literal["question", "question+choices"] = rare_option(
-        "Matched against: question, or question+choices.", default="question", metavar="WHAT"
+    query: Literal["question", "question+choices"] = rare(
+        "Matched against: question, or question+choices.", "WHAT", default="question"
     )
-    setting: list[str] | None = rare_option(
-        "A setting of the method, such as temperature=0.5. Repeatable.",
-        "--set",
-        metavar="KEY=VALUE",
+    setting: list[str] | None = rare(
+        "A setting of the method, such as temperature=0.5. Repeatable.", "KEY=VALUE", "--set"
     )
-    seed: int | None = rare_option(
-        "For what is drawn at random: random, crop, t-SNE.", metavar="N", env=True
-    )
+    seed: int | None = rare("For what is drawn at random: random, crop, t-SNE.", "N", env=True)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -66,11 +60,9 @@ class CommonPruning:
 class PruningOptions(CommonPruning):
     """One method, and how much it keeps."""
 
-    method: str | None = pruning_option(
-        f"{METHOD} Default: the preset's.", metavar="NAME", env=True
-    )
-    keep: str | None = pruning_option(KEEP, metavar="HOW", env=True)
-    rate: float | None = pruning_option(RATE, metavar="R", env=True)
+    method: str | None = pruning(f"{METHOD} Default: the preset's.", "NAME", env=True)
+    keep: str | None = pruning(KEEP, "HOW", env=True)
+    rate: float | None = pruning(RATE, "R", env=True)
 
     def spec(self, defaults: Defaults) -> MethodSpec:
         """What is asked for, the rest as the preset has it. Raises UsageError."""
@@ -84,15 +76,15 @@ class PruningOptions(CommonPruning):
 class GridOptions(CommonPruning):
     """Several methods, each at several amounts."""
 
-    method: list[str] | None = pruning_option(
+    method: list[str] | None = pruning(
         f"{METHOD} NAME:SETTING=VALUE,... for settings of its own. Repeatable. Default: the "
         "preset's.",
-        metavar="NAME",
+        "NAME",
         env=True,
     )
-    keep: list[str] | None = pruning_option(f"{KEEP} Repeatable.", metavar="HOW", env=True)
-    rate: list[float] | None = pruning_option(f"{RATE} Repeatable.", metavar="R", env=True)
-    paper: bool = pruning_option("The paper's methods at the paper's rates.")
+    keep: list[str] | None = pruning(f"{KEEP} Repeatable.", "HOW", env=True)
+    rate: list[float] | None = pruning(f"{RATE} Repeatable.", "R", env=True)
+    paper: bool = pruning("The paper's methods at the paper's rates.")
 
     @property
     def asked(self) -> dict[str, Any]:

@@ -30,10 +30,8 @@ from speechprune_cli.profiler.setting import Load, Setting
 
 SEED = 0
 QUESTION = "When is the report due?"
-MATRIX = {"cuda": 8192, "mps": 4096, "cpu": 2048}
-"""Side of the square matrices whose product shows the device's peak."""
-PRODUCTS = 8
-"""Of which the fastest counts."""
+MATRIX = {"cuda": 8192, "mps": 4096, "cpu": 2048}  # side of the square matrices
+PRODUCTS = 8  # of which the fastest counts
 
 
 @dataclass(frozen=True)
@@ -57,14 +55,10 @@ class Timing:
 class Round:
     """Seconds of one run of one condition."""
 
-    encode: float
-    """What of the recording it needs."""
-    prune: float
-    """Choosing the tokens and putting the prompt together."""
-    prefill: float
-    """Reading the prompt, up to the logits of the first token."""
-    decode: float | None
-    """Per further token; None where only one is asked for."""
+    encode: float  # what of the recording it needs
+    prune: float  # choosing the tokens and putting the prompt together
+    prefill: float  # reading the prompt, up to the logits of the first token
+    decode: float | None  # per further token; None where only one is asked for
 
 
 @dataclass(frozen=True)
@@ -79,22 +73,15 @@ class Measured:
     encode: Timing | None = None
     prune: Timing | None = None
     prefill: Timing | None = None
-    pruned_prefill: Timing | None = None
-    """Prune and prefill."""
-    first_token: Timing | None = None
-    """Encode, prune and prefill."""
-    decode: Timing | None = None
-    """Per token."""
-    ideal: Timing | None = None
-    """Prefill of as many audio tokens with no pruning, timed on its own."""
+    pruned_prefill: Timing | None = None  # prune and prefill
+    first_token: Timing | None = None  # encode, prune and prefill
+    decode: Timing | None = None  # per token
+    ideal: Timing | None = None  # prefill of as many audio tokens with no pruning, timed on its own
     over_ideal: float | None = None
     """Prune and prefill over the ideal of the same round, median; None where nothing is pruned."""
-    peak_bytes: int | None = None
-    """Of the device, allocated; of the process, resident, on a CPU. From pruning on."""
-    reserved_bytes: int | None = None
-    """CUDA: what torch's allocator took from the device."""
-    prefill_flops: int = 0
-    """Counted: linear layers, causal attention and the head at the last position."""
+    peak_bytes: int | None = None  # allocated, on a CPU resident in the process; from pruning on
+    reserved_bytes: int | None = None  # CUDA: what torch's allocator took from the device
+    prefill_flops: int = 0  # linear layers, causal attention and the head at the last position
     error: str | None = None
 
 
@@ -103,10 +90,8 @@ class Profile:
     """All that was measured in one run."""
 
     rows: tuple[Measured, ...]
-    peak_flops: float
-    """Operations a second of the fastest matrix product, in the model's dtype."""
-    encode_peak_bytes: int
-    """As `Measured.peak_bytes`, while encoding."""
+    peak_flops: float  # operations a second of the fastest matrix product, in the model's dtype
+    encode_peak_bytes: int  # as `Measured.peak_bytes`, while encoding
 
 
 @dataclass
@@ -257,12 +242,7 @@ def load(
     if made_up:
         return FAMILIES.part(shape.family).random(preset, shape, place(device, dtype, quantize))
     return load_backend(
-        preset,
-        revision=revision,
-        device=device,
-        dtype=dtype,
-        quantize=quantize,
-        offline=offline,
+        preset, revision=revision, device=device, dtype=dtype, quantize=quantize, offline=offline
     )
 
 

@@ -24,8 +24,7 @@ from speechprune_cli.methods import (
 if TYPE_CHECKING:
     from speechprune_cli.backends.shape import Shape
 
-LONGEST = 36_000.0
-"""Ten hours, in seconds."""
+LONGEST = 36_000.0  # ten hours, in seconds
 UNITS = {"MB": 1e6, "GB": 1e9, "TB": 1e12, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
@@ -39,16 +38,11 @@ class Load:
     """What the language model reads under one condition."""
 
     spec: MethodSpec
-    heard_seconds: float
-    """Length of what has to be encoded for it."""
-    heard: int
-    """Audio tokens of that."""
-    size: PruningSize
-    """N, B1 and k of the recording."""
-    kept: int
-    """Audio tokens that are read."""
-    length: int
-    """Tokens of the prompt: audio and text."""
+    heard_seconds: float  # length of what has to be encoded for it
+    heard: int  # audio tokens of that
+    size: PruningSize  # N, B1 and k of the recording
+    kept: int  # audio tokens that are read
+    length: int  # tokens of the prompt: audio and text
 
     @property
     def name(self) -> str:

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c6d31", "#7f3c8d")
 MARKERS = "os^Dv<>P"
-LINES = ("-", "--", ":")
-"""Once the colours are used up, the next round has these, and other marks."""
+LINES = ("-", "--", ":")  # once the colours are used up, the next round has these, and other marks
 REFERENCES: tuple[dict[str, Any], ...] = (
     {"color": "#222222", "linestyle": "-"},
     {"color": "#555555", "linestyle": (0, (5, 2))},

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 FORMATS = (".png", ".svg", ".pdf")
 PRUNED, KEPT, TEXT = "#cfd3d8", "#2166ac", "#d6302a"
-MOST_POINTS = 4000
-"""t-SNE of more tokens takes minutes and shows no more; more are thinned evenly."""
+MOST_POINTS = 4000  # t-SNE of more tokens takes minutes and shows no more; more are thinned evenly
 
 
 def check_drawable(option: str, *packages: str) -> None:
@@ -58,13 +57,7 @@ def save_timeline(path: Path, tokens: AudioTokens, selection: Selection, questio
 
 
 def save_tsne(
-    path: Path,
-    tokens: AudioTokens,
-    selection: Selection,
-    text: Tensor,
-    *,
-    question: str,
-    seed: int,
+    path: Path, tokens: AudioTokens, selection: Selection, text: Tensor, *, question: str, seed: int
 ) -> None:
     """Draw all tokens and the question's in two dimensions, as the paper's figure 2."""
     import numpy as np

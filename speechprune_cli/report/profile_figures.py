@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from speechprune_cli.profiler.measured import Measured, Profile
     from speechprune_cli.profiler.setting import Setting
 
-LENGTHS = (*(30 * round(1.25**step) for step in range(32)), 36_000)
-"""Seconds, evenly spaced on a logarithmic axis up to ten hours."""
+LENGTHS = (*(30 * round(1.25**step) for step in range(32)), 36_000)  # seconds, evenly on a log axis
 TICKS = (30, 90, 300, 900, 3600, 10_800, 36_000)
 FULL: dict[str, Any] = {"color": "#222222", "linewidth": 2.2}
 ENCODER: dict[str, Any] = {"color": "#8a8f98", "linestyle": (0, (1, 1.5)), "linewidth": 1.5}

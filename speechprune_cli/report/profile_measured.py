@@ -24,8 +24,7 @@ from speechprune_cli.report.profile_tables import about, of_kind
 from speechprune_cli.table import Table, or_dash
 from speechprune_cli.units import amount, factor, gigabytes, precise
 
-REFERENCES = (FULL.label, ORIGINAL.label)
-"""What the speed of the others is a multiple of."""
+REFERENCES = (FULL.label, ORIGINAL.label)  # what the speed of the others is a multiple of
 
 
 def measured_tables(

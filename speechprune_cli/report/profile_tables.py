@@ -14,14 +14,7 @@ from speechprune_cli.backends.shape import Shape
 from speechprune_cli.config import PublishedCost
 from speechprune_cli.costs import QUESTION_TOKENS
 from speechprune_cli.profiler import counted
-from speechprune_cli.profiler.counted import (
-    DTYPES,
-    Compute,
-    Growth,
-    Longest,
-    Memory,
-    PaperCount,
-)
+from speechprune_cli.profiler.counted import DTYPES, Compute, Growth, Longest, Memory, PaperCount
 from speechprune_cli.profiler.setting import LONGEST, Setting
 from speechprune_cli.table import DASH, Table, or_dash
 from speechprune_cli.units import amount, length

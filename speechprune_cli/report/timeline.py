@@ -21,14 +21,10 @@ NOTHING = "·"
 class Timeline:
     """What became of each of the `m` seconds of a recording."""
 
-    tokens: np.ndarray
-    """int `[m]`: tokens whose middle lies in a second."""
-    kept: np.ndarray
-    """int `[m]`: those of them that are retained."""
-    scores: np.ndarray
-    """float `[m]`: mean token score; a token the method never looked at counts as the lowest."""
-    ranked: bool
-    """Whether the scores of the retained tokens differ, so that some match better than others."""
+    tokens: np.ndarray  # int `[m]`: tokens whose middle lies in a second
+    kept: np.ndarray  # int `[m]`: those of them that are retained
+    scores: np.ndarray  # float `[m]`: mean token score; what was never looked at is the lowest
+    ranked: bool  # whether the scores of the retained tokens differ, so that some match better
 
     @classmethod
     def of(cls, tokens: AudioTokens, selection: Selection) -> Timeline:
