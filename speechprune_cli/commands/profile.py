@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from speechprune_cli.errors import SpeechPruneError, UsageError
-from speechprune_cli.options import GridOptions, OutputOptions, PlaceOptions, grouped
+from speechprune_cli.options import GridOptions, OutputOptions, PlaceOptions, argument, grouped
 from speechprune_cli.options.profiling import (
     REPEATS,
     FormatOptions,
     MeasuringOptions,
     SettingOptions,
 )
+from speechprune_cli.report import figures
+from speechprune_cli.report.files import check_destination
 
 if TYPE_CHECKING:
     from speechprune_cli.backends.shape import Shape
@@ -23,11 +23,10 @@ if TYPE_CHECKING:
 
 ModelName = Annotated[
     str,
-    typer.Argument(
-        metavar="MODEL",
-        help="A preset (see speechprune models), a folder, or a Hub id; of the latter two only "
+    argument(
+        "MODEL",
+        "A preset (see speechprune models), a folder, or a Hub id; of the latter two only "
         "config.json is read, unless measured.",
-        show_default=False,
     ),
 ]
 
@@ -54,7 +53,7 @@ def profile(
     from speechprune_cli.profiler.setting import parse_memory, table_i_specs
 
     out = output.open()
-    check_options(measuring, recording, form, output)
+    check_options(measuring, recording, form, output.json)
     preset = resolve_model(model)
     setting = recording.setting(
         specs=pruning.specs(preset.defaults, table_i_specs()), budget=pruning.b1
@@ -70,13 +69,10 @@ def profile(
 
 
 def check_options(
-    measuring: MeasuringOptions,
-    recording: SettingOptions,
-    form: FormatOptions,
-    output: OutputOptions,
+    measuring: MeasuringOptions, recording: SettingOptions, form: FormatOptions, json: bool
 ) -> None:
     """Raise UsageError for options that do not go together."""
-    if sum((form.csv, form.markdown, output.json)) > 1:
+    if sum((form.csv, form.markdown, json)) > 1:
         raise UsageError("choose one of --json, --csv and --markdown")
     if measuring.measure and recording.memory is not None:
         raise UsageError("--memory is counted, not measured: leave out --measure")
@@ -84,9 +80,6 @@ def check_options(
         wrong = "--random-weights" if measuring.random_weights else "--repeats"
         raise UsageError(f"{wrong} has a use only with --measure")
     if form.plot is not None:
-        from speechprune_cli.report import figures
-        from speechprune_cli.report.files import check_destination
-
         check_destination(form.plot, "--plot", figures.FORMATS)
         figures.check_drawable("--plot", "matplotlib")
 

@@ -33,13 +33,9 @@ class WritingOptions:
     @property
     def choices(self) -> dict[str, Any]:
         """As `build` takes them, but for the settings."""
-        return {
-            "samples": self.samples,
-            "seconds": self.seconds,
-            "seed": self.seed,
-            "writer": self.writer,
-            "scenarios": list(dict.fromkeys(self.scenario)) if self.scenario else None,
-        }
+        names = ("samples", "seconds", "seed", "writer")
+        scenarios = list(dict.fromkeys(self.scenario)) if self.scenario else None
+        return {name: getattr(self, name) for name in names} | {"scenarios": scenarios}
 
 
 @dataclass(frozen=True)
@@ -83,14 +79,9 @@ class MakingOptions:
     @property
     def choices(self) -> dict[str, Any]:
         """As `build` takes them."""
+        taken = {name: getattr(self, name) for name in ("layout", "workers", "ray")}
         checks = None if self.check is None else [name for name in self.check if name != "none"]
-        return {
-            "layout": self.layout,
-            "format": self.audio_format,
-            "checks": checks,
-            "workers": self.workers,
-            "ray": self.ray,
-        }
+        return taken | {"format": self.audio_format, "checks": checks}
 
 
 def settings_of(writing: WritingOptions, speaking: SpeakingOptions) -> dict[str, Any]:

@@ -44,6 +44,11 @@ answering, showing = panel("Answer"), panel("Output")
 rare = panel(RARE)  # for what a first look at `--help` may skip
 
 
+def argument(metavar: str, text: str) -> Any:
+    """What is given by its place, `text` its help."""
+    return typer.Argument(metavar=metavar, help=text, show_default=False)
+
+
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """Let a command take groups: every field of one becomes an option of the command."""
     taken = signature(command, eval_str=True).parameters.values()

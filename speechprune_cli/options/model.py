@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
-
-from speechprune_cli.options.grouping import answering, panel, rare
+from speechprune_cli.options.grouping import answering, argument, panel, rare
 
 if TYPE_CHECKING:
     from speechprune_cli.config import Preset
@@ -16,10 +14,8 @@ if TYPE_CHECKING:
 
 AudioArgument = Annotated[
     str,
-    typer.Argument(
-        metavar="AUDIO",
-        help="A recording: wav, flac, ogg, opus, mp3, m4a, mp4, webm; - reads standard input.",
-        show_default=False,
+    argument(
+        "AUDIO", "A recording: wav, flac, ogg, opus, mp3, m4a, mp4, webm; - reads standard input."
     ),
 ]
 Position = Literal["repacked", "original"] | None

@@ -38,13 +38,8 @@ class SettingOptions:
         """What is profiled. Raises UsageError."""
         from speechprune_cli.profiler.setting import Setting
 
-        return Setting(
-            seconds=self.seconds,
-            text_tokens=self.text_tokens,
-            output_tokens=self.output_tokens,
-            batch_size=self.batch_size,
-            **pruning,
-        )
+        recording = {name: value for name, value in vars(self).items() if name != "memory"}
+        return Setting(**recording, **pruning)
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from speechprune_cli import methods
 from speechprune_cli.errors import UsageError
-from speechprune_cli.methods import (
-    Amount,
-    BudgetOption,
-    MethodSpec,
-    amount_of,
-    default_amount,
-    grid,
-    parse_settings,
-)
+from speechprune_cli.methods import Amount, BudgetOption, MethodSpec
 from speechprune_cli.options.grouping import on_command_line, panel, rare
 from speechprune_cli.pruners import PRUNERS
 
@@ -48,12 +41,18 @@ class CommonPruning:
     @property
     def settings(self) -> dict[str, Any]:
         """As given with `--set`."""
-        return parse_settings(self.setting or ())
+        return methods.parse_settings(self.setting or ())
 
     @property
     def b1(self) -> BudgetOption:
-        """`--budget` as a number. Raises UsageError."""
-        return parse_budget(self.budget)
+        """`all`, a number of tokens, or None: the model's own input length. Raises UsageError."""
+        if self.budget is None:
+            return None
+        if self.budget == "all":
+            return "all"
+        if not self.budget.isdecimal() or int(self.budget) < 1:
+            raise UsageError(f"--budget {self.budget}: give a positive number of tokens, or all")
+        return int(self.budget)
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class PruningOptions(CommonPruning):
     def spec(self, defaults: Defaults) -> MethodSpec:
         """What is asked for, the rest as the preset has it. Raises UsageError."""
         keep, rate = preferred(self.keep, self.rate)
-        amount = amount_of(rate, keep) or default_amount(defaults)
+        amount = methods.amount_of(rate, keep) or methods.default_amount(defaults)
         spec = MethodSpec.parse(self.method or defaults.method, amount)
         return spec.told(self.settings).seeded(self.seed)
 
@@ -101,22 +100,11 @@ class GridOptions(CommonPruning):
             raise UsageError("--paper says methods and rates: leave --method, --rate, --keep out")
         if self.paper:
             return paper
-        methods = self.method or [defaults.method]
-        return grid(methods, amounts or [default_amount(defaults)], self.settings)
+        amounts = amounts or [methods.default_amount(defaults)]
+        return methods.grid(self.method or [defaults.method], amounts, self.settings)
 
 
 def preferred(keep: K, rate: R) -> tuple[K | None, R | None]:
     """One of them alone where just one is on the command line, not in the environment."""
     told = on_command_line("keep"), on_command_line("rate")
     return (None if told == (False, True) else keep), (None if told == (True, False) else rate)
-
-
-def parse_budget(text: str | None) -> BudgetOption:
-    """`all`, a positive number of tokens, or None for the model's own input length."""
-    if text is None:
-        return None
-    if text == "all":
-        return "all"
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--budget {text}: give a positive number of tokens, or all")
-    return int(text)
