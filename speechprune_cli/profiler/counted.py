@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -237,19 +238,13 @@ def longest(shape: Shape, setting: Setting, limit: float) -> list[Longest]:
 def _longest(
     shape: Shape, setting: Setting, spec: MethodSpec, dtype: str, limit: float
 ) -> float | None:
-    """Whole seconds, by halving: memory never shrinks with the length."""
+    """In whole seconds: memory never shrinks with the length."""
 
-    def fits(seconds: float) -> bool:
-        load = setting.load(shape, spec, seconds)
-        return peak_bytes(shape, setting, load, dtype) <= limit
+    def peak(seconds: int) -> float:
+        return peak_bytes(shape, setting, setting.load(shape, spec, seconds), dtype)
 
-    if not fits(1):
-        return None
-    low, high = 1, int(LONGEST) + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return float(low)
+    fitting = bisect_right(range(1, int(LONGEST) + 1), limit, key=peak)
+    return float(fitting) if fitting else None
 
 
 def beyond_context(shape: Shape, setting: Setting, length: int) -> bool:

@@ -212,6 +212,9 @@ class Bench:
         )
         if trial.error is not None:
             return what
+        decodes = [one.decode for one in rounds if one.decode is not None]
+        pairs = zip(rounds, trial.ideals, strict=True)
+        over_ideal = median((one.prune + one.prefill) / ideal for one, ideal in pairs)
         return replace(
             what,
             encode=Timing.of([one.encode for one in rounds]),
@@ -219,9 +222,9 @@ class Bench:
             prefill=Timing.of([one.prefill for one in rounds]),
             pruned_prefill=Timing.of([one.prune + one.prefill for one in rounds]),
             first_token=Timing.of([one.encode + one.prune + one.prefill for one in rounds]),
-            decode=Timing.of(steps) if (steps := _steps(rounds)) else None,
+            decode=Timing.of(decodes) if decodes else None,
             ideal=Timing.of(trial.ideals),
-            over_ideal=None if load.kept == load.size.total else _over_ideal(trial),
+            over_ideal=None if load.kept == load.size.total else over_ideal,
             peak_bytes=trial.peak_bytes,
             reserved_bytes=trial.reserved_bytes,
         )
@@ -288,12 +291,3 @@ def noise(seconds: float) -> Audio:
     count = round(seconds * SAMPLE_RATE)
     samples = np.random.default_rng(SEED).normal(0, 0.1, count).astype(np.float32)
     return Audio(samples, "noise", "", SAMPLE_RATE, 1, seconds)
-
-
-def _over_ideal(trial: Trial) -> float:
-    pairs = zip(trial.rounds, trial.ideals, strict=True)
-    return median((one.prune + one.prefill) / ideal for one, ideal in pairs)
-
-
-def _steps(rounds: Sequence[Round]) -> list[float]:
-    return [one.decode for one in rounds if one.decode is not None]
