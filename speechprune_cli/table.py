@@ -66,11 +66,6 @@ class Table:
         ]
         return cls(name, title, tuple(columns), tuple(rows), tuple(notes), facts or {})
 
-    @property
-    def header(self) -> list[str]:
-        """The columns' headers, each in one line."""
-        return [one_line(name) for name in self.columns]
-
     def json(self) -> dict[str, Any]:
         """As the module describes."""
         parts: dict[str, list[Fields]] = {part: [] for part in self.parts}
@@ -99,7 +94,8 @@ class Table:
 
     def _lines(self) -> list[list[str]]:
         """Header and rows, each cell in one line."""
-        return [self.header, *(list(map(one_line, row.cells)) for row in self.rows)]
+        lines = (self.columns, *(row.cells for row in self.rows))
+        return [list(map(one_line, cells)) for cells in lines]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
         from rich.text import Text

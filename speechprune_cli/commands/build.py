@@ -13,7 +13,6 @@ from speechprune_cli.options.building import (
     WritingOptions,
     settings_of,
 )
-from speechprune_cli.output import Output
 
 Target = Annotated[Path | None, argument("OUT", "A folder for it.")]
 
@@ -33,7 +32,12 @@ def build(
     """
     to = output.open()
     if making.fetch_voices:
-        fetch(to, speaking)
+        from speechprune_cli.builder.build import fetch_voices
+
+        with to.progress("fetching") as on_progress:
+            chosen = speaking.folder.get("voices_folder", "")
+            folder = fetch_voices(speaking.speaker, chosen, on_progress)
+        to.note(f"the files of {speaking.speaker} are in {folder}")
         if out is None:
             return
     if out is None:
@@ -56,13 +60,3 @@ def build(
     to.note(f"run it: {built.evaluation}")
     if built.skewed and making.strict:
         raise SpeechPruneError(f"{out} is skewed: {', '.join(built.skewed)}: see {out}/report.md")
-
-
-def fetch(output: Output, speaking: SpeakingOptions) -> None:
-    """The speaker's files, behind a progress bar."""
-    from speechprune_cli.builder.build import fetch_voices
-
-    with output.progress("fetching") as on_progress:
-        chosen = speaking.folder.get("voices_folder", "")
-        folder = fetch_voices(speaking.speaker, chosen, on_progress)
-    output.note(f"the files of {speaking.speaker} are in {folder}")

@@ -94,16 +94,13 @@ def count(
     form: FormatOptions,
 ) -> None:
     """Everything in closed form."""
+    from speechprune_cli.report.profile_figures import draw_growth
     from speechprune_cli.report.profile_tables import counted_tables
 
     dtype = where.quantize if where.quantize != "none" else where.dtype
     dtype = "bfloat16" if dtype == "auto" else dtype
-    form.show(out, shape, counted_tables(shape, setting, dtype, memory, preset.published_costs))
-    if form.plot is not None:
-        from speechprune_cli.report.profile_figures import draw_growth
-
-        draw_growth(form.plot, shape, setting, dtype, memory)
-        out.note(f"wrote {form.plot}")
+    tables = counted_tables(shape, setting, dtype, memory, preset.published_costs)
+    form.show(out, shape, tables, lambda path: draw_growth(path, shape, setting, dtype, memory))
 
 
 def measure(
@@ -117,6 +114,7 @@ def measure(
 ) -> None:
     """Everything on this machine. Raises `SpeechPruneError` where some of it did not fit."""
     from speechprune_cli.profiler.measured import load, measure
+    from speechprune_cli.report.profile_figures import draw_times
     from speechprune_cli.report.profile_measured import describe_machine, measured_tables
 
     repeats = measuring.repeats or REPEATS
@@ -125,11 +123,7 @@ def measure(
         out.note(decision)
     with out.progress(f"measuring {shape.name}") as on_progress:
         found = measure(lm, setting, repeats, on_progress)
-    form.show(out, shape, measured_tables(shape, setting, found, describe_machine(lm, repeats)))
-    if form.plot is not None:
-        from speechprune_cli.report.profile_figures import draw_times
-
-        draw_times(form.plot, shape, setting, found)
-        out.note(f"wrote {form.plot}")
+    tables = measured_tables(shape, setting, found, describe_machine(lm, repeats))
+    form.show(out, shape, tables, lambda path: draw_times(path, shape, setting, found))
     if failed := [row.condition for row in found.rows if row.error]:
         raise SpeechPruneError(f"did not fit into memory: {', '.join(failed)}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from speechprune_cli.options.grouping import panel, showing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from speechprune_cli.backends.shape import Shape
     from speechprune_cli.output import Output
@@ -65,8 +65,13 @@ class FormatOptions:
     csv: bool = showing("All tables as one CSV.")
     markdown: bool = showing("Tables for a page instead of a terminal.")
 
-    def show(self, out: Output, shape: Shape, tables: Sequence[Table]) -> None:
-        """The tables, in the form asked for."""
+    def show(
+        self, out: Output, shape: Shape, tables: Sequence[Table], draw: Callable[[Path], None]
+    ) -> None:
+        """The tables, in the form asked for, and where a plot is, what `draw` makes of them."""
         for table in tables:
             out.record({"model": shape.name, **table.json()})
         out.tables(tables, "csv" if self.csv else "markdown" if self.markdown else "")
+        if self.plot is not None:
+            draw(self.plot)
+            out.note(f"wrote {self.plot}")

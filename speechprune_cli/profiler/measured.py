@@ -131,12 +131,11 @@ class Bench:
         spec = load.spec
         if spec.amount is not None:
             spec = replace(spec, amount=Amount(tokens=load.kept))
-        return [
-            self.prompt(
-                self.session.select(tokens, QUESTION, spec, budget=load.size.budget).apply(tokens)
-            )
-            for _ in range(self.setting.batch_size)
-        ]
+        prompts = []
+        for _ in range(self.setting.batch_size):
+            selection = self.session.select(tokens, QUESTION, spec, budget=load.size.budget)
+            prompts.append(self.prompt(selection.apply(tokens)))
+        return prompts
 
     def prompt(self, audio: Tensor) -> Prompt:
         """The audio tokens, then the text."""

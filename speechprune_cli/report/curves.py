@@ -30,13 +30,7 @@ REFERENCES: tuple[dict[str, Any], ...] = (
 )
 """What keeps no given amount is a level across the figure; in the order of the run."""
 SHARE = "share kept: what a blind choice recalls"
-BLIND: dict[str, Any] = {
-    "color": "#222222",
-    "linestyle": (0, (2, 2)),
-    "linewidth": 1.3,
-    "marker": "_",
-    "zorder": 5,
-}
+BLIND: dict[str, Any] = {"color": "#222222", "linestyle": (0, (2, 2)), "linewidth": 1.3}
 
 
 def curves(runs: Sequence[Results], path: Path) -> None:
@@ -142,7 +136,7 @@ def _recall(axes: Axes, run: Results, methods: Styles) -> None:
         if found:
             axes.plot(list(found), _percent(found.values()), label=method, **style)
     shares = {_place(row): row.share for row in rows}
-    axes.plot(list(shares), _percent(shares.values()), label=SHARE, **BLIND)
+    axes.plot(list(shares), _percent(shares.values()), label=SHARE, marker="_", zorder=5, **BLIND)
 
 
 def _dress(axes: Axes, run: Results, name: str) -> None:
@@ -166,11 +160,5 @@ def _legend(figure: Figure, grid: Iterable[Axes]) -> None:
     for axes in grid:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
-    figure.legend(
-        found.values(),
-        found.keys(),
-        loc="outside lower center",
-        ncols=min(len(found), 5),
-        frameon=False,
-        fontsize=9,
-    )
+    shown, across = (found.values(), found.keys()), min(len(found), 5)
+    figure.legend(*shown, loc="outside lower center", ncols=across, frameon=False, fontsize=9)
