@@ -26,13 +26,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "load": "pipeline",
-    "Session": "pipeline",
-    "Result": "pipeline",
+    **dict.fromkeys(("Result", "Session", "load"), "pipeline"),
     "load_audio": "audio",
-    "evaluate": "bench.run",
-    "resume": "bench.run",
-    "Evaluation": "bench.run",
+    **dict.fromkeys(("Evaluation", "evaluate", "resume"), "bench.run"),
     "build": "builder.build",
 }
 

@@ -21,8 +21,7 @@ TERA = 1e12
 GIGA = 1e9
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 2, "nf4": 2}
 """Of one value that is computed with, by dtype or quantisation: those compute in 16 bits."""
-QUESTION_TOKENS = 16
-"""Of a question, for methods that compare every one of them with every audio token."""
+QUESTION_TOKENS = 16  # of a question, where each of them is compared with every audio token
 QUANTISED_BYTES = {"int8": 1.0, "nf4": 0.5 + 4 / 64}
 """Of one weight of the decoder's linear layers, as bitsandbytes holds it: nf4 has a float32 for
 every 64 weights. All else stays in 16 bits."""
@@ -132,14 +131,10 @@ def received_attention_bytes(decoder: Any, n_tokens: int) -> int:
 class PruningSize:
     """How much a method has to choose from, and how much it keeps, in audio tokens."""
 
-    total: int
-    """N."""
-    budget: int
-    """B1, what phase 1 leaves."""
-    kept: int
-    """k."""
-    first: int
-    """Tokens of the model's own input length; at most N."""
+    total: int  # N
+    budget: int  # B1, what phase 1 leaves
+    kept: int  # k
+    first: int  # tokens of the model's own input length; at most N
 
 
 def weights_bytes(decoder: Any, parameters: int, dtype: str) -> float:

@@ -124,18 +124,11 @@ class Output:
     @contextmanager
     def progress(self, what: str) -> Iterator[OnProgress]:
         """A bar on stderr that is gone when done: `on_progress(done, total, note)`."""
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
-        visible = sys.stderr.isatty() and not self.quiet
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        with Progress(
-            *columns, console=self.stderr, transient=True, disable=not visible
-        ) as progress:
+        hidden = self.quiet or not sys.stderr.isatty()
+        columns = ("{task.description}", BarColumn(), TimeRemainingColumn(), "{task.fields[note]}")
+        with Progress(*columns, console=self.stderr, transient=True, disable=hidden) as progress:
             task = progress.add_task(what, total=None, note="")
 
             def on_progress(done: int, total: int, note: str = "", /) -> None:

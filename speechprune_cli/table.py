@@ -17,10 +17,8 @@ if TYPE_CHECKING:
     import rich.table
     from rich.console import Console, ConsoleOptions
 
-DASH = "–"
-"""For people, in place of what is missing; programs get null, or nothing in CSV."""
-GAP = 2
-"""Blanks between the columns on a terminal."""
+DASH = "–"  # for people, in place of what is missing; programs get null, or nothing in CSV
+GAP = 2  # blanks between the columns on a terminal
 STYLES = {"": "", "quiet": "dim", "good": "green", "bad": "bold red"}
 
 Fields = Mapping[str, Any]
@@ -31,37 +29,25 @@ Thing = TypeVar("Thing")
 class Row:
     """One line of a table."""
 
-    cells: tuple[str, ...]
-    """For people, one for each column."""
-    fields: Fields = field(default_factory=dict)
-    """The same as plain data; none: a line that is for people alone."""
-    mark: Literal["", "quiet", "good", "bad"] = ""
-    """How it stands out."""
-    section: str = ""
-    """Rows of different sections are parted by a line."""
-    part: str = "rows"
-    """Which of the table's parts it belongs to."""
+    cells: tuple[str, ...]  # for people, one for each column
+    fields: Fields = field(default_factory=dict)  # as plain data; none: a line for people alone
+    mark: Literal["", "quiet", "good", "bad"] = ""  # how it stands out
+    section: str = ""  # rows of different sections are parted by a line
+    part: str = "rows"  # which of the table's parts it belongs to
 
 
 @dataclass(frozen=True)
 class Table:
     """A title, columns, rows, and what they mean."""
 
-    name: str
-    """For programs: which table of a command it is."""
-    title: str
-    """Says what is shown, of what, in which units."""
-    columns: tuple[str, ...]
-    """Headers, which may break in two lines; the first column is the row's name."""
+    name: str  # for programs: which table of a command it is
+    title: str  # says what is shown, of what, in which units
+    columns: tuple[str, ...]  # headers, which may break in two lines; the first names the row
     rows: tuple[Row, ...]
-    notes: tuple[str, ...] = ()
-    """What the columns mean, a sentence or two a line."""
-    facts: Fields = field(default_factory=dict)
-    """Of the table as a whole, for programs."""
-    parts: tuple[str, ...] = ("rows",)
-    """Lists of the JSON object."""
-    words: tuple[int, ...] = (0,)
-    """Columns, by index, that hold words and are set flush left; numbers are set flush right."""
+    notes: tuple[str, ...] = ()  # what the columns mean, a sentence or two a line
+    facts: Fields = field(default_factory=dict)  # of the table as a whole, for programs
+    parts: tuple[str, ...] = ("rows",)  # lists of the JSON object
+    words: tuple[int, ...] = (0,)  # columns, by index, set flush left; numbers are flush right
 
     @classmethod
     def of(
@@ -79,11 +65,6 @@ class Table:
             Row(tuple(show(each) for show in columns.values()), fields(each)) for each in things
         ]
         return cls(name, title, tuple(columns), tuple(rows), tuple(notes), facts or {})
-
-    @property
-    def header(self) -> list[str]:
-        """The columns' headers, each in one line."""
-        return [one_line(name) for name in self.columns]
 
     def json(self) -> dict[str, Any]:
         """As the module describes."""
@@ -113,7 +94,8 @@ class Table:
 
     def _lines(self) -> list[list[str]]:
         """Header and rows, each cell in one line."""
-        return [self.header, *(list(map(one_line, row.cells)) for row in self.rows)]
+        lines = (self.columns, *(row.cells for row in self.rows))
+        return [list(map(one_line, cells)) for cells in lines]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
         from rich.text import Text

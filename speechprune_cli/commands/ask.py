@@ -5,45 +5,31 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import typer
-
+from speechprune_cli import options
 from speechprune_cli.commands.steps import Listening, listen
 from speechprune_cli.errors import UsageError
-from speechprune_cli.options import (
-    AnswerOptions,
-    AudioArgument,
-    ModelOptions,
-    OutputOptions,
-    PruningOptions,
-    grouped,
-)
 from speechprune_cli.output import Output
-
-if TYPE_CHECKING:
-    from speechprune_cli.flow import Answer, Prompt, Selection
 
 Questions = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="QUESTION",
-        help="One or more; the recording is encoded once. Without any, a terminal asks for them.",
-        show_default=False,
+    options.argument(
+        "QUESTION",
+        "One or more; the recording is encoded once. Without any, a terminal asks for them.",
     ),
 ]
 
 
-@grouped
+@options.grouped
 def ask(
-    audio: AudioArgument,
+    audio: options.AudioArgument,
     questions: Questions = None,
     *,
-    model: ModelOptions,
-    pruning: PruningOptions,
-    answering: AnswerOptions,
-    output: OutputOptions,
+    model: options.ModelOptions,
+    pruning: options.PruningOptions,
+    answering: options.AnswerOptions,
+    output: options.OutputOptions,
 ) -> None:
     """Answer questions about a recording.
 
@@ -51,58 +37,40 @@ def ask(
     """
     out, choices = output.open(), check_choices(answering.choice)
     check_questions(audio, questions)
-    talk = Talk(listen(out, audio, model, pruning), choices, answering)
+    heard = listen(out, audio, model, pruning)
     several = questions is not None and len(questions) > 1
     for question in questions or typed_questions(out):
         if several:
             out.heading(question)
-        talk.ask(question)
+        respond(heard, question, choices, answering)
 
 
-@dataclass(frozen=True)
-class Talk:
-    """How questions about a recording are answered."""
+def respond(
+    heard: Listening, question: str, choices: tuple[str, ...], answering: options.AnswerOptions
+) -> None:
+    """Prune, answer and report one question."""
+    from speechprune_cli.report.facts import choices_text, describe_answer
 
-    listening: Listening
-    choices: tuple[str, ...]
-    answering: AnswerOptions
-
-    def ask(self, question: str) -> None:
-        """Prune, answer and report one question."""
-        heard, choices = self.listening, self.choices
-        out, session, tokens = heard.out, heard.session, heard.tokens
-        selection = heard.select(question, choices)
-        prompt = session.build_prompt(
-            tokens, selection, question, choices=choices, position=self.answering.position
-        )
-        out.detail(prompt.text)
-        answer = session.respond(
-            prompt,
-            choices=choices,
-            max_new_tokens=self.answering.max_new_tokens,
-            on_text=out.stream(),
-        )
-        if not choices:
-            out.text("\n")
-        elif not out.rich:
-            out.text(f"{answer.text}\n")
-        self.report(question, selection, prompt, answer)
-
-    def report(self, question: str, selection: Selection, prompt: Prompt, answer: Answer) -> None:
-        """What is known beside the answer: on a terminal, or as JSON."""
-        from speechprune_cli.report.facts import choices_text, describe_answer, facts, facts_text
-        from speechprune_cli.report.timeline import Timeline, draw
-
-        out, tokens = self.listening.out, self.listening.tokens
-        described = describe_answer(prompt, answer, self.listening.describe(selection))
-        fields = {"question": question, "choices": list(self.choices), **described}
-        out.record(fields)
-        if out.rich:
-            width = out.stdout.width
-            if answer.probabilities:
-                out.show(choices_text(answer.probabilities, width))
-            out.show("", draw(Timeline.of(tokens, selection), tokens.seconds, width))
-            out.show(facts_text(facts(fields), width), "")
+    out, session = heard.out, heard.session
+    selection = heard.select(question, choices)
+    prompt = session.build_prompt(
+        heard.tokens, selection, question, choices=choices, position=answering.position
+    )
+    out.detail(prompt.text)
+    answer = session.respond(
+        prompt, choices=choices, max_new_tokens=answering.max_new_tokens, on_text=out.stream()
+    )
+    if not choices:
+        out.text("\n")
+    elif not out.rich:
+        out.text(f"{answer.text}\n")
+    described = describe_answer(prompt, answer, heard.describe(selection))
+    fields = {"question": question, "choices": list(choices), **described}
+    out.record(fields)
+    if out.rich:
+        if answer.probabilities:
+            out.show(choices_text(answer.probabilities, out.stdout.width))
+        heard.show(selection, fields)
 
 
 def check_choices(choices: list[str] | None) -> tuple[str, ...]:

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import Annotated
 
 from speechprune_cli.errors import SpeechPruneError, UsageError
-from speechprune_cli.options import OutputOptions, grouped
+from speechprune_cli.options import OutputOptions, argument, grouped
 from speechprune_cli.options.building import (
     MakingOptions,
     SpeakingOptions,
     WritingOptions,
     settings_of,
 )
-from speechprune_cli.output import Output
 
-if TYPE_CHECKING:
-    from speechprune_cli.builder.build import Built
-
-Target = Annotated[
-    Path | None, typer.Argument(metavar="OUT", help="A folder for it.", show_default=False)
-]
+Target = Annotated[Path | None, argument("OUT", "A folder for it.")]
 
 
 @grouped
@@ -40,12 +32,18 @@ def build(
     """
     to = output.open()
     if making.fetch_voices:
-        fetch(to, speaking)
+        from speechprune_cli.builder.build import fetch_voices
+
+        with to.progress("fetching") as on_progress:
+            chosen = speaking.folder.get("voices_folder", "")
+            folder = fetch_voices(speaking.speaker, chosen, on_progress)
+        to.note(f"the files of {speaking.speaker} are in {folder}")
         if out is None:
             return
     if out is None:
         raise UsageError("name a folder for the benchmark: speechprune build OUT")
     from speechprune_cli.builder.build import build as make
+    from speechprune_cli.builder.report import table
 
     with to.progress("building") as on_progress:
         built = make(
@@ -56,27 +54,9 @@ def build(
             **speaking.choices,
             **making.choices,
         )
-    show(to, built)
+    found = table(built.verdicts, built.samples, built.folder)
+    to.record(found.json())
+    to.tables([found])
+    to.note(f"run it: {built.evaluation}")
     if built.skewed and making.strict:
         raise SpeechPruneError(f"{out} is skewed: {', '.join(built.skewed)}: see {out}/report.md")
-
-
-def show(output: Output, built: Built) -> None:
-    """Whether the set is fair, and how to run it."""
-    from speechprune_cli.builder.report import table
-
-    found = table(built.verdicts, built.samples, built.folder)
-    output.record(found.json())
-    output.tables([found])
-    output.note(f"run it: {built.evaluation}")
-
-
-def fetch(output: Output, speaking: SpeakingOptions) -> None:
-    """The speaker's files, behind a progress bar."""
-    from speechprune_cli.builder.build import fetch_voices
-
-    with output.progress("fetching") as on_progress:
-        folder = fetch_voices(
-            speaking.speaker, speaking.folder.get("voices_folder", ""), on_progress
-        )
-    output.note(f"the files of {speaking.speaker} are in {folder}")

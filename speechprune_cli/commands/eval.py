@@ -12,7 +12,7 @@ from speechprune_cli.bench.run import evaluate as evaluate_benchmark
 from speechprune_cli.bench.tasks import TASKS
 from speechprune_cli.commands.eval_progress import EvaluationProgress
 from speechprune_cli.errors import SpeechPruneError, UsageError
-from speechprune_cli.options import GridOptions, ModelOptions, OutputOptions, grouped
+from speechprune_cli.options import GridOptions, ModelOptions, OutputOptions, argument, grouped
 from speechprune_cli.options.evaluation import BenchmarkOptions, RunOptions, WorkerOptions
 from speechprune_cli.output import Output
 
@@ -22,12 +22,7 @@ PLANLESS = {
 }  # fmt: skip
 """Options that a resumed run may be given anew: they change no answer."""
 
-BenchmarkName = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="BENCHMARK", help=f"One of {', '.join(TASKS.names)}.", show_default=False
-    ),
-]
+BenchmarkName = Annotated[str | None, argument("BENCHMARK", f"One of {', '.join(TASKS.names)}.")]
 
 
 @grouped

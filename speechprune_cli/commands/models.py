@@ -7,37 +7,27 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.options import OutputOptions, grouped
+from speechprune_cli.table import Table, or_dash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from speechprune_cli.config import Preset
-    from speechprune_cli.table import Table
 
 
 @grouped
 def models(output: OutputOptions) -> None:
     """List the models: what they are, what they take in memory, whether they are here already."""
+    from speechprune_cli.checkpoint import is_local
     from speechprune_cli.config import list_presets, load_preset
 
-    out = output.open()
-    presets = [describe_preset(load_preset(name)) for name in list_presets()]
-    for preset in presets:
-        out.record(preset)
-    out.tables([models_table(presets)])
-
-
-def describe_preset(preset: Preset) -> dict[str, Any]:
-    """The JSON fields of one model: its preset, and whether its weights are on this machine."""
-    from speechprune_cli.checkpoint import is_local
-
-    return {**preset.model_dump(), "local": is_local(preset)}
+    out, presets = output.open(), [load_preset(name) for name in list_presets()]
+    shown = [{**preset.model_dump(), "local": is_local(preset)} for preset in presets]
+    for fields in shown:
+        out.record(fields)
+    out.tables([models_table(shown)])
 
 
 def models_table(presets: Sequence[dict[str, Any]]) -> Table:
-    """A row per model."""
-    from speechprune_cli.table import Table, or_dash
-
+    """A row per model, from its preset and whether its weights are `local`."""
     dtypes = dict.fromkeys(dtype for preset in presets for dtype in preset["weights_gb"])
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
         "model": lambda preset: preset["name"],
@@ -57,6 +47,4 @@ def parameters(count: int) -> str:
 
 def memory(dtype: str, preset: dict[str, Any]) -> str:
     """What the weights take."""
-    from speechprune_cli.table import or_dash
-
     return or_dash("{:g}".format, preset["weights_gb"].get(dtype))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from speechprune_cli.errors import SpeechPruneError, UsageError
-from speechprune_cli.options import GridOptions, OutputOptions, PlaceOptions, grouped
+from speechprune_cli.options import GridOptions, OutputOptions, PlaceOptions, argument, grouped
 from speechprune_cli.options.profiling import (
     REPEATS,
     FormatOptions,
     MeasuringOptions,
     SettingOptions,
 )
+from speechprune_cli.report import figures
+from speechprune_cli.report.files import check_destination
 
 if TYPE_CHECKING:
     from speechprune_cli.backends.shape import Shape
@@ -23,11 +23,10 @@ if TYPE_CHECKING:
 
 ModelName = Annotated[
     str,
-    typer.Argument(
-        metavar="MODEL",
-        help="A preset (see speechprune models), a folder, or a Hub id; of the latter two only "
+    argument(
+        "MODEL",
+        "A preset (see speechprune models), a folder, or a Hub id; of the latter two only "
         "config.json is read, unless measured.",
-        show_default=False,
     ),
 ]
 
@@ -54,7 +53,7 @@ def profile(
     from speechprune_cli.profiler.setting import parse_memory, table_i_specs
 
     out = output.open()
-    check_options(measuring, recording, form, output)
+    check_options(measuring, recording, form, output.json)
     preset = resolve_model(model)
     setting = recording.setting(
         specs=pruning.specs(preset.defaults, table_i_specs()), budget=pruning.b1
@@ -70,13 +69,10 @@ def profile(
 
 
 def check_options(
-    measuring: MeasuringOptions,
-    recording: SettingOptions,
-    form: FormatOptions,
-    output: OutputOptions,
+    measuring: MeasuringOptions, recording: SettingOptions, form: FormatOptions, json: bool
 ) -> None:
     """Raise UsageError for options that do not go together."""
-    if sum((form.csv, form.markdown, output.json)) > 1:
+    if sum((form.csv, form.markdown, json)) > 1:
         raise UsageError("choose one of --json, --csv and --markdown")
     if measuring.measure and recording.memory is not None:
         raise UsageError("--memory is counted, not measured: leave out --measure")
@@ -84,9 +80,6 @@ def check_options(
         wrong = "--random-weights" if measuring.random_weights else "--repeats"
         raise UsageError(f"{wrong} has a use only with --measure")
     if form.plot is not None:
-        from speechprune_cli.report import figures
-        from speechprune_cli.report.files import check_destination
-
         check_destination(form.plot, "--plot", figures.FORMATS)
         figures.check_drawable("--plot", "matplotlib")
 
@@ -101,16 +94,13 @@ def count(
     form: FormatOptions,
 ) -> None:
     """Everything in closed form."""
+    from speechprune_cli.report.profile_figures import draw_growth
     from speechprune_cli.report.profile_tables import counted_tables
 
     dtype = where.quantize if where.quantize != "none" else where.dtype
     dtype = "bfloat16" if dtype == "auto" else dtype
-    form.show(out, shape, counted_tables(shape, setting, dtype, memory, preset.published_costs))
-    if form.plot is not None:
-        from speechprune_cli.report.profile_figures import draw_growth
-
-        draw_growth(form.plot, shape, setting, dtype, memory)
-        out.note(f"wrote {form.plot}")
+    tables = counted_tables(shape, setting, dtype, memory, preset.published_costs)
+    form.show(out, shape, tables, lambda path: draw_growth(path, shape, setting, dtype, memory))
 
 
 def measure(
@@ -124,6 +114,7 @@ def measure(
 ) -> None:
     """Everything on this machine. Raises `SpeechPruneError` where some of it did not fit."""
     from speechprune_cli.profiler.measured import load, measure
+    from speechprune_cli.report.profile_figures import draw_times
     from speechprune_cli.report.profile_measured import describe_machine, measured_tables
 
     repeats = measuring.repeats or REPEATS
@@ -132,11 +123,7 @@ def measure(
         out.note(decision)
     with out.progress(f"measuring {shape.name}") as on_progress:
         found = measure(lm, setting, repeats, on_progress)
-    form.show(out, shape, measured_tables(shape, setting, found, describe_machine(lm, repeats)))
-    if form.plot is not None:
-        from speechprune_cli.report.profile_figures import draw_times
-
-        draw_times(form.plot, shape, setting, found)
-        out.note(f"wrote {form.plot}")
+    tables = measured_tables(shape, setting, found, describe_machine(lm, repeats))
+    form.show(out, shape, tables, lambda path: draw_times(path, shape, setting, found))
     if failed := [row.condition for row in found.rows if row.error]:
         raise SpeechPruneError(f"did not fit into memory: {', '.join(failed)}")

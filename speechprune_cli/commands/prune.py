@@ -6,48 +6,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
+from speechprune_cli import options
 from speechprune_cli.commands.steps import Listening, listen
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import SAMPLE_RATE
-from speechprune_cli.options import (
-    AudioArgument,
-    ModelOptions,
-    OutputOptions,
-    PruningOptions,
-    grouped,
-    output_option,
-)
-from speechprune_cli.output import Output
+from speechprune_cli.report import figures
+from speechprune_cli.report.files import check_destination, excerpt, save_selection, spans
 
 if TYPE_CHECKING:
-    from speechprune_cli.flow import AudioTokens, Selection
+    from speechprune_cli.flow import Selection
 
-Question = Annotated[
-    str,
-    typer.Argument(metavar="QUESTION", help="What has to be answerable.", show_default=False),
-]
+Question = Annotated[str, options.argument("QUESTION", "What has to be answerable.")]
 
 
 @dataclass(frozen=True)
 class Files:
     """The files asked for, checked at once and written at the end."""
 
-    output: Path | None = output_option(
+    output: Path | None = options.showing(
         "Retained embeddings, their indices, times and scores: .safetensors",
+        "FILE",
         "--output",
         "-o",
-        metavar="FILE",
     )
-    audio_out: Path | None = output_option(
-        "What is retained, to listen to: .flac, .wav, .ogg, ...", "--audio", metavar="FILE"
+    audio_out: Path | None = options.showing(
+        "What is retained, to listen to: .flac, .wav, .ogg, ...", "FILE", "--audio"
     )
-    plot: Path | None = output_option(
-        "What is retained of every second, as .png, .svg or .pdf", metavar="FILE"
+    plot: Path | None = options.showing(
+        "What is retained of every second, as .png, .svg or .pdf", "FILE"
     )
-    tsne: Path | None = output_option(
-        "Pruned, kept and question tokens in a plane, as .png, .svg or .pdf", metavar="FILE"
+    tsne: Path | None = options.showing(
+        "Pruned, kept and question tokens in a plane, as .png, .svg or .pdf", "FILE"
     )
 
     @property
@@ -59,8 +48,6 @@ class Files:
     def check(self, recording: str) -> None:
         """UsageError where one cannot be written, or is the recording itself."""
         from speechprune_cli.audio import WRITABLE
-        from speechprune_cli.report import figures
-        from speechprune_cli.report.files import check_destination
 
         check_destination(self.audio_out, "--audio", tuple(WRITABLE))
         check_destination(self.output, "--output", (".safetensors",))
@@ -79,8 +66,6 @@ class Files:
     def write(self, heard: Listening, selection: Selection, fields: dict[str, Any]) -> None:
         """Write each file whole or not at all."""
         from speechprune_cli.audio import write_audio
-        from speechprune_cli.report import figures
-        from speechprune_cli.report.files import excerpt, save_selection, spans
 
         tokens, question = heard.tokens, fields["question"]
         if self.output:
@@ -95,15 +80,15 @@ class Files:
             write_audio(self.audio_out, sound, SAMPLE_RATE)
 
 
-@grouped
+@options.grouped
 def prune(
-    audio: AudioArgument,
+    audio: options.AudioArgument,
     question: Question,
     *,
-    model: ModelOptions,
-    pruning: PruningOptions,
+    model: options.ModelOptions,
+    pruning: options.PruningOptions,
     files: Files,
-    output_options: OutputOptions,
+    output_options: options.OutputOptions,
 ) -> None:
     """Select the tokens that a question needs, without answering it.
 
@@ -117,27 +102,11 @@ def prune(
     selection = heard.select(question)
     fields = {"question": question, **heard.describe(selection)}
     files.write(heard, selection, fields)
-    report(out, heard.tokens, selection, fields, files.names)
-
-
-def report(
-    out: Output,
-    tokens: AudioTokens,
-    selection: Selection,
-    fields: dict[str, Any],
-    files: list[str],
-) -> None:
-    """The selection on a terminal, as spans in a pipe, or as JSON."""
-    from speechprune_cli.report.facts import facts, facts_text
-    from speechprune_cli.report.files import spans
-    from speechprune_cli.report.timeline import Timeline, draw
-
-    out.record({**fields, "kept": selection.kept.tolist(), "files": files})
+    out.record({**fields, "kept": selection.kept.tolist(), "files": files.names})
     if out.rich:
-        width = out.stdout.width
-        out.show("", draw(Timeline.of(tokens, selection), tokens.seconds, width))
-        out.show(facts_text(facts(fields), width), "")
+        heard.show(selection, fields)
     else:
-        out.text("".join(f"{start:.2f}\t{end:.2f}\n" for start, end in spans(tokens, selection)))
-    for name in files:
+        found = spans(heard.tokens, selection)
+        out.text("".join(f"{start:.2f}\t{end:.2f}\n" for start, end in found))
+    for name in files.names:
         out.note(f"wrote {name}")

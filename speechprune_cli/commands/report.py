@@ -8,79 +8,63 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from speechprune_cli.errors import UsageError
-from speechprune_cli.options import OutputOptions, grouped, output_option
+from speechprune_cli.options import OutputOptions, argument, grouped, showing
 from speechprune_cli.output import Output
+from speechprune_cli.report import figures
+from speechprune_cli.report.files import check_destination
 
 if TYPE_CHECKING:
     from speechprune_cli.bench.results import Results
 
-Folders = Annotated[
-    list[Path],
-    typer.Argument(metavar="FOLDER", help="Folders of finished runs.", show_default=False),
-]
+Folders = Annotated[list[Path], argument("FOLDER", "Folders of finished runs.")]
 
 
 @dataclass(frozen=True)
 class ReportOptions:
     """What is compared, and how it comes out."""
 
-    versus: str | None = output_option(
-        "One method against all others, with paired tests.", metavar="METHOD"
-    )
-    plot: Path | None = output_option(
+    versus: str | None = showing("One method against all others, with paired tests.", "METHOD")
+    plot: Path | None = showing(
         "Accuracy and key recall over the rate, as .png, .svg or .pdf; with --versus, accuracies "
         "under each other.",
-        metavar="FILE",
+        "FILE",
     )
-    markdown: bool = output_option("Tables for a page instead of a terminal.")
+    markdown: bool = showing("Tables for a page instead of a terminal.")
 
 
 @grouped
-def report(
-    folders: Folders,
-    *,
-    shown: ReportOptions,
-    output: OutputOptions,
-) -> None:
+def report(folders: Folders, *, shown: ReportOptions, output: OutputOptions) -> None:
     """Show finished runs: one in full, several side by side."""
-    from speechprune_cli.report import figures
-    from speechprune_cli.report.files import check_destination
-
-    out, plot = output.open(), shown.plot
-    if plot is not None:
-        check_destination(plot, "--plot", figures.FORMATS)
+    out = output.open()
+    if shown.plot is not None:
+        check_destination(shown.plot, "--plot", figures.FORMATS)
         figures.check_drawable("--plot", "matplotlib")
     if shown.versus is None:
-        show_runs(out, folders, shown.markdown, plot)
+        show_runs(out, folders, shown)
     else:
-        show_versus(out, folders, shown.versus, shown.markdown, plot)
-    if plot is not None:
-        out.note(f"wrote {plot}")
+        show_versus(out, folders, shown, shown.versus)
+    if shown.plot is not None:
+        out.note(f"wrote {shown.plot}")
 
 
-def show_runs(out: Output, folders: Sequence[Path], markdown: bool, plot: Path | None) -> None:
+def show_runs(out: Output, folders: Sequence[Path], shown: ReportOptions) -> None:
     """One table in full, or all of them in the columns of one; drawn where asked for."""
     from speechprune_cli.bench.tables import results_table
     from speechprune_cli.report.compare import compared
     from speechprune_cli.report.curves import curves
 
-    runs = {folder: read(folder) for folder in folders}
-    found = [results for run in runs.values() for results in run]
-    for folder, run in runs.items():
-        for results in run:
-            out.record({"folder": str(folder), **results_table(results).json()})
+    runs = [(folder, results) for folder in dict.fromkeys(folders) for results in read(folder)]
+    found = [results for _, results in runs]
+    for folder, results in runs:
+        out.record({"folder": str(folder), **results_table(results).json()})
     table = results_table(found[0]) if len(found) == 1 else compared(found)
-    out.tables([table], "markdown" if markdown else "")
-    if plot is not None:
-        curves(found, plot)
+    out.tables([table], "markdown" if shown.markdown else "")
+    if shown.plot is not None:
+        curves(found, shown.plot)
 
 
-def show_versus(
-    out: Output, folders: Sequence[Path], method: str, markdown: bool, plot: Path | None
-) -> None:
+def show_versus(out: Output, folders: Sequence[Path], shown: ReportOptions, method: str) -> None:
     """A method of one run against the others. Raises UsageError where the run does not have it."""
     from speechprune_cli.bench.store import Run
     from speechprune_cli.report.forest import forest
@@ -95,9 +79,9 @@ def show_versus(
         raise UsageError(f"{run.folder} has no answers of {method!r} at any rate beside others")
     for test in found.tests:
         out.record({"folder": str(run.folder), **asdict(test)})
-    out.tables([found.table()], "markdown" if markdown else "")
-    if plot is not None:
-        forest(read(run.folder)[0], method, plot)
+    out.tables([found.table()], "markdown" if shown.markdown else "")
+    if shown.plot is not None:
+        forest(read(run.folder)[0], method, shown.plot)
 
 
 def read(folder: Path) -> list[Results]:
@@ -109,12 +93,9 @@ def read(folder: Path) -> list[Results]:
         saved = json_format.loads(path.read_text(encoding="utf-8"))
         return [Results.from_json(table) for table in saved]
     except FileNotFoundError:
-        unfinished = (folder / "run.json").exists()
-        cure = (
-            f"finish it with speechprune eval --resume {folder}"
-            if unfinished
-            else "give the folder of a run"
-        )
+        cure = "give the folder of a run"
+        if (folder / "run.json").exists():
+            cure = f"finish it with speechprune eval --resume {folder}"
         raise UsageError(f"{folder} holds no results: {cure}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: not what a run writes: {error}") from error

@@ -50,20 +50,19 @@ class Listening:
         settings = {**asdict(self.spec.pruner), "query": self.pruning.query}
         return describe_selection(self.session, self.audio, self.tokens, selection, settings)
 
+    def show(self, selection: Selection, fields: dict[str, Any]) -> None:
+        """What was retained, and the facts in its JSON fields, for people."""
+        from speechprune_cli.report.facts import facts, facts_text
+        from speechprune_cli.report.timeline import Timeline, draw
+
+        width, timeline = self.out.stdout.width, Timeline.of(self.tokens, selection)
+        self.out.show("", draw(timeline, self.tokens.seconds, width))
+        self.out.show(facts_text(facts(fields), width), "")
+
 
 def listen(out: Output, source: str, model: ModelOptions, pruning: PruningOptions) -> Listening:
     """Decode, load and encode; what can be refused at once is."""
     spec, _ = pruning.spec(model.preset.defaults), pruning.b1
-    audio = read_recording(source, out)
-    session = model.load(out)
-    session.check_method(spec)
-    if caution := session.model.preset.caution:
-        out.note(caution)
-    return Listening(out, session, audio, encode(out, session, audio), spec, pruning)
-
-
-def read_recording(source: str, out: Output) -> Audio:
-    """Decode the recording, passing its warnings on."""
     if source == "-" and sys.stdin.isatty():
         raise UsageError("- reads the recording from standard input: pipe a file into it")
     from speechprune_cli.audio import load_audio
@@ -71,11 +70,10 @@ def read_recording(source: str, out: Output) -> Audio:
     audio = load_audio(source)
     for warning in audio.warnings:
         out.warning(warning)
-    return audio
-
-
-def encode(out: Output, session: Session, audio: Audio) -> AudioTokens:
-    """Encode the whole recording behind a progress bar."""
+    session = model.load(out)
+    session.check_method(spec)
+    if caution := session.model.preset.caution:
+        out.note(caution)
     with out.progress(f"encoding {audio.source}") as on_progress:
         tokens = session.encode(audio, on_progress=on_progress)
     origin = "from the cache" if tokens.from_cache else "encoded"
@@ -83,4 +81,4 @@ def encode(out: Output, session: Session, audio: Audio) -> AudioTokens:
         f"{audio.source}: {audio.source_seconds:.1f} s at {audio.source_rate / 1000:g} kHz, "
         f"{tokens.seconds:.1f} s {origin}"
     )
-    return tokens
+    return Listening(out, session, audio, tokens, spec, pruning)

@@ -1,6 +1,6 @@
 """The options that commands share, in groups: one wording, one environment variable, one check."""
 
-from speechprune_cli.options.grouping import grouped, output_option
+from speechprune_cli.options.grouping import argument, grouped, showing
 from speechprune_cli.options.model import AnswerOptions, AudioArgument, ModelOptions, PlaceOptions
 from speechprune_cli.options.output import OutputOptions
 from speechprune_cli.options.pruning import GridOptions, PruningOptions
@@ -19,6 +19,7 @@ __all__ = [
     "OutputOptions",
     "PlaceOptions",
     "PruningOptions",
+    "argument",
     "grouped",
-    "output_option",
+    "showing",
 ]

@@ -15,18 +15,23 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 RARE = "Rarely needed"
-_context: ContextVar[typer.Context | None] = ContextVar("context", default=None)
-"""Of the command that runs."""
+_context: ContextVar[typer.Context | None] = ContextVar("context", default=None)  # the command's
 
 
 def option(
-    text: str, *names: str, panel: str, default: Any = None, env: bool = False, **others: Any
+    text: str,
+    metavar: str = "",
+    *names: str,
+    panel: str,
+    default: Any = None,
+    env: bool = False,
+    **told: Any,
 ) -> Any:
     """A field that is an option, `text` its help; `names` where it is not named like the field.
 
-    With `env` it is read from SPEECHPRUNE_<FIELD> where it is not given. `others` are typer's.
+    With `env` it is read from SPEECHPRUNE_<FIELD> where it is not given. `told` are typer's.
     """
-    told = {"help": text, "rich_help_panel": panel, "show_envvar": False, **others}
+    told |= {"help": text, "metavar": metavar, "rich_help_panel": panel, "show_envvar": False}
     return field(default=default, metadata={"names": names, "env": env, "told": told})
 
 
@@ -35,9 +40,13 @@ def panel(name: str) -> Callable[..., Any]:
     return partial(option, panel=name)
 
 
-answer_option, output_option = panel("Answer"), panel("Output")
-rare_option = panel(RARE)
-"""For what a first look at `--help` may skip."""
+answering, showing = panel("Answer"), panel("Output")
+rare = panel(RARE)  # for what a first look at `--help` may skip
+
+
+def argument(metavar: str, text: str) -> Any:
+    """What is given by its place, `text` its help."""
+    return typer.Argument(metavar=metavar, help=text, show_default=False)
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -74,14 +83,11 @@ def _options(group: Any) -> Iterator[Parameter]:
     """A group's own options, then those that it inherits."""
     hints = get_type_hints(group)
     for each in sorted(fields(group), key=lambda each: each.name not in group.__annotations__):
-        names, told, kind = each.metadata["names"], each.metadata["told"], hints[each.name]
+        names, kind, default = each.metadata["names"], hints[each.name], each.default
         if kind is bool:  # a switch that is off until it is given
-            names, told = names or (f"--{each.name.replace('_', '-')}",), told | {"metavar": ""}
+            names, default = names or (f"--{each.name.replace('_', '-')}",), False
         variable = f"SPEECHPRUNE_{each.name.upper()}" if each.metadata["env"] else None
-        made = typer.Option(*names, envvar=variable, **told)
+        made = typer.Option(*names, envvar=variable, **each.metadata["told"])
         yield Parameter(
-            each.name,
-            Parameter.KEYWORD_ONLY,
-            default=False if kind is bool else each.default,
-            annotation=Annotated[kind, made],
+            each.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, made]
         )

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
-
-from speechprune_cli.options.grouping import answer_option, panel, rare_option
+from speechprune_cli.options.grouping import answering, argument, panel, rare
 
 if TYPE_CHECKING:
     from speechprune_cli.config import Preset
@@ -16,34 +14,28 @@ if TYPE_CHECKING:
 
 AudioArgument = Annotated[
     str,
-    typer.Argument(
-        metavar="AUDIO",
-        help="A recording: wav, flac, ogg, opus, mp3, m4a, mp4, webm; - reads standard input.",
-        show_default=False,
+    argument(
+        "AUDIO", "A recording: wav, flac, ogg, opus, mp3, m4a, mp4, webm; - reads standard input."
     ),
 ]
 Position = Literal["repacked", "original"] | None
 POSITION = "Positions of the retained tokens: repacked or original. Default: the preset's."
-model_option = panel("Model")
+loading = panel("Model")
 
 
 @dataclass(frozen=True)
 class PlaceOptions:
     """Where and how a model runs."""
 
-    device: str = model_option(
-        "auto, cpu, cuda, cuda:N or mps.", default="auto", metavar="DEVICE", env=True
+    device: str = loading("auto, cpu, cuda, cuda:N or mps.", "DEVICE", default="auto", env=True)
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = loading(
+        "auto, float32, bfloat16 or float16.", "TYPE", default="auto", env=True
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = model_option(
-        "auto, float32, bfloat16 or float16.", default="auto", metavar="TYPE", env=True
+    quantize: Literal["none", "int8", "nf4"] = rare(
+        "none, int8 or nf4; CUDA only.", "TYPE", default="none", env=True
     )
-    quantize: Literal["none", "int8", "nf4"] = rare_option(
-        "none, int8 or nf4; CUDA only.", default="none", metavar="TYPE", env=True
-    )
-    revision: str | None = rare_option(
-        "Branch, tag or commit of a Hub model.", metavar="REV", env=True
-    )
-    offline: bool = rare_option("Never use the network.", env=True)
+    revision: str | None = rare("Branch, tag or commit of a Hub model.", "REV", env=True)
+    offline: bool = rare("Never use the network.", env=True)
 
     @property
     def place(self) -> dict[str, Any]:
@@ -56,15 +48,15 @@ class PlaceOptions:
 class ModelOptions(PlaceOptions):
     """Which model, and where it runs."""
 
-    model: str = model_option(
+    model: str = loading(
         "A preset (see speechprune models), a folder, or a Hub id.",
+        "NAME",
         "--model",
         "-m",
         default="nano",
-        metavar="NAME",
         env=True,
     )
-    no_cache: bool = rare_option("Encode again, and keep nothing.", env=True)
+    no_cache: bool = rare("Encode again, and keep nothing.", env=True)
 
     @property
     def preset(self) -> Preset:
@@ -87,8 +79,8 @@ class ModelOptions(PlaceOptions):
 class AnswerOptions:
     """How the model answers."""
 
-    choice: list[str] | None = answer_option(
-        "An option to choose from, by likelihood. Repeatable.", metavar="TEXT"
+    choice: list[str] | None = answering(
+        "An option to choose from, by likelihood. Repeatable.", "TEXT"
     )
-    max_new_tokens: int = answer_option("Longest answer.", default=64, metavar="N", min=1, env=True)
-    position: Position = rare_option(POSITION, metavar="MODE", env=True)
+    max_new_tokens: int = answering("Longest answer.", "N", default=64, min=1, env=True)
+    position: Position = rare(POSITION, "MODE", env=True)

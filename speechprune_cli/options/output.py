@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from speechprune_cli.options.grouping import output_option
+from speechprune_cli.options.grouping import showing
 from speechprune_cli.output import Output
 
 
@@ -12,9 +12,9 @@ from speechprune_cli.output import Output
 class OutputOptions:
     """The same in every command."""
 
-    json: bool = output_option("One JSON object a line.")
-    quiet: bool = output_option("Only the result.", "--quiet", "-q")
-    verbose: bool = output_option("More about what is done.", "--verbose", "-v")
+    json: bool = showing("One JSON object a line.")
+    quiet: bool = showing("Only the result.", "", "--quiet", "-q")
+    verbose: bool = showing("More about what is done.", "", "--verbose", "-v")
 
     def open(self) -> Output:
         """Where everything goes."""

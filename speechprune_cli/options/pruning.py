@@ -5,17 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from speechprune_cli import methods
 from speechprune_cli.errors import UsageError
-from speechprune_cli.methods import (
-    Amount,
-    BudgetOption,
-    MethodSpec,
-    amount_of,
-    default_amount,
-    grid,
-    parse_settings,
-)
-from speechprune_cli.options.grouping import on_command_line, panel, rare_option
+from speechprune_cli.methods import Amount, BudgetOption, MethodSpec
+from speechprune_cli.options.grouping import on_command_line, panel, rare
 from speechprune_cli.pruners import PRUNERS
 
 if TYPE_CHECKING:
@@ -27,55 +20,53 @@ R = TypeVar("R")
 KEEP = "How much stays: a share of the whole recording, 20%, or tokens, 150. Default: the preset's."
 RATE = "As in the paper: share of the model's own input length to drop, from 0 to below 1."
 METHOD = f"{', '.join(PRUNERS.names)}."
-pruning_option = panel("Pruning")
+pruning = panel("Pruning")
 
 
 @dataclass(frozen=True)
 class CommonPruning:
     """What one method and a grid of them are told alike."""
 
-    budget: str | None = rare_option(
-        "Tokens that phase 1 leaves, or all. Default: the model's own input length.",
-        metavar="B1",
-        env=True,
+    budget: str | None = rare(
+        "Tokens that phase 1 leaves, or all. Default: the model's own input length.", "B1", env=True
     )
-    query: Literal["question", "question+choices"] = rare_option(
-        "Matched against: question, or question+choices.", default="question", metavar="WHAT"
+    query: Literal["question", "question+choices"] = rare(
+        "Matched against: question, or question+choices.", "WHAT", default="question"
     )
-    setting: list[str] | None = rare_option(
-        "A setting of the method, such as temperature=0.5. Repeatable.",
-        "--set",
-        metavar="KEY=VALUE",
+    setting: list[str] | None = rare(
+        "A setting of the method, such as temperature=0.5. Repeatable.", "KEY=VALUE", "--set"
     )
-    seed: int | None = rare_option(
-        "For what is drawn at random: random, crop, t-SNE.", metavar="N", env=True
-    )
+    seed: int | None = rare("For what is drawn at random: random, crop, t-SNE.", "N", env=True)
 
     @property
     def settings(self) -> dict[str, Any]:
         """As given with `--set`."""
-        return parse_settings(self.setting or ())
+        return methods.parse_settings(self.setting or ())
 
     @property
     def b1(self) -> BudgetOption:
-        """`--budget` as a number. Raises UsageError."""
-        return parse_budget(self.budget)
+        """`all`, a number of tokens, or None: the model's own input length. Raises UsageError."""
+        if self.budget is None:
+            return None
+        if self.budget == "all":
+            return "all"
+        if not self.budget.isdecimal() or int(self.budget) < 1:
+            raise UsageError(f"--budget {self.budget}: give a positive number of tokens, or all")
+        return int(self.budget)
 
 
 @dataclass(frozen=True)
 class PruningOptions(CommonPruning):
     """One method, and how much it keeps."""
 
-    method: str | None = pruning_option(
-        f"{METHOD} Default: the preset's.", metavar="NAME", env=True
-    )
-    keep: str | None = pruning_option(KEEP, metavar="HOW", env=True)
-    rate: float | None = pruning_option(RATE, metavar="R", env=True)
+    method: str | None = pruning(f"{METHOD} Default: the preset's.", "NAME", env=True)
+    keep: str | None = pruning(KEEP, "HOW", env=True)
+    rate: float | None = pruning(RATE, "R", env=True)
 
     def spec(self, defaults: Defaults) -> MethodSpec:
         """What is asked for, the rest as the preset has it. Raises UsageError."""
         keep, rate = preferred(self.keep, self.rate)
-        amount = amount_of(rate, keep) or default_amount(defaults)
+        amount = methods.amount_of(rate, keep) or methods.default_amount(defaults)
         spec = MethodSpec.parse(self.method or defaults.method, amount)
         return spec.told(self.settings).seeded(self.seed)
 
@@ -84,15 +75,15 @@ class PruningOptions(CommonPruning):
 class GridOptions(CommonPruning):
     """Several methods, each at several amounts."""
 
-    method: list[str] | None = pruning_option(
+    method: list[str] | None = pruning(
         f"{METHOD} NAME:SETTING=VALUE,... for settings of its own. Repeatable. Default: the "
         "preset's.",
-        metavar="NAME",
+        "NAME",
         env=True,
     )
-    keep: list[str] | None = pruning_option(f"{KEEP} Repeatable.", metavar="HOW", env=True)
-    rate: list[float] | None = pruning_option(f"{RATE} Repeatable.", metavar="R", env=True)
-    paper: bool = pruning_option("The paper's methods at the paper's rates.")
+    keep: list[str] | None = pruning(f"{KEEP} Repeatable.", "HOW", env=True)
+    rate: list[float] | None = pruning(f"{RATE} Repeatable.", "R", env=True)
+    paper: bool = pruning("The paper's methods at the paper's rates.")
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -109,22 +100,11 @@ class GridOptions(CommonPruning):
             raise UsageError("--paper says methods and rates: leave --method, --rate, --keep out")
         if self.paper:
             return paper
-        methods = self.method or [defaults.method]
-        return grid(methods, amounts or [default_amount(defaults)], self.settings)
+        amounts = amounts or [methods.default_amount(defaults)]
+        return methods.grid(self.method or [defaults.method], amounts, self.settings)
 
 
 def preferred(keep: K, rate: R) -> tuple[K | None, R | None]:
     """One of them alone where just one is on the command line, not in the environment."""
     told = on_command_line("keep"), on_command_line("rate")
     return (None if told == (False, True) else keep), (None if told == (True, False) else rate)
-
-
-def parse_budget(text: str | None) -> BudgetOption:
-    """`all`, a positive number of tokens, or None for the model's own input length."""
-    if text is None:
-        return None
-    if text == "all":
-        return "all"
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--budget {text}: give a positive number of tokens, or all")
-    return int(text)

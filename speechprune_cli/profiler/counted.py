@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -12,10 +13,8 @@ from speechprune_cli.costs import GIGA, TERA
 from speechprune_cli.methods import Amount, MethodSpec, pruning_size
 from speechprune_cli.profiler.setting import LONGEST, Load, Setting
 
-DTYPES = ("float32", "bfloat16", "int8", "nf4")
-"""In which memory is counted; float16 takes what bfloat16 takes."""
-LENGTHS = (30, 90, 300, 600, 1800, 3600, 7200, 18_000, 36_000)
-"""Of recordings whose costs are compared, in seconds."""
+DTYPES = ("float32", "bfloat16", "int8", "nf4")  # float16 takes what bfloat16 takes
+LENGTHS = (30, 90, 300, 600, 1800, 3600, 7200, 18_000, 36_000)  # of recordings, in seconds
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,7 @@ class PaperCount:
     tflops: float
     memory_gb: float
     activations_gb: float
-    paper: PublishedCost | None
-    """The same as table I prints it, where it has this row."""
+    paper: PublishedCost | None  # the same as table I prints it, where it has this row
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,7 @@ class Compute:
     length: int
     beyond_context: bool
     encoder: float
-    pruning: float | None
-    """None for a method that is not counted."""
+    pruning: float | None  # None for a method that is not counted
     layers: float
     attention: float
     head: float
@@ -71,10 +68,8 @@ class Memory:
     condition: str
     length: int
     beyond_context: bool
-    kv_cache: float
-    """In 16 bits, with the answer's tokens."""
-    working: float
-    """In 16 bits: beside weights and KV cache, where most is held."""
+    kv_cache: float  # in 16 bits, with the answer's tokens
+    working: float  # in 16 bits: beside weights and KV cache, where most is held
     totals: dict[str, float]
 
 
@@ -82,11 +77,9 @@ class Memory:
 class Pruned:
     """What is left of the cost."""
 
-    pruning_tflops: float | None
-    """None for a method that is not counted."""
+    pruning_tflops: float | None  # None for a method that is not counted
     prefill_tflops: float
-    gb: float
-    """Peak memory, weights included."""
+    gb: float  # peak memory, weights included
 
 
 @dataclass(frozen=True)
@@ -95,16 +88,11 @@ class Growth:
 
     seconds: float
     total: int
-    beyond_context: bool
-    """Whether the unpruned prompt is."""
-    encoder: float
-    """TFLOPs of the audio encoder, whatever is pruned."""
-    full_tflops: float
-    """Of the unpruned prefill."""
-    full_gb: float
-    """Peak memory, weights included."""
-    pruned: dict[str, Pruned]
-    """By condition."""
+    beyond_context: bool  # whether the unpruned prompt is
+    encoder: float  # TFLOPs of the audio encoder, whatever is pruned
+    full_tflops: float  # of the unpruned prefill
+    full_gb: float  # peak memory, weights included
+    pruned: dict[str, Pruned]  # by condition
 
 
 @dataclass(frozen=True)
@@ -113,8 +101,7 @@ class Longest:
 
     dtype: str
     weights_gb: float
-    seconds: dict[str, float | None]
-    """By condition, up to ten hours."""
+    seconds: dict[str, float | None]  # by condition, up to ten hours
 
 
 def paper_counts(
@@ -251,19 +238,13 @@ def longest(shape: Shape, setting: Setting, limit: float) -> list[Longest]:
 def _longest(
     shape: Shape, setting: Setting, spec: MethodSpec, dtype: str, limit: float
 ) -> float | None:
-    """Whole seconds, by halving: memory never shrinks with the length."""
+    """In whole seconds: memory never shrinks with the length."""
 
-    def fits(seconds: float) -> bool:
-        load = setting.load(shape, spec, seconds)
-        return peak_bytes(shape, setting, load, dtype) <= limit
+    def peak(seconds: int) -> float:
+        return peak_bytes(shape, setting, setting.load(shape, spec, seconds), dtype)
 
-    if not fits(1):
-        return None
-    low, high = 1, int(LONGEST) + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return float(low)
+    fitting = bisect_right(range(1, int(LONGEST) + 1), limit, key=peak)
+    return float(fitting) if fitting else None
 
 
 def beyond_context(shape: Shape, setting: Setting, length: int) -> bool:

@@ -30,10 +30,8 @@ from speechprune_cli.profiler.setting import Load, Setting
 
 SEED = 0
 QUESTION = "When is the report due?"
-MATRIX = {"cuda": 8192, "mps": 4096, "cpu": 2048}
-"""Side of the square matrices whose product shows the device's peak."""
-PRODUCTS = 8
-"""Of which the fastest counts."""
+MATRIX = {"cuda": 8192, "mps": 4096, "cpu": 2048}  # side of the square matrices
+PRODUCTS = 8  # of which the fastest counts
 
 
 @dataclass(frozen=True)
@@ -57,14 +55,10 @@ class Timing:
 class Round:
     """Seconds of one run of one condition."""
 
-    encode: float
-    """What of the recording it needs."""
-    prune: float
-    """Choosing the tokens and putting the prompt together."""
-    prefill: float
-    """Reading the prompt, up to the logits of the first token."""
-    decode: float | None
-    """Per further token; None where only one is asked for."""
+    encode: float  # what of the recording it needs
+    prune: float  # choosing the tokens and putting the prompt together
+    prefill: float  # reading the prompt, up to the logits of the first token
+    decode: float | None  # per further token; None where only one is asked for
 
 
 @dataclass(frozen=True)
@@ -79,22 +73,15 @@ class Measured:
     encode: Timing | None = None
     prune: Timing | None = None
     prefill: Timing | None = None
-    pruned_prefill: Timing | None = None
-    """Prune and prefill."""
-    first_token: Timing | None = None
-    """Encode, prune and prefill."""
-    decode: Timing | None = None
-    """Per token."""
-    ideal: Timing | None = None
-    """Prefill of as many audio tokens with no pruning, timed on its own."""
+    pruned_prefill: Timing | None = None  # prune and prefill
+    first_token: Timing | None = None  # encode, prune and prefill
+    decode: Timing | None = None  # per token
+    ideal: Timing | None = None  # prefill of as many audio tokens with no pruning, timed on its own
     over_ideal: float | None = None
     """Prune and prefill over the ideal of the same round, median; None where nothing is pruned."""
-    peak_bytes: int | None = None
-    """Of the device, allocated; of the process, resident, on a CPU. From pruning on."""
-    reserved_bytes: int | None = None
-    """CUDA: what torch's allocator took from the device."""
-    prefill_flops: int = 0
-    """Counted: linear layers, causal attention and the head at the last position."""
+    peak_bytes: int | None = None  # allocated, on a CPU resident in the process; from pruning on
+    reserved_bytes: int | None = None  # CUDA: what torch's allocator took from the device
+    prefill_flops: int = 0  # linear layers, causal attention and the head at the last position
     error: str | None = None
 
 
@@ -103,10 +90,8 @@ class Profile:
     """All that was measured in one run."""
 
     rows: tuple[Measured, ...]
-    peak_flops: float
-    """Operations a second of the fastest matrix product, in the model's dtype."""
-    encode_peak_bytes: int
-    """As `Measured.peak_bytes`, while encoding."""
+    peak_flops: float  # operations a second of the fastest matrix product, in the model's dtype
+    encode_peak_bytes: int  # as `Measured.peak_bytes`, while encoding
 
 
 @dataclass
@@ -146,12 +131,11 @@ class Bench:
         spec = load.spec
         if spec.amount is not None:
             spec = replace(spec, amount=Amount(tokens=load.kept))
-        return [
-            self.prompt(
-                self.session.select(tokens, QUESTION, spec, budget=load.size.budget).apply(tokens)
-            )
-            for _ in range(self.setting.batch_size)
-        ]
+        prompts = []
+        for _ in range(self.setting.batch_size):
+            selection = self.session.select(tokens, QUESTION, spec, budget=load.size.budget)
+            prompts.append(self.prompt(selection.apply(tokens)))
+        return prompts
 
     def prompt(self, audio: Tensor) -> Prompt:
         """The audio tokens, then the text."""
@@ -227,6 +211,9 @@ class Bench:
         )
         if trial.error is not None:
             return what
+        decodes = [one.decode for one in rounds if one.decode is not None]
+        pairs = zip(rounds, trial.ideals, strict=True)
+        over_ideal = median((one.prune + one.prefill) / ideal for one, ideal in pairs)
         return replace(
             what,
             encode=Timing.of([one.encode for one in rounds]),
@@ -234,9 +221,9 @@ class Bench:
             prefill=Timing.of([one.prefill for one in rounds]),
             pruned_prefill=Timing.of([one.prune + one.prefill for one in rounds]),
             first_token=Timing.of([one.encode + one.prune + one.prefill for one in rounds]),
-            decode=Timing.of(steps) if (steps := _steps(rounds)) else None,
+            decode=Timing.of(decodes) if decodes else None,
             ideal=Timing.of(trial.ideals),
-            over_ideal=None if load.kept == load.size.total else _over_ideal(trial),
+            over_ideal=None if load.kept == load.size.total else over_ideal,
             peak_bytes=trial.peak_bytes,
             reserved_bytes=trial.reserved_bytes,
         )
@@ -257,12 +244,7 @@ def load(
     if made_up:
         return FAMILIES.part(shape.family).random(preset, shape, place(device, dtype, quantize))
     return load_backend(
-        preset,
-        revision=revision,
-        device=device,
-        dtype=dtype,
-        quantize=quantize,
-        offline=offline,
+        preset, revision=revision, device=device, dtype=dtype, quantize=quantize, offline=offline
     )
 
 
@@ -308,12 +290,3 @@ def noise(seconds: float) -> Audio:
     count = round(seconds * SAMPLE_RATE)
     samples = np.random.default_rng(SEED).normal(0, 0.1, count).astype(np.float32)
     return Audio(samples, "noise", "", SAMPLE_RATE, 1, seconds)
-
-
-def _over_ideal(trial: Trial) -> float:
-    pairs = zip(trial.rounds, trial.ideals, strict=True)
-    return median((one.prune + one.prefill) / ideal for one, ideal in pairs)
-
-
-def _steps(rounds: Sequence[Round]) -> list[float]:
-    return [one.decode for one in rounds if one.decode is not None]

@@ -7,31 +7,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from speechprune_cli import methods
 from speechprune_cli.backends import FAMILIES
 from speechprune_cli.costs import PruningSize
 from speechprune_cli.errors import UsageError
-from speechprune_cli.methods import (
-    FULL,
-    ORIGINAL,
-    PAPER_RATES,
-    Amount,
-    BudgetOption,
-    MethodSpec,
-    grid,
-    pruning_size,
-)
+from speechprune_cli.methods import Amount, BudgetOption, MethodSpec
 
 if TYPE_CHECKING:
     from speechprune_cli.backends.shape import Shape
 
-LONGEST = 36_000.0
-"""Ten hours, in seconds."""
+LONGEST = 36_000.0  # ten hours, in seconds
 UNITS = {"MB": 1e6, "GB": 1e9, "TB": 1e12, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
 def table_i_specs() -> tuple[MethodSpec, ...]:
     """The method of the paper's table I at its rates."""
-    return grid(("speechprune",), [Amount(rate=rate) for rate in (0.0, *PAPER_RATES)])
+    amounts = [Amount(rate=rate) for rate in (0.0, *methods.PAPER_RATES)]
+    return methods.grid(("speechprune",), amounts)
 
 
 @dataclass(frozen=True)
@@ -39,16 +31,11 @@ class Load:
     """What the language model reads under one condition."""
 
     spec: MethodSpec
-    heard_seconds: float
-    """Length of what has to be encoded for it."""
-    heard: int
-    """Audio tokens of that."""
-    size: PruningSize
-    """N, B1 and k of the recording."""
-    kept: int
-    """Audio tokens that are read."""
-    length: int
-    """Tokens of the prompt: audio and text."""
+    heard_seconds: float  # length of what has to be encoded for it
+    heard: int  # audio tokens of that
+    size: PruningSize  # N, B1 and k of the recording
+    kept: int  # audio tokens that are read
+    length: int  # tokens of the prompt: audio and text
 
     @property
     def name(self) -> str:
@@ -83,7 +70,7 @@ class Setting:
         Raises UsageError for a method that the model's family cannot serve, and for a recording
         too short for a single token.
         """
-        specs = {spec.label: spec for spec in (FULL, ORIGINAL, *self.specs)}
+        specs = {spec.label: spec for spec in (methods.FULL, methods.ORIGINAL, *self.specs)}
         for spec in specs.values():
             yield self.load(shape, spec, seconds)
 
@@ -95,7 +82,7 @@ class Setting:
         if total == 0:
             raise UsageError(f"--seconds {seconds:g}: too short for a single audio token")
         amount = spec.amount or Amount(rate=0.0)
-        size = pruning_size(total, shape.input_tokens, self.budget, amount)
+        size = methods.pruning_size(total, shape.input_tokens, self.budget, amount)
         heard = seconds if spec.pruner.hears_all else min(seconds, shape.encoder.input_seconds)
         kept = spec.pruner.retained(size)
         length = kept + self.text_tokens

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c6d31", "#7f3c8d")
 MARKERS = "os^Dv<>P"
-LINES = ("-", "--", ":")
-"""Once the colours are used up, the next round has these, and other marks."""
+LINES = ("-", "--", ":")  # once the colours are used up, the next round has these, and other marks
 REFERENCES: tuple[dict[str, Any], ...] = (
     {"color": "#222222", "linestyle": "-"},
     {"color": "#555555", "linestyle": (0, (5, 2))},
@@ -31,13 +30,7 @@ REFERENCES: tuple[dict[str, Any], ...] = (
 )
 """What keeps no given amount is a level across the figure; in the order of the run."""
 SHARE = "share kept: what a blind choice recalls"
-BLIND: dict[str, Any] = {
-    "color": "#222222",
-    "linestyle": (0, (2, 2)),
-    "linewidth": 1.3,
-    "marker": "_",
-    "zorder": 5,
-}
+BLIND: dict[str, Any] = {"color": "#222222", "linestyle": (0, (2, 2)), "linewidth": 1.3}
 
 
 def curves(runs: Sequence[Results], path: Path) -> None:
@@ -143,7 +136,7 @@ def _recall(axes: Axes, run: Results, methods: Styles) -> None:
         if found:
             axes.plot(list(found), _percent(found.values()), label=method, **style)
     shares = {_place(row): row.share for row in rows}
-    axes.plot(list(shares), _percent(shares.values()), label=SHARE, **BLIND)
+    axes.plot(list(shares), _percent(shares.values()), label=SHARE, marker="_", zorder=5, **BLIND)
 
 
 def _dress(axes: Axes, run: Results, name: str) -> None:
@@ -167,11 +160,5 @@ def _legend(figure: Figure, grid: Iterable[Axes]) -> None:
     for axes in grid:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
-    figure.legend(
-        found.values(),
-        found.keys(),
-        loc="outside lower center",
-        ncols=min(len(found), 5),
-        frameon=False,
-        fontsize=9,
-    )
+    shown, across = (found.values(), found.keys()), min(len(found), 5)
+    figure.legend(*shown, loc="outside lower center", ncols=across, frameon=False, fontsize=9)

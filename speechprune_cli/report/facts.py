@@ -32,6 +32,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from speechprune_cli.costs import paper_tflops
 from speechprune_cli.provenance import describe_model, versions
 from speechprune_cli.report.timeline import Timeline
 from speechprune_cli.units import duration, quantity
@@ -53,9 +54,14 @@ def describe_selection(
     settings: dict[str, Any],
 ) -> dict[str, Any]:
     """The JSON fields that do not need an answer."""
-    timeline = Timeline.of(tokens, selection)
+    timeline, decoder = Timeline.of(tokens, selection), session.model.shape.decoder
+    given = ("source", "sha256", "source_rate", "channels", "source_seconds")
     return {
-        "audio": describe_audio(audio, tokens),
+        "audio": {
+            **{name: getattr(audio, name) for name in given},
+            "encoded_seconds": tokens.seconds,
+            "warnings": list(audio.warnings),
+        },
         "model": describe_model(session.model),
         "pruning": {
             **describe_pruning(tokens, selection, settings),
@@ -73,20 +79,9 @@ def describe_selection(
             "encode_cached": tokens.from_cache,
             "prune": selection.seconds,
         },
-        "tflops_saved": tflops_saved(session, tokens, selection),
+        "tflops_saved": paper_tflops(decoder, len(tokens))
+        - paper_tflops(decoder, len(selection.kept)),
         "versions": versions(),
-    }
-
-
-def describe_audio(audio: Audio, tokens: AudioTokens) -> dict[str, Any]:
-    return {
-        "source": audio.source,
-        "sha256": audio.sha256,
-        "source_rate": audio.source_rate,
-        "channels": audio.channels,
-        "source_seconds": audio.source_seconds,
-        "encoded_seconds": tokens.seconds,
-        "warnings": list(audio.warnings),
     }
 
 
@@ -131,22 +126,19 @@ def describe_answer(prompt: Prompt, answer: Answer, selection: dict[str, Any]) -
     }
 
 
-def tflops_saved(session: Session, tokens: AudioTokens, selection: Selection) -> float:
-    """TFLOPs by which pruning shortens the prefill, in the paper's convention."""
-    from speechprune_cli.costs import paper_tflops
-
-    decoder = session.model.shape.decoder
-    return paper_tflops(decoder, len(tokens)) - paper_tflops(decoder, len(selection.kept))
-
-
 def facts(fields: dict[str, Any]) -> list[str]:
     """The facts of one question, each a short phrase, from its JSON fields."""
     pruning, seconds = fields["pruning"], fields["seconds"]
     encode = "cached" if seconds["encode_cached"] else duration(seconds["encode"])
-    phrases = [tokens_phrase(pruning), rates_phrase(pruning), bar_phrase(fields["timeline"])]
-    phrases.append(f"encode {encode}")
-    phrases += [f"{step} {duration(seconds[step])}" for step in STEPS if step in seconds]
-    phrases.append(f"{quantity(fields['tflops_saved'])} TFLOPs saved")
+    steps = [step for step in ("prune", "prefill", "decode") if step in seconds]
+    phrases = [
+        tokens_phrase(pruning),
+        rates_phrase(pruning),
+        bar_phrase(fields["timeline"]),
+        f"encode {encode}",
+        *(f"{step} {duration(seconds[step])}" for step in steps),
+        f"{quantity(fields['tflops_saved'])} TFLOPs saved",
+    ]
     if "peak_memory_bytes" in fields:
         phrases.append(f"peak {fields['peak_memory_bytes'] / 2**30:.2f} GiB")
     if fields["timeline"]["times"] == "nominal":
@@ -160,9 +152,6 @@ def bar_phrase(timeline: dict[str, Any]) -> str:
     """What a full bar of the drawn timeline stands for."""
     peak = max(k / n for k, n in zip(timeline["kept"], timeline["tokens"], strict=True) if n)
     return f"█ = {peak:.0%} of a second"
-
-
-STEPS = ("prune", "prefill", "decode")
 
 
 def tokens_phrase(pruning: dict[str, Any]) -> str:

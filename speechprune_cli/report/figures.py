@@ -12,7 +12,6 @@ from speechprune_cli.report.timeline import Timeline
 from speechprune_cli.units import clock
 
 if TYPE_CHECKING:
-    import numpy as np
     from matplotlib.figure import Figure
     from torch import Tensor
 
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
 
 FORMATS = (".png", ".svg", ".pdf")
 PRUNED, KEPT, TEXT = "#cfd3d8", "#2166ac", "#d6302a"
-MOST_POINTS = 4000
-"""t-SNE of more tokens takes minutes and shows no more; more are thinned evenly."""
+MOST_POINTS = 4000  # t-SNE of more tokens takes minutes and shows no more; more are thinned evenly
 
 
 def check_drawable(option: str, *packages: str) -> None:
@@ -58,25 +56,22 @@ def save_timeline(path: Path, tokens: AudioTokens, selection: Selection, questio
 
 
 def save_tsne(
-    path: Path,
-    tokens: AudioTokens,
-    selection: Selection,
-    text: Tensor,
-    *,
-    question: str,
-    seed: int,
+    path: Path, tokens: AudioTokens, selection: Selection, text: Tensor, *, question: str, seed: int
 ) -> None:
-    """Draw all tokens and the question's in two dimensions, as the paper's figure 2."""
+    """Draw all tokens and the question's by t-SNE of cosine distances, as the paper's figure 2."""
     import numpy as np
     from matplotlib.figure import Figure
+    from sklearn.manifold import TSNE
 
     shown = np.arange(0, len(tokens), -(-len(tokens) // MOST_POINTS))
     kept = np.isin(shown, selection.kept.cpu().numpy())
     audio = tokens.embeds.float().cpu().numpy()[shown]
-    points = project(np.concatenate([audio, text.float().cpu().numpy()]), seed)
+    embeds = np.concatenate([audio, text.float().cpu().numpy()])
+    perplexity = min(30, (len(embeds) - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, metric="cosine", random_state=seed % 2**32)
     figure = Figure(figsize=(5.2, 5), layout="constrained")
     axes = figure.subplots()
-    audio_points, text_points = np.split(points, [len(shown)])
+    audio_points, text_points = np.split(tsne.fit_transform(embeds), [len(shown)])
     for (x, y), size, colour, label in (
         (audio_points[~kept].T, 7, PRUNED, "pruned"),
         (audio_points[kept].T, 7, KEPT, "kept"),
@@ -89,15 +84,6 @@ def save_tsne(
     axes.set_xlabel(f"t-SNE of the embeddings{note}", fontsize=8)
     axes.legend(loc="best", fontsize=8, frameon=False)
     write(figure, path)
-
-
-def project(points: np.ndarray, seed: int) -> np.ndarray:
-    """t-SNE `[n, D]` -> `[n, 2]` by cosine distance, as the method compares."""
-    from sklearn.manifold import TSNE
-
-    perplexity = min(30, (len(points) - 1) / 3)
-    state = seed % 2**32
-    return TSNE(perplexity=perplexity, metric="cosine", random_state=state).fit_transform(points)
 
 
 def caption(tokens: AudioTokens, selection: Selection, question: str) -> str:

@@ -59,16 +59,11 @@ def save_selection(
 
 def spans(tokens: AudioTokens, selection: Selection) -> list[tuple[float, float]]:
     """Start and end, in seconds, of each run of retained tokens."""
-    runs: list[tuple[float, float]] = []
-    previous = None
-    for index in selection.kept.tolist():
-        start, end = tokens.times[index].tolist()
-        if previous is not None and index == previous + 1:
-            runs[-1] = (runs[-1][0], end)
-        else:
-            runs.append((start, end))
-        previous = index
-    return runs
+    import numpy as np
+
+    kept = selection.kept.numpy()
+    runs = np.split(kept, np.flatnonzero(np.diff(kept) > 1) + 1)
+    return [(float(tokens.times[run[0], 0]), float(tokens.times[run[-1], 1])) for run in runs]
 
 
 def excerpt(audio: Audio, runs: list[tuple[float, float]]) -> np.ndarray:

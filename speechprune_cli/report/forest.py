@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
     from speechprune_cli.bench.metrics import Row
 
-ACROSS = 3
-"""Panels beside each other."""
+ACROSS = 3  # panels beside each other
 UNPRUNED = "#555555"
 
 

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from speechprune_cli.profiler.measured import Measured, Profile
     from speechprune_cli.profiler.setting import Setting
 
-LENGTHS = (*(30 * round(1.25**step) for step in range(32)), 36_000)
-"""Seconds, evenly spaced on a logarithmic axis up to ten hours."""
+LENGTHS = (*(30 * round(1.25**step) for step in range(32)), 36_000)  # seconds, evenly on a log axis
 TICKS = (30, 90, 300, 900, 3600, 10_800, 36_000)
 FULL: dict[str, Any] = {"color": "#222222", "linewidth": 2.2}
 ENCODER: dict[str, Any] = {"color": "#8a8f98", "linestyle": (0, (1, 1.5)), "linewidth": 1.5}
@@ -44,9 +43,8 @@ def draw_growth(
         if context < rows[-1].seconds:
             axes.axvline(context, **LIMIT, label="unpruned prompt fills the context")
         _dress(axes)
-    figure.suptitle(
-        f"{shape.name}, {setting.text_tokens} text tokens: counted cost over length", fontsize=11
-    )
+    title = f"{shape.name}, {setting.text_tokens} text tokens: counted cost over length"
+    figure.suptitle(title, fontsize=11)
     shown = left.get_legend_handles_labels()
     figure.legend(*shown, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     write(figure, path)
@@ -61,9 +59,8 @@ def _compute(axes: Axes, rows: list[Growth]) -> None:
         ]
         known = rows[0].pruned[name].pruning_tflops is not None
         axes.plot(seconds, costs, color=colour, label=name if known else f"{name}, prefill alone")
-    if rows[0].encoder is not None:
-        encoder = [row.encoder or 0 for row in rows]
-        axes.plot(seconds, encoder, label="audio encoder, in any case", **ENCODER)
+    encoder = [row.encoder for row in rows]
+    axes.plot(seconds, encoder, label="audio encoder, in any case", **ENCODER)
     axes.set_ylabel("TFLOPs (prune + prefill)")
 
 

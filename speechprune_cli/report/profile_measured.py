@@ -10,6 +10,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,8 +25,7 @@ from speechprune_cli.report.profile_tables import about, of_kind
 from speechprune_cli.table import Table, or_dash
 from speechprune_cli.units import amount, factor, gigabytes, precise
 
-REFERENCES = (FULL.label, ORIGINAL.label)
-"""What the speed of the others is a multiple of."""
+REFERENCES = (FULL.label, ORIGINAL.label)  # what the speed of the others is a multiple of
 
 
 def measured_tables(
@@ -68,7 +68,10 @@ def time_table(title: str, profile: Profile, machine: dict[str, Any]) -> Table:
         f"{or_dash(gigabytes, profile.encode_peak_bytes or None)} GB.",
         *(f"{row.condition}: {row.error}." for row in rows if row.error),
     ]
-    fields = with_machine(machine)
+
+    def fields(row: Measured) -> dict[str, Any]:
+        return {**asdict(row), "machine": machine}
+
     return Table.of("times", f"{title}: times", columns, rows, fields, caption)
 
 
@@ -80,13 +83,15 @@ def ratio_table(title: str, rows: Sequence[Measured]) -> Table:
         "prune +\nprefill": lambda row: or_dash(timing, row.pruned_prefill),
     }
     columns |= {
-        f"faster\nthan {name}": _faster(references[name], "pruned_prefill")
+        f"faster\nthan {name}": partial(_faster, references[name], "pruned_prefill")
         for name in REFERENCES
         if name in references
     }
     columns["over the\nideal"] = lambda row: or_dash(factor, row.over_ideal)
     if FULL.label in references:
-        columns["first token\nfaster than full"] = _faster(references[FULL.label], "first_token")
+        columns["first token\nfaster than full"] = partial(
+            _faster, references[FULL.label], "first_token"
+        )
     caption = [
         "Faster: medians of prune + prefill divided by each other; encoding is in the last column "
         "alone, as a second question does not repeat it.",
@@ -145,11 +150,6 @@ def rate_table(
     return Table.of("rates", heading, columns, rows, fields, caption)
 
 
-def with_machine(machine: dict[str, Any]) -> Callable[[Measured], dict[str, Any]]:
-    """Fields of a row, and of what it was measured on."""
-    return lambda row: {**asdict(row), "machine": machine}
-
-
 def describe_machine(lm: SpeechLM, repeats: int) -> dict[str, Any]:
     """What the figures depend on beside the setting."""
     cuda = lm.device.type == "cuda"
@@ -185,11 +185,8 @@ def ratio(slow: Timing | None, fast: Timing | None) -> float | None:
     return slow.median / fast.median if slow and fast else None
 
 
-def _faster(reference: Measured, stage: str) -> Callable[[Measured], str]:
-    def show(row: Measured) -> str:
-        return or_dash(factor, ratio(getattr(reference, stage), getattr(row, stage)))
-
-    return show
+def _faster(reference: Measured, stage: str, row: Measured) -> str:
+    return or_dash(factor, ratio(getattr(reference, stage), getattr(row, stage)))
 
 
 def timing(time: Timing) -> str:

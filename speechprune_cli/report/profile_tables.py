@@ -8,20 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Literal
 
 from speechprune_cli.backends.shape import Shape
 from speechprune_cli.config import PublishedCost
 from speechprune_cli.costs import QUESTION_TOKENS
 from speechprune_cli.profiler import counted
-from speechprune_cli.profiler.counted import (
-    DTYPES,
-    Compute,
-    Growth,
-    Longest,
-    Memory,
-    PaperCount,
-)
+from speechprune_cli.profiler.counted import DTYPES, Compute, Growth, Longest, Memory, PaperCount
 from speechprune_cli.profiler.setting import LONGEST, Setting
 from speechprune_cli.table import DASH, Table, or_dash
 from speechprune_cli.units import amount, length
@@ -89,7 +83,7 @@ def paper_table(shape: Shape, setting: Setting, rows: Sequence[PaperCount]) -> T
 
 
 def _paper_fields(row: PaperCount) -> dict[str, Any]:
-    fields, printed = asdict(replace(row, paper=None)), row.paper
+    fields, printed = asdict(row), row.paper
     del fields["paper"]
     names = ("tflops", "memory_gb", "activations_gb")
     return fields | {f"paper_{name}": printed and getattr(printed, name) for name in names}
@@ -111,13 +105,12 @@ def compute_table(shape: Shape, setting: Setting, rows: Sequence[Compute]) -> Ta
         "total": lambda row: amount(row.total),
         "of\nfull": lambda row: f"{100 * row.total / full:.0f}%",
     }
-    limit = shape.decoder.max_position_embeddings
     caption = [
         "All that a run computes; a multiply-add is two operations.",
         "Audio encoder: as its family computes, whatever is pruned. Pruning: the method's own "
         f"scores, for a question of {QUESTION_TOKENS} tokens.",
         "Attention: both products over all pairs of positions. lm_head: at the last one alone.",
-        *([context(limit)] if any(row.beyond_context for row in rows) else []),
+        *_context(shape, rows),
     ]
     if setting.output_tokens > 1:
         more = setting.output_tokens - 1
@@ -141,7 +134,7 @@ def memory_table(shape: Shape, setting: Setting, rows: Sequence[Memory]) -> Tabl
         "prompt\ntokens": lambda row: tokens(row.length, row.beyond_context),
         "KV cache\n16 bits": lambda row: amount(row.kv_cache),
         "working\n16 bits": lambda row: amount(row.working),
-        **{f"total\n{dtype}": _total(dtype) for dtype in DTYPES},
+        **{f"total\n{dtype}": partial(_total, dtype) for dtype in DTYPES},
     }
     caption = [
         "Weights: embeddings, lm_head and audio encoder too; int8 and nf4 pack the decoder's "
@@ -149,22 +142,21 @@ def memory_table(shape: Shape, setting: Setting, rows: Sequence[Memory]) -> Tabl
         "Working: the recording's tokens, and the most that encoding, pruning or reading holds "
         "beside the KV cache (estimated).",
         "1 GB = 1e9 bytes; float16 takes what bfloat16 takes.",
+        *_context(shape, rows),
     ]
-    if any(row.beyond_context for row in rows):
-        caption.append(context(shape.decoder.max_position_embeddings))
     title = f"{about(shape, setting)}: peak memory in GB"
     return Table.of("memory", title, columns, shown, asdict, caption)
 
 
-def _total(dtype: str) -> Callable[[Memory], str]:
-    return lambda row: amount(row.totals[dtype])
+def _total(dtype: str, row: Memory) -> str:
+    return amount(row.totals[dtype])
 
 
 def growth_table(shape: Shape, setting: Setting, dtype: str, rows: Sequence[Growth]) -> Table:
     """Cost over the length of the recording."""
     name = example(rows[0])
-    columns: dict[str, Callable[[Growth], str]] = {"length": lambda row: length(row.seconds)}
-    columns |= {
+    columns: dict[str, Callable[[Growth], str]] = {
+        "length": lambda row: length(row.seconds),
         "audio\ntokens": lambda row: tokens(row.total, row.beyond_context),
         "encoder\nTFLOPs": lambda row: amount(row.encoder),
         "full:\nprefill": lambda row: amount(row.full_tflops),
@@ -177,15 +169,12 @@ def growth_table(shape: Shape, setting: Setting, dtype: str, rows: Sequence[Grow
             "pruned:\nGB": lambda row: amount(row.pruned[name].gb),
             "TFLOPs\nsaved": lambda row: saved(row, name),
         }
+    beside = f"pruned: {name}. " if name else ""
     caption = [
-        f"full: everything is read. pruned: {name}. GB: peak memory in {dtype}, weights included."
-        if name
-        else f"full: everything is read. GB: peak memory in {dtype}, weights included.",
+        f"full: everything is read. {beside}GB: peak memory in {dtype}, weights included.",
         "Prefill and pruning in TFLOPs; saved: full / (pruning + prefill), the encoder left out.",
+        *_context(shape, rows),
     ]
-    if any(row.beyond_context for row in rows):
-        limit = shape.decoder.max_position_embeddings
-        caption.append(context(limit))
     title = f"{shape.name}, {setting.text_tokens} text tokens: cost over length"
     return Table.of("length", title, columns, rows, asdict, caption)
 
@@ -211,7 +200,7 @@ def longest_table(shape: Shape, setting: Setting, limit: float, rows: Sequence[L
     columns: dict[str, Callable[[Longest], str]] = {
         "weights in": lambda row: row.dtype,
         "weights\nGB": lambda row: amount(row.weights_gb),
-        **{name.replace(" ", "\n"): _fits(name) for name in rows[0].seconds},
+        **{name.replace(" ", "\n"): partial(_fits, name) for name in rows[0].seconds},
     }
     minutes = counted.context_seconds(shape, setting)
     limit_tokens = shape.decoder.max_position_embeddings
@@ -225,14 +214,11 @@ def longest_table(shape: Shape, setting: Setting, limit: float, rows: Sequence[L
     return Table.of("longest", title, columns, rows, asdict, caption)
 
 
-def _fits(name: str) -> Callable[[Longest], str]:
-    def show(row: Longest) -> str:
-        seconds = row.seconds[name]
-        if seconds is None:
-            return DASH
-        return ("over " if seconds >= LONGEST else "") + length(seconds)
-
-    return show
+def _fits(name: str, row: Longest) -> str:
+    seconds = row.seconds[name]
+    if seconds is None:
+        return DASH
+    return ("over " if seconds >= LONGEST else "") + length(seconds)
 
 
 def about(shape: Shape, setting: Setting) -> str:
@@ -245,12 +231,11 @@ def about(shape: Shape, setting: Setting) -> str:
     return ", ".join(parts)
 
 
-def context(limit: int) -> str:
-    """What the mark beside a number of tokens says."""
-    return (
-        f"{BEYOND}: beyond the {limit:,} positions that the model was made for; "
-        "computed all the same."
-    )
+def _context(shape: Shape, rows: Sequence[Compute | Memory | Growth]) -> list[str]:
+    """What the mark beside a number of tokens says, where one has it."""
+    limit = f"beyond the {shape.decoder.max_position_embeddings:,} positions"
+    note = f"{BEYOND}: {limit} that the model was made for; computed all the same."
+    return [note] if any(row.beyond_context for row in rows) else []
 
 
 def tokens(count: int, beyond_context: bool) -> str:

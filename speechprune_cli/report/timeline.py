@@ -21,14 +21,10 @@ NOTHING = "·"
 class Timeline:
     """What became of each of the `m` seconds of a recording."""
 
-    tokens: np.ndarray
-    """int `[m]`: tokens whose middle lies in a second."""
-    kept: np.ndarray
-    """int `[m]`: those of them that are retained."""
-    scores: np.ndarray
-    """float `[m]`: mean token score; a token the method never looked at counts as the lowest."""
-    ranked: bool
-    """Whether the scores of the retained tokens differ, so that some match better than others."""
+    tokens: np.ndarray  # int `[m]`: tokens whose middle lies in a second
+    kept: np.ndarray  # int `[m]`: those of them that are retained
+    scores: np.ndarray  # float `[m]`: mean token score; what was never looked at is the lowest
+    ranked: bool  # whether the scores of the retained tokens differ, so that some match better
 
     @classmethod
     def of(cls, tokens: AudioTokens, selection: Selection) -> Timeline:
@@ -39,7 +35,9 @@ class Timeline:
         import numpy as np
 
         times, kept = tokens.times.numpy(), selection.kept.numpy()
-        scores, heard = filled(selection.scores.numpy()), times[:, 1] > times[:, 0]
+        scores, heard = selection.scores.numpy(), times[:, 1] > times[:, 0]
+        finite = np.isfinite(scores)
+        scores = np.where(finite, scores, scores[finite].min() if finite.any() else 0.0)
         last = max(int(np.ceil(tokens.seconds)) - 1, 0)
         second = np.floor(times.mean(axis=1)).astype(int).clip(0, last)
         counts = np.bincount(second[heard])
@@ -73,14 +71,6 @@ class Timeline:
             if len(best) < count and all(abs(second - other) >= apart for other in best):
                 best.append(second)
         return best
-
-
-def filled(scores: np.ndarray) -> np.ndarray:
-    """Scores `[N]` with the lowest finite one in place of `-inf`."""
-    import numpy as np
-
-    finite = np.isfinite(scores)
-    return np.where(finite, scores, scores[finite].min() if finite.any() else 0.0)
 
 
 def draw(timeline: Timeline, seconds: float, width: int) -> Text:
