@@ -10,7 +10,6 @@ from typing import Any
 
 from speechprune_cli.errors import UsageError
 
-CONNECT_SECONDS = 10
 RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # otherwise a worker's death is reported on stdout
@@ -29,7 +28,7 @@ def connect(address: str | None) -> None:
     try:
         host, _, port = (address or "").rpartition(":")
         if port.isdecimal() and "/" not in host:  # Ray itself would try for minutes
-            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         ray.init(
             address or "local",
             include_dashboard=None if address else False,

@@ -22,8 +22,7 @@ class RecordingJob:
 
     audio: Audio | str
     samples: tuple[Sample, ...]
-    todo: frozenset[tuple[str, str]]
-    """Sample and condition."""
+    todo: frozenset[tuple[str, str]]  # sample and condition
 
     def missing(self, condition: Condition) -> list[Sample]:
         """Samples that are still to be asked under a condition."""
@@ -36,8 +35,7 @@ class RecordingJob:
                 yield Line.failed(sample, condition, reason)
 
 
-Job = tuple[RecordingJob, ...]
-"""Recordings whose prompts are read together."""
+Job = tuple[RecordingJob, ...]  # recordings whose prompts are read together
 
 
 class Workers(Protocol):

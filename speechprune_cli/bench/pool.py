@@ -20,12 +20,9 @@ class WorkerPool:
     """How many processes hold a model each, and where."""
 
     workers: int = 1
-    ray: str | None = None
-    """Address of a Ray cluster, or `auto`."""
-    gpus: float | None = None
-    """GPUs for each worker; fractions share one."""
-    cache: bool = True
-    """Whether encoded recordings are kept on disk."""
+    ray: str | None = None  # address of a Ray cluster, or `auto`
+    gpus: float | None = None  # GPUs for each worker; fractions share one
+    cache: bool = True  # whether encoded recordings are kept on disk
 
     @contextmanager
     def load(

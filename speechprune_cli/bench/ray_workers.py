@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 IN_FLIGHT = 2
 """Jobs that a worker holds: it never waits for the next, and few recordings are decoded early."""
-DEATHS = 3
-"""How many workers one job may kill."""
+DEATHS = 3  # how many workers one job may kill
 
 
 class Worker:

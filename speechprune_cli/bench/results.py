@@ -26,13 +26,10 @@ class Results:
     controls: Sequence[Control]
     published: Mapping[str, float] = field(default_factory=dict)
     """Accuracy in percent that the paper reports, by condition."""
-    n_samples: int = 0
-    """How many were asked."""
-    limited: bool = False
-    """Whether `--limit` left some out."""
+    n_samples: int = 0  # how many were asked
+    limited: bool = False  # whether `--limit` left some out
     scoring: str = "likelihood"
-    permuted: bool = False
-    """Whether every rotation of the options was asked."""
+    permuted: bool = False  # whether every rotation of the options was asked
 
     @property
     def heading(self) -> str:

@@ -29,17 +29,13 @@ if TYPE_CHECKING:
 class Evaluation:
     """A run that is finished."""
 
-    folder: Path
-    """Where its files are (`store.py`)."""
+    folder: Path  # where its files are (`store.py`)
     plan: Plan
     results: tuple[Results, ...]
     """A table for questions with options, one for open ones, then those of what is hard."""
-    asked: int
-    """Samples times conditions."""
-    errors: int
-    """How many of them failed; `resume` tries them again."""
-    hard: tuple[str, ...] | None = None
-    """Samples that `original` fails, where these were asked for."""
+    asked: int  # samples times conditions
+    errors: int  # how many of them failed; `resume` tries them again
+    hard: tuple[str, ...] | None = None  # samples that `original` fails, where these were asked for
 
 
 class Observer:

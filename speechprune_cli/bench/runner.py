@@ -41,10 +41,8 @@ class Asked:
     audio: Audio
     tokens: AudioTokens
     selection: Selection
-    orders: tuple[tuple[int, ...], ...]
-    """Rotations in which the options are shown."""
-    prompts: tuple[Prompt, ...]
-    """One for each order."""
+    orders: tuple[tuple[int, ...], ...]  # rotations in which the options are shown
+    prompts: tuple[Prompt, ...]  # one for each order
 
 
 class Runner:

@@ -19,7 +19,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class Run:
                 {
                     "format": FORMAT,
                     "version": __version__,
-                    "plan": plan.to_json(),
+                    "plan": asdict(plan),
                     "benchmark": {"source": benchmark.source, "fingerprint": benchmark.fingerprint},
                     "samples": list(samples),
                     "limited": limited,

@@ -39,8 +39,7 @@ OPTIONS_BY = {
 SILENT = frozenset(condition.name for condition in REFERENCES if condition.silence)
 """Conditions that hear nothing."""
 
-Columns = dict[str, Callable[[Row], str]]
-"""How each shows a row, by its header."""
+Columns = dict[str, Callable[[Row], str]]  # how each shows a row, by its header
 
 
 def results_table(results: Results) -> Table:

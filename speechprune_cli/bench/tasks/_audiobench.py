@@ -22,8 +22,7 @@ from speechprune_cli.hub import download
 
 COLUMNS = ("context", "instruction", "choices", "answer")
 TEST_SPLIT = "data/test-*.parquet"
-MIN_SECONDS = 60.0
-"""The paper asks only about longer recordings."""
+MIN_SECONDS = 60.0  # the paper asks only about longer recordings
 OPTION = re.compile(r"\(([A-Z])\)\s*(.*)", re.DOTALL)
 BATCH_ROWS = 16
 

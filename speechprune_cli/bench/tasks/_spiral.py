@@ -98,8 +98,7 @@ class SpiralSample(Sample):
     Reading it raises AudioError where the recording itself is missing or broken.
     """
 
-    key: Path
-    """The sentence that answers, by itself."""
+    key: Path  # the sentence that answers, by itself
     key_shares: tuple[float, float]
     """Where it begins and ends in the transcript, as shares of the characters."""
     key_span: tuple[float, float] | None = field(  # type: ignore[assignment]  # of the default
