@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
-from speechprune_cli.bench.sample import Benchmark
-from speechprune_cli.bench.tasks._spiral import load_spiral
-from speechprune_cli.bench.tasks.base import Task
+from speechprune_cli.bench.tasks._spiral import PublishedSpiral
 
 
-class Spiral(Task):
+class Spiral(PublishedSpiral):
     """SPIRAL: 1,012 spoken lectures, meetings and conversations, each with one telling detail."""
 
+    name, index = "spiral", "data.jsonl"
     published: ClassVar = {
         "original": 60.38,
         "random 0.2": 42.49,
@@ -28,7 +26,3 @@ class Spiral(Task):
         "speechprune 0.6": 75.89,
         "speechprune 0.8": 62.45,
     }
-
-    def load(self, data: Path | None, *, offline: bool) -> Benchmark:
-        """The published folder. Errors as in `load_spiral`."""
-        return load_spiral("spiral", "data.jsonl", data, self.published)

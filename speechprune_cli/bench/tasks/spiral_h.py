@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
-from speechprune_cli.bench.sample import Benchmark
-from speechprune_cli.bench.tasks._spiral import load_spiral
-from speechprune_cli.bench.tasks.base import Task
+from speechprune_cli.bench.tasks._spiral import PublishedSpiral
 
 
-class SpiralH(Task):
+class SpiralH(PublishedSpiral):
     """SPIRAL-H: the 401 samples of SPIRAL that Qwen2-Audio fails when it hears 30 seconds only."""
 
+    name, index = "spiral-h", "data_h.jsonl"
     published: ClassVar = {
         "original": 0.0,
         "full": 43.6,
@@ -31,7 +29,3 @@ class SpiralH(Task):
         "speechprune 0.6": 63.77,
         "speechprune 0.8": 46.15,
     }
-
-    def load(self, data: Path | None, *, offline: bool) -> Benchmark:
-        """The published folder. Errors as in `load_spiral`."""
-        return load_spiral("spiral-h", "data_h.jsonl", data, self.published)
