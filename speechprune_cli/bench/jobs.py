@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 from speechprune_cli.audio import load_audio
@@ -68,17 +69,13 @@ def jobs(samples: Sequence[Sample], plan: Plan, done: set[tuple[str, str]]) -> I
     by_recording: dict[str, list[Sample]] = {}
     for sample in samples:
         by_recording.setdefault(str(sample.audio), []).append(sample)
-    job: list[RecordingJob] = []
-    for group in by_recording.values():
-        pairs = ((sample.id, c.name) for sample in group for c in plan.conditions)
-        todo = frozenset(pair for pair in pairs if pair not in done)
-        if todo:
-            job.append(RecordingJob(_decode(group[0]), tuple(group), todo))
-        if len(job) == plan.batch_size:
-            yield tuple(job)
-            job = []
-    if job:
-        yield tuple(job)
+    recordings = (
+        RecordingJob(_decode(group[0]), tuple(group), todo)
+        for group in by_recording.values()
+        if (todo := frozenset((each.id, c.name) for each in group for c in plan.conditions) - done)
+    )
+    while job := tuple(islice(recordings, plan.batch_size)):
+        yield job
 
 
 def _decode(sample: Sample) -> Audio | str:

@@ -32,14 +32,8 @@ class WorkerPool:
 
         Raises UsageError, ModelError, OutOfMemoryError.
         """
-        arguments: dict[str, Any] = {
-            "revision": plan.revision,
-            "device": plan.device,
-            "dtype": plan.dtype,
-            "quantize": plan.quantize,
-            "offline": plan.offline,
-            "cache": self.cache,
-        }
+        names = ("revision", "device", "dtype", "quantize", "offline")
+        arguments = {"cache": self.cache, **{name: getattr(plan, name) for name in names}}
         if self.workers > 1 or self.ray is not None:
             from speechprune_cli.bench.ray_workers import ray_workers
 

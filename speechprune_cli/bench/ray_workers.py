@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from ray import ObjectRef
     from ray.actor import ActorHandle
 
-IN_FLIGHT = 2
-"""Jobs that a worker holds: it never waits for the next, and few recordings are decoded early."""
+IN_FLIGHT = 2  # jobs that a worker holds: it never waits for one, and few are decoded early
 DEATHS = 3  # how many workers one job may kill
 
 

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
+from string import ascii_uppercase
 from typing import Any, TypeVar
 
 import numpy as np
@@ -28,7 +29,6 @@ from speechprune_cli.pipeline import Session
 
 T = TypeVar("T")
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LETTER_ONLY = "Answer with the letter of the right option alone."
 
 
@@ -107,8 +107,10 @@ class Runner:
     def _orders(self, sample: Sample) -> tuple[tuple[int, ...], ...]:
         """Where the prompt does not show the options, their order cannot matter."""
         turned = rotations(len(sample.options)) if sample.options else [()]
-        shown = self.plan.scoring != "likelihood" or self.session.model.preset.defaults.list_choices
-        return tuple(turned) if self.plan.permute_options and shown else (turned[0],)
+        listed = (
+            self.plan.scoring != "likelihood" or self.session.model.preset.defaults.list_choices
+        )
+        return tuple(turned) if self.plan.permute_options and listed else (turned[0],)
 
     def _prompt(
         self, sample: Sample, tokens: AudioTokens, selection: Selection, order: Sequence[int]
@@ -119,7 +121,7 @@ class Runner:
             tokens,
             selection,
             question,
-            choices=[sample.options[index] for index in order],
+            choices=shown(sample, order),
             position=self.plan.position,
             list_choices=True if by_letter else None,
         )
@@ -141,12 +143,8 @@ class Runner:
     def _batches(self, asked: Sequence[Asked]) -> Iterator[list[tuple[Asked, int]]]:
         """Every order of every sample; questions with and without options go apart."""
         for with_options in (True, False):
-            flat = [
-                (one, number)
-                for one in asked
-                if bool(one.sample.options) == with_options
-                for number in range(len(one.orders))
-            ]
+            alike = [one for one in asked if bool(one.sample.options) == with_options]
+            flat = [(one, number) for one in alike for number in range(len(one.orders))]
             for start in range(0, len(flat), self.plan.batch_size):
                 yield flat[start : start + self.plan.batch_size]
 
@@ -163,19 +161,16 @@ class Runner:
     def _batch(self, batch: Sequence[tuple[Asked, int]]) -> list[Answer]:
         prompts = [one.prompts[number] for one, number in batch]
         choices = [self._choices(one.sample, one.orders[number]) for one, number in batch]
-        return self.session.respond_batch(
-            prompts,
-            choices=choices if any(choices) else None,
-            max_new_tokens=self.plan.max_new_tokens,
-        )
+        scored, length = choices if any(choices) else None, self.plan.max_new_tokens
+        return self.session.respond_batch(prompts, choices=scored, max_new_tokens=length)
 
     def _choices(self, sample: Sample, order: Sequence[int]) -> list[str]:
         """What is scored by likelihood: the options' texts or letters; nothing: answer freely."""
         if self.plan.scoring == "generate":
             return []
         if self.plan.scoring == "letter":
-            return list(LETTERS[: len(order)])
-        return [sample.options[index] for index in order]
+            return list(ascii_uppercase[: len(order)])
+        return shown(sample, order)
 
     def _line(self, asked: Asked, answers: Sequence[Answer]) -> Line:
         sample, condition, prompt = asked.sample, asked.condition, asked.prompts[0]
@@ -208,14 +203,13 @@ class Runner:
 
     def _given(self, sample: Sample, order: Sequence[int], answer: Answer) -> Given:
         """One answer, options numbered as the sample has them."""
-        probabilities = None
-        chosen: int | None = None
+        probabilities = chosen = None
         if answer.probabilities is not None:
-            shown = list(answer.probabilities.values())
-            probabilities = tuple(shown[order.index(index)] for index in range(len(order)))
+            by_option = dict(zip(order, answer.probabilities.values(), strict=True))
+            probabilities = tuple(by_option[index] for index in range(len(order)))
             chosen = probabilities.index(max(probabilities))
         elif sample.options:
-            letter = parse_letter(answer.text, [sample.options[index] for index in order])
+            letter = parse_letter(answer.text, shown(sample, order))
             chosen = None if letter is None else order[letter]
         return Given(tuple(order), answer.text, chosen, probabilities)
 
@@ -233,6 +227,11 @@ class Runner:
             loudness=silent.loudness[:wanted],
             attention=None if silent.attention is None else silent.attention[:wanted],
         )
+
+
+def shown(sample: Sample, order: Sequence[int]) -> list[str]:
+    """The options' texts in the order of a prompt."""
+    return [sample.options[index] for index in order]
 
 
 def attempt(action: Callable[..., T], *arguments: Any) -> T | str:
@@ -262,7 +261,6 @@ def seed_of(seed: int, sample: str) -> int:
 
 def silence(length: int) -> Audio:
     """`length` samples of nothing."""
-    seconds = length / SAMPLE_RATE
     samples = np.zeros(length, np.float32)
     digest = hashlib.sha256(samples.tobytes()).hexdigest()
-    return Audio(samples, "silence", digest, SAMPLE_RATE, 1, seconds)
+    return Audio(samples, "silence", digest, SAMPLE_RATE, 1, length / SAMPLE_RATE)

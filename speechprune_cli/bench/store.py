@@ -52,17 +52,15 @@ class Run:
             raise UsageError(f"--output {self.folder}: {error.strerror}") from error
         with locked(self.folder, "run"):
             self._check_empty()
-            self._write_sealed(
-                "run.json",
-                {
-                    "format": FORMAT,
-                    "version": __version__,
-                    "plan": asdict(plan),
-                    "benchmark": {"source": benchmark.source, "fingerprint": benchmark.fingerprint},
-                    "samples": list(samples),
-                    "limited": limited,
-                },
-            )
+            content = {
+                "format": FORMAT,
+                "version": __version__,
+                "plan": asdict(plan),
+                "benchmark": {"source": benchmark.source, "fingerprint": benchmark.fingerprint},
+                "samples": list(samples),
+                "limited": limited,
+            }
+            self._write_sealed("run.json", content)
 
     def _check_empty(self) -> None:
         """What a kill left of `run.json` is removed."""
@@ -131,14 +129,12 @@ class Run:
         path = self.folder / "environment.json"
         if path.exists():
             before = _unsealed(path, _read_json(path, f"{path} is gone"))
-            for what, then, now in (
-                ("the model's files", *_both(before, environment, "model", "revision")),
-                ("--dtype", *_both(before, environment, "model", "dtype")),
-                ("--quantize", *_both(before, environment, "quantize")),
-            ):
-                if then != now:
+            now = _weights(environment)
+            for what, then in _weights(before).items():
+                if then != now[what]:
                     raise UsageError(
-                        f"{self.folder} was begun with another model, {what}: {then}, not {now}"
+                        f"{self.folder} was begun with another model, {what}: {then}, "
+                        f"not {now[what]}"
                     )
         self._write_sealed("environment.json", environment)
 
@@ -162,25 +158,18 @@ class Run:
         except OSError as error:
             raise SpeechPruneError(f"cannot write {self.lines_path}: {error.strerror}") from error
         try:
-            appender = Appender(self.lines_path, file)
-            appender.cut()
-            yield appender
+            yield Appender(self.lines_path, file)
         finally:
             os.close(file)
 
 
 class Appender:
-    """Writes whole lines, or none."""
+    """Writes whole lines, or none. Drops what follows the last line break of an open file first."""
 
     def __init__(self, path: Path, file: int) -> None:
         self.path, self.file = path, file
-        self.size = 0
-
-    def cut(self) -> None:
-        """Drop what follows the last line break."""
-        content = self.path.read_bytes()
-        self.size = content.rfind(b"\n") + 1
-        os.ftruncate(self.file, self.size)
+        self.size = path.read_bytes().rfind(b"\n") + 1
+        os.ftruncate(file, self.size)
 
     def write(self, line: Line) -> None:
         """Append one line, and wait until it is on the disk.
@@ -189,22 +178,18 @@ class Appender:
         """
         row = line.to_json()
         try:
-            written = os.write(self.file, row)
+            whole = os.write(self.file, row) == len(row)
             os.fsync(self.file)
+            reason = "" if whole else "the disk is full"
         except OSError as error:
+            reason = error.strerror or str(error)
+        if reason:
             os.ftruncate(self.file, self.size)
-            raise self._failed(error.strerror or str(error)) from error
-        if written < len(row):
-            os.ftruncate(self.file, self.size)
-            raise self._failed("the disk is full")
+            raise SpeechPruneError(
+                f"cannot write {self.path}: {reason}; what was measured is kept, "
+                f"go on with --resume {self.path.parent}"
+            )
         self.size += len(row)
-
-    def _failed(self, reason: str) -> SpeechPruneError:
-        folder = self.path.parent
-        return SpeechPruneError(
-            f"cannot write {self.path}: {reason}; what was measured is kept, "
-            f"go on with --resume {folder}"
-        )
 
 
 def _read_json(path: Path, absent: str) -> dict[str, Any]:
@@ -234,8 +219,11 @@ def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _both(before: dict[str, Any], now: dict[str, Any], *keys: str) -> tuple[Any, Any]:
-    """The same field of both."""
-    for key in keys:
-        before, now = before[key], now[key]
-    return before, now
+def _weights(environment: dict[str, Any]) -> dict[str, Any]:
+    """What the weights were, by what says so."""
+    model = environment["model"]
+    return {
+        "the model's files": model["revision"],
+        "--dtype": model["dtype"],
+        "--quantize": environment["quantize"],
+    }
