@@ -198,7 +198,7 @@ def begin(run: Run, plan: Plan) -> OpenRun:
     samples = draw(long, plan.limit, plan.seed)
     limited = len(samples) < len(long)
     run.create(plan, benchmark, [sample.id for sample in samples], limited=limited)
-    return OpenRun(run, plan, benchmark, _as_asked(samples, plan), limited)
+    return OpenRun(run, plan, benchmark, tuple(samples), limited)
 
 
 def reopen(run: Run, benchmark: str | None = None) -> OpenRun:
@@ -213,17 +213,13 @@ def reopen(run: Run, benchmark: str | None = None) -> OpenRun:
     asked = frozenset(saved["samples"])
     samples = [sample for sample in found.samples if sample.id in asked]
     run.check_recordings(samples, run.lines())
-    return OpenRun(run, plan, found, _as_asked(samples, plan), saved["limited"])
+    return OpenRun(run, plan, found, tuple(samples), saved["limited"])
 
 
 def _load(plan: Plan) -> Benchmark:
-    """The benchmark, its index read and checked."""
+    """The benchmark, read and checked, without options where the plan takes those away."""
     data = None if plan.data is None else Path(plan.data)
-    return load_task(plan.benchmark, data, offline=plan.offline)
-
-
-def _as_asked(samples: Sequence[Sample], plan: Plan) -> tuple[Sample, ...]:
-    """The samples, without their options where the plan takes those away."""
+    found = load_task(plan.benchmark, data, offline=plan.offline)
     if plan.scoring == "open":
-        return tuple(replace(sample, options=()) for sample in samples)
-    return tuple(samples)
+        return replace(found, samples=tuple(replace(each, options=()) for each in found.samples))
+    return found

@@ -106,10 +106,8 @@ class Runner:
 
     def _orders(self, sample: Sample) -> tuple[tuple[int, ...], ...]:
         """Where the prompt does not show the options, their order cannot matter."""
-        turned = rotations(len(sample.options)) if sample.options else [()]
-        listed = (
-            self.plan.scoring != "likelihood" or self.session.model.preset.defaults.list_choices
-        )
+        turned, defaults = rotations(len(sample.options)), self.session.model.preset.defaults
+        listed = self.plan.scoring != "likelihood" or defaults.list_choices
         return tuple(turned) if self.plan.permute_options and listed else (turned[0],)
 
     def _prompt(

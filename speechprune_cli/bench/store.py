@@ -111,16 +111,13 @@ class Run:
         One that is not there any more cannot be told, and is left to the run.
         """
         heard = {line.sample: line.audio_sha256 for line in lines if line.answered}
-        known: dict[Path, str] = {}
-        for sample in samples:
-            if sample.id not in heard or not sample.audio.is_file():
-                continue
-            if sample.audio not in known:
-                with sample.audio.open("rb") as file:
-                    known[sample.audio] = hashlib.file_digest(file, "sha256").hexdigest()
-            if known[sample.audio] != heard[sample.id]:
+        asked = [each for each in samples if each.id in heard and each.audio.is_file()]
+        for path, before in dict.fromkeys((each.audio, heard[each.id]) for each in asked):
+            with path.open("rb") as file:
+                now = hashlib.file_digest(file, "sha256").hexdigest()
+            if now != before:
                 raise UsageError(
-                    f"{sample.audio} has changed since {self.folder} asked about it: "
+                    f"{path} has changed since {self.folder} asked about it: "
                     "put it back, or begin a new run"
                 )
 
@@ -132,10 +129,8 @@ class Run:
             now = _weights(environment)
             for what, then in _weights(before).items():
                 if then != now[what]:
-                    raise UsageError(
-                        f"{self.folder} was begun with another model, {what}: {then}, "
-                        f"not {now[what]}"
-                    )
+                    change = f"{what}: {then}, not {now[what]}"
+                    raise UsageError(f"{self.folder} was begun with another model, {change}")
         self._write_sealed("environment.json", environment)
 
     def _write_sealed(self, name: str, content: dict[str, Any]) -> None:
