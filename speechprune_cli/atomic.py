@@ -59,12 +59,10 @@ def locked(folder: Path, what: str) -> Iterator[None]:
 
     lock = FileLock(folder / ".lock", timeout=0)
     try:
-        lock.acquire()
+        held = lock.acquire()
     except Timeout:
         raise UsageError(f"{folder} is in use by another {what}") from None
     except OSError as error:
         raise SpeechPruneError(f"cannot write {lock.lock_file}: {error.strerror}") from error
-    try:
+    with held:
         yield
-    finally:
-        lock.release()

@@ -15,16 +15,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+from speechprune_cli.bench.conditions import Condition
+from speechprune_cli.bench.sample import Sample
 from speechprune_cli.errors import UsageError
 from speechprune_cli.methods import Amount
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
-
-    from speechprune_cli.bench.conditions import Condition
-    from speechprune_cli.bench.sample import Sample
 
 FORMAT = 2  # of the lines, and of the run's folder around them
 CHECKED = re.compile(rb'(\{.*), "check": "([0-9a-f]{16})"\}', re.DOTALL)
@@ -119,7 +115,7 @@ class Line:
 
         body = text if old else _body(text, place)
         try:
-            line = _adapter().validate_json(body)
+            line: Line = _adapter().validate_json(body)
         except ValidationError as error:
             names = [each.name for each in fields(cls)]
             raise UsageError(f"{place}: {explain(error, lambda _: names)}") from error
@@ -165,7 +161,7 @@ def _body(text: bytes, place: str) -> bytes:
 
 
 @cache
-def _adapter() -> TypeAdapter[Line]:
+def _adapter() -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(Line)

@@ -32,8 +32,7 @@ class Plan:
     benchmark: str
     methods: tuple[str, ...]  # each `name`, or `name:setting=value,...` for settings of its own
     rates: tuple[float, ...] = ()
-    keeps: tuple[str, ...] = ()
-    """More amounts at which every method is tried: `20%` of the recording, `150` tokens."""
+    keeps: tuple[str, ...] = ()  # more amounts: `20%` of the recording, `150` tokens
     data: str | None = None
     model: str = "nano"
     revision: str | None = None
@@ -42,8 +41,7 @@ class Plan:
     quantize: str = "none"
     offline: bool = False
     budget: BudgetOption = None
-    settings: dict[str, Any] = field(default_factory=dict)
-    """Settings of pruning methods; each goes to the methods that know it."""
+    settings: dict[str, Any] = field(default_factory=dict)  # each for the methods that know it
     query: str = QUERIES[0]  # what the audio is matched against, see `Session.prune`
     position: str | None = None
     scoring: Scoring = "likelihood"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 from speechprune_cli.bench.plan import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from speechprune_cli.bench.jobs import Workers
 
 

@@ -7,7 +7,7 @@ same length, so they are read as one batch with hardly any padding.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from string import ascii_uppercase
@@ -28,6 +28,7 @@ from speechprune_cli.flow import SAMPLE_RATE, Answer, Audio, AudioTokens, Prompt
 from speechprune_cli.pipeline import Session
 
 T = TypeVar("T")
+Order = tuple[int, ...]  # of options, by the sample's own numbers
 
 LETTER_ONLY = "Answer with the letter of the right option alone."
 
@@ -41,8 +42,7 @@ class Asked:
     audio: Audio
     tokens: AudioTokens
     selection: Selection
-    orders: tuple[tuple[int, ...], ...]  # rotations in which the options are shown
-    prompts: tuple[Prompt, ...]  # one for each order
+    prompts: Mapping[Order, Prompt]  # one for each rotation in which the options are shown
 
 
 class Runner:
@@ -90,7 +90,9 @@ class Runner:
         if condition.silence:
             tokens = self._silent(tokens)
         if spec.draws:
-            seed = seed_of(spec.settings.get("seed", plan.seed), sample.id)
+            # a seed of each sample's own, so that equal lengths are not pruned alike
+            both = f"{spec.settings.get('seed', plan.seed)}/{sample.id}"
+            seed = int.from_bytes(hashlib.sha256(both.encode()).digest()[:7])
             spec = replace(spec, settings={**spec.settings, "seed": seed})
         selection = self.session.select(
             tokens,
@@ -101,17 +103,17 @@ class Runner:
             query=plan.query,
         )
         orders = self._orders(sample)
-        prompts = tuple(self._prompt(sample, tokens, selection, order) for order in orders)
-        return Asked(sample, condition, audio, tokens, selection, orders, prompts)
+        prompts = {order: self._prompt(sample, tokens, selection, order) for order in orders}
+        return Asked(sample, condition, audio, tokens, selection, prompts)
 
-    def _orders(self, sample: Sample) -> tuple[tuple[int, ...], ...]:
+    def _orders(self, sample: Sample) -> list[Order]:
         """Where the prompt does not show the options, their order cannot matter."""
         turned, defaults = rotations(len(sample.options)), self.session.model.preset.defaults
         listed = self.plan.scoring != "likelihood" or defaults.list_choices
-        return tuple(turned) if self.plan.permute_options and listed else (turned[0],)
+        return turned if self.plan.permute_options and listed else turned[:1]
 
     def _prompt(
-        self, sample: Sample, tokens: AudioTokens, selection: Selection, order: Sequence[int]
+        self, sample: Sample, tokens: AudioTokens, selection: Selection, order: Order
     ) -> Prompt:
         by_letter = self.plan.scoring != "likelihood" and bool(sample.options)
         question = f"{sample.question}\n{LETTER_ONLY}" if by_letter else sample.question
@@ -138,15 +140,15 @@ class Runner:
             else:
                 yield self._line(one, [row for row in rows if isinstance(row, Answer)])
 
-    def _batches(self, asked: Sequence[Asked]) -> Iterator[list[tuple[Asked, int]]]:
+    def _batches(self, asked: Sequence[Asked]) -> Iterator[list[tuple[Asked, Order]]]:
         """Every order of every sample; questions with and without options go apart."""
         for with_options in (True, False):
             alike = [one for one in asked if bool(one.sample.options) == with_options]
-            flat = [(one, number) for one in alike for number in range(len(one.orders))]
+            flat = [(one, order) for one in alike for order in one.prompts]
             for start in range(0, len(flat), self.plan.batch_size):
                 yield flat[start : start + self.plan.batch_size]
 
-    def _answers(self, batch: Sequence[tuple[Asked, int]]) -> list[Answer | str]:
+    def _answers(self, batch: Sequence[tuple[Asked, Order]]) -> list[Answer | str]:
         """Answers, or why there are none; a batch that is too much is halved."""
         found = attempt(self._batch, batch)
         if not isinstance(found, str):
@@ -156,13 +158,13 @@ class Runner:
         half = len(batch) // 2
         return [*self._answers(batch[:half]), *self._answers(batch[half:])]
 
-    def _batch(self, batch: Sequence[tuple[Asked, int]]) -> list[Answer]:
-        prompts = [one.prompts[number] for one, number in batch]
-        choices = [self._choices(one.sample, one.orders[number]) for one, number in batch]
+    def _batch(self, batch: Sequence[tuple[Asked, Order]]) -> list[Answer]:
+        prompts = [one.prompts[order] for one, order in batch]
+        choices = [self._choices(one.sample, order) for one, order in batch]
         scored, length = choices if any(choices) else None, self.plan.max_new_tokens
         return self.session.respond_batch(prompts, choices=scored, max_new_tokens=length)
 
-    def _choices(self, sample: Sample, order: Sequence[int]) -> list[str]:
+    def _choices(self, sample: Sample, order: Order) -> list[str]:
         """What is scored by likelihood: the options' texts or letters; nothing: answer freely."""
         if self.plan.scoring == "generate":
             return []
@@ -171,12 +173,13 @@ class Runner:
         return shown(sample, order)
 
     def _line(self, asked: Asked, answers: Sequence[Answer]) -> Line:
-        sample, condition, prompt = asked.sample, asked.condition, asked.prompts[0]
+        sample, condition = asked.sample, asked.condition
         tokens, kept = asked.tokens, asked.selection.kept
         given = tuple(
             self._given(sample, order, answer)
-            for order, answer in zip(asked.orders, answers, strict=True)
+            for order, answer in zip(asked.prompts, answers, strict=True)
         )
+        prompt = next(iter(asked.prompts.values()))
         length = prompt.audio_tokens + prompt.text_tokens
         return Line(
             sample=sample.id,
@@ -199,7 +202,7 @@ class Runner:
             decode_seconds=sum(a.decode_seconds for a in answers) / len(answers),
         )
 
-    def _given(self, sample: Sample, order: Sequence[int], answer: Answer) -> Given:
+    def _given(self, sample: Sample, order: Order, answer: Answer) -> Given:
         """One answer, options numbered as the sample has them."""
         probabilities = chosen = None
         if answer.probabilities is not None:
@@ -209,7 +212,7 @@ class Runner:
         elif sample.options:
             letter = parse_letter(answer.text, shown(sample, order))
             chosen = None if letter is None else order[letter]
-        return Given(tuple(order), answer.text, chosen, probabilities)
+        return Given(order, answer.text, chosen, probabilities)
 
     def _silent(self, tokens: AudioTokens) -> AudioTokens:
         """As many tokens of silence: of whole input lengths, the last of them cut."""
@@ -227,7 +230,7 @@ class Runner:
         )
 
 
-def shown(sample: Sample, order: Sequence[int]) -> list[str]:
+def shown(sample: Sample, order: Order) -> list[str]:
     """The options' texts in the order of a prompt."""
     return [sample.options[index] for index in order]
 
@@ -250,11 +253,6 @@ def checked(answer: Answer) -> Answer | str:
     if all(isfinite(share) for share in (answer.probabilities or {}).values()):
         return answer
     return "the options' likelihoods are not numbers: try another --dtype in a new run"
-
-
-def seed_of(seed: int, sample: str) -> int:
-    """A seed of each sample's own, so that equal lengths are not pruned alike."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{sample}".encode()).digest()[:7])
 
 
 def silence(length: int) -> Audio:

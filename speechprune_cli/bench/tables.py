@@ -96,30 +96,28 @@ def _control_row(control: Control, columns: int) -> TableRow:
 
 def _columns(results: Results) -> Columns:
     rows, published = results.rows, _published(results)
-    shown: Columns = {
+    columns: Columns = {
         "condition": lambda row: row.condition,
         "n": lambda row: f"{row.n:,}",
         "accuracy\n(95%)": lambda row: or_dash(interval, row.accuracy, row.low, row.high),
-    }
-    if any(row.f1 is not None for row in rows):
-        shown["f1"] = lambda row: or_dash(percent, row.f1)
-    shown |= {
+        "f1": lambda row: or_dash(percent, row.f1),
         "p vs\nfull": lambda row: or_dash(probability, row.p_full),
         "p vs\noriginal": lambda row: or_dash(probability, row.p_original),
         "errors": lambda row: f"{row.errors:,}",
-    }
-    if any(row.unparsed for row in rows):
-        shown["unparsed"] = lambda row: f"{row.unparsed:,}"
-    shown |= {
+        "unparsed": lambda row: f"{row.unparsed:,}",
         "key\nrecall": lambda row: or_dash(percent, row.recall),
         "share\nkept": lambda row: or_dash(percent, row.share),
         "tokens\nkept": lambda row: or_dash("{:,.0f}".format, row.kept),
         "prune +\nprefill": lambda row: or_dash(_together, row.prune_seconds, row.prefill_seconds),
         "TFLOPs": lambda row: or_dash(quantity, row.tflops),
+        "published": lambda row: or_dash("{:.1f}".format, published.get(row.condition)),
     }
-    if published:
-        shown["published"] = lambda row: or_dash("{:.1f}".format, published.get(row.condition))
-    return shown
+    told = {
+        "f1": any(row.f1 is not None for row in rows),
+        "unparsed": any(row.unparsed for row in rows),
+        "published": bool(published),
+    }
+    return {header: show for header, show in columns.items() if told.get(header, True)}
 
 
 def _together(*seconds: float) -> str:

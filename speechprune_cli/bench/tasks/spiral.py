@@ -13,16 +13,8 @@ class Spiral(PublishedSpiral):
     name, index = "spiral", "data.jsonl"
     published: ClassVar = {
         "original": 60.38,
-        "random 0.2": 42.49,
-        "random 0.4": 42.89,
-        "random 0.6": 42.39,
-        "random 0.8": 45.26,
-        "crop 0.2": 65.71,
-        "crop 0.4": 62.45,
-        "crop 0.6": 58.20,
-        "crop 0.8": 55.83,
-        "speechprune 0.2": 89.23,
-        "speechprune 0.4": 85.97,
-        "speechprune 0.6": 75.89,
-        "speechprune 0.8": 62.45,
-    }
+        "random 0.2": 42.49, "random 0.4": 42.89, "random 0.6": 42.39, "random 0.8": 45.26,
+        "crop 0.2": 65.71, "crop 0.4": 62.45, "crop 0.6": 58.20, "crop 0.8": 55.83,
+        "speechprune 0.2": 89.23, "speechprune 0.4": 85.97,
+        "speechprune 0.6": 75.89, "speechprune 0.8": 62.45,
+    }  # fmt: skip
