@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from speechprune_cli.audio import load_audio
 from speechprune_cli.bench.conditions import Condition
@@ -13,8 +13,10 @@ from speechprune_cli.bench.line import Line
 from speechprune_cli.bench.plan import Plan
 from speechprune_cli.bench.sample import Sample
 from speechprune_cli.bench.store import Run
-from speechprune_cli.errors import AudioError
+from speechprune_cli.errors import ModelError, SpeechPruneError
 from speechprune_cli.flow import Audio
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def jobs(samples: Sequence[Sample], plan: Plan, done: set[tuple[str, str]]) -> I
     for sample in samples:
         by_recording.setdefault(str(sample.audio), []).append(sample)
     recordings = (
-        RecordingJob(_decode(group[0]), tuple(group), todo)
+        RecordingJob(attempt(load_audio, group[0].audio), tuple(group), todo)
         for group in by_recording.values()
         if (todo := frozenset((each.id, c.name) for each in group for c in plan.conditions) - done)
     )
@@ -78,8 +80,14 @@ def jobs(samples: Sequence[Sample], plan: Plan, done: set[tuple[str, str]]) -> I
         yield job
 
 
-def _decode(sample: Sample) -> Audio | str:
+def attempt(action: Callable[..., T], *arguments: Any) -> T | str:
+    """What an action gives, or why it fails; only a model that is gone is raised.
+
+    The reason is text, for an error holds on to the memory of what failed.
+    """
     try:
-        return load_audio(sample.audio)
-    except AudioError as error:
+        return action(*arguments)
+    except ModelError:
+        raise
+    except SpeechPruneError as error:
         return str(error)

@@ -26,10 +26,7 @@ class WorkerPool:
     def load(
         self, plan: Plan, on_note: Callable[[str], None]
     ) -> Iterator[tuple[Workers, dict[str, Any]]]:
-        """The workers, their models loaded, and a description of what they run on.
-
-        Raises UsageError, ModelError, OutOfMemoryError.
-        """
+        """The workers and what they run on. Raises UsageError, ModelError, OutOfMemoryError."""
         names = ("revision", "device", "dtype", "quantize", "offline")
         arguments = {"cache": self.cache, **{name: getattr(plan, name) for name in names}}
         if self.workers > 1 or self.ray is not None:

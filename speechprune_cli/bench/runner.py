@@ -7,27 +7,24 @@ same length, so they are read as one batch with hardly any padding.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from string import ascii_uppercase
-from typing import Any, TypeVar
 
 import numpy as np
 
 from speechprune_cli import costs
 from speechprune_cli.bench.conditions import Condition
-from speechprune_cli.bench.jobs import RecordingJob
+from speechprune_cli.bench.jobs import RecordingJob, attempt
 from speechprune_cli.bench.line import Given, Line, ranges
 from speechprune_cli.bench.plan import Plan
 from speechprune_cli.bench.sample import Sample
 from speechprune_cli.bench.scoring import parse_letter, rotations
 from speechprune_cli.bench.verdict import judge, judge_open, recall
-from speechprune_cli.errors import ModelError, SpeechPruneError
 from speechprune_cli.flow import SAMPLE_RATE, Answer, Audio, AudioTokens, Prompt, Selection
 from speechprune_cli.pipeline import Session
 
-T = TypeVar("T")
 Order = tuple[int, ...]  # of options, by the sample's own numbers
 
 LETTER_ONLY = "Answer with the letter of the right option alone."
@@ -46,10 +43,7 @@ class Asked:
 
 
 class Runner:
-    """A loaded model and the plan of a run.
-
-    Raises UsageError where the model does not give what one of the plan's methods needs.
-    """
+    """A loaded model and a plan. Raises UsageError where the model lacks what a method needs."""
 
     def __init__(self, session: Session, plan: Plan) -> None:
         for condition in plan.conditions:
@@ -233,19 +227,6 @@ class Runner:
 def shown(sample: Sample, order: Order) -> list[str]:
     """The options' texts in the order of a prompt."""
     return [sample.options[index] for index in order]
-
-
-def attempt(action: Callable[..., T], *arguments: Any) -> T | str:
-    """What an action gives, or why it fails; only a model that is gone is raised.
-
-    The reason is text, for an error holds on to the memory of what failed.
-    """
-    try:
-        return action(*arguments)
-    except ModelError:
-        raise
-    except SpeechPruneError as error:
-        return str(error)
 
 
 def checked(answer: Answer) -> Answer | str:

@@ -30,8 +30,7 @@ class Benchmark:
     source: str  # where it came from: a path, or a Hub id with its commit
     fingerprint: str  # SHA-256 of its index, so that a run can be told from one on other data
     min_seconds: float = 0.0  # what recordings must be longer than, unless `--min-seconds` says so
-    published: Mapping[str, float] = field(default_factory=dict)
-    """Accuracy in percent that the paper reports for Qwen2-Audio, by condition."""
+    published: Mapping[str, float] = field(default_factory=dict)  # as in `Task.published`
 
 
 def header_seconds(path: Path) -> float:

@@ -73,10 +73,7 @@ class Run:
             path.unlink()
 
     def read(self) -> dict[str, Any]:
-        """What `create` wrote, by this version or another one.
-
-        Raises UsageError where there is none, it is damaged, or its format is not known here.
-        """
+        """What `create` wrote. Raises UsageError where it is gone, damaged or of another format."""
         path = self.folder / "run.json"
         saved = _read_json(path, f"{self.folder} holds no run: there is no run.json in it")
         found = saved.setdefault("format", 1)
@@ -106,10 +103,7 @@ class Run:
         ]
 
     def check_recordings(self, samples: Iterable[Sample], lines: Iterable[Line]) -> None:
-        """Raise UsageError where a recording is not the one that was asked about before.
-
-        One that is not there any more cannot be told, and is left to the run.
-        """
+        """Raise UsageError where a recording that is still there is not the one asked about."""
         heard = {line.sample: line.audio_sha256 for line in lines if line.answered}
         asked = [each for each in samples if each.id in heard and each.audio.is_file()]
         for path, before in dict.fromkeys((each.audio, heard[each.id]) for each in asked):
@@ -167,10 +161,7 @@ class Appender:
         os.ftruncate(file, self.size)
 
     def write(self, line: Line) -> None:
-        """Append one line, and wait until it is on the disk.
-
-        Raises SpeechPruneError where the disk is full, all before it kept.
-        """
+        """Append one line, on the disk at the end. Raises SpeechPruneError where that is full."""
         row = line.to_json()
         try:
             whole = os.write(self.file, row) == len(row)

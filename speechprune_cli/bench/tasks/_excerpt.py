@@ -12,10 +12,7 @@ QUIET = 1e-3  # stretches below this share of the piece's energy are too quiet t
 
 
 def find_excerpt(recording: np.ndarray, piece: np.ndarray) -> int | None:
-    """The sample at which `piece` begins in `recording`, both `[T]`, however loud it is there.
-
-    None where no stretch is similar enough.
-    """
+    """The sample where `piece` begins in `recording`, both `[T]`, however loud; None: nowhere."""
     import numpy as np
 
     energy = float(np.square(piece, dtype=np.float64).sum())
