@@ -11,8 +11,7 @@ from uuid import uuid4
 
 from speechprune_cli.errors import SpeechPruneError, UsageError
 
-PARTIAL = re.compile(r"\.[^.]+\.[0-9a-f]{32}\.[a-z0-9]+")
-"""Names of what a kill leaves of a file that `atomic` was writing."""
+PARTIAL = re.compile(r"\.[^.]+\.[0-9a-f]{32}\.[a-z0-9]+")  # what a kill leaves of `atomic`
 
 
 @contextmanager

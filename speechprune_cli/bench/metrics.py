@@ -11,6 +11,7 @@ from speechprune_cli.bench.statistics import mcnemar, wilson
 
 MEANS = ("f1", "recall", "share", "kept", "prompt_tokens", "tflops")
 MEDIANS = ("prune_seconds", "prefill_seconds")
+Group = Mapping[str, Line]  # of one condition: the last line of every sample
 
 
 @dataclass(frozen=True)
@@ -102,17 +103,15 @@ def hard_ids(lines: Iterable[Line]) -> list[str]:
     return [name for name, line in latest.items() if line.answered and not line.right]
 
 
-def _latest(lines: Iterable[Line]) -> dict[str, dict[str, Line]]:
-    """The last line of every sample, by condition."""
+def _latest(lines: Iterable[Line]) -> Mapping[str, Group]:
+    """By condition."""
     groups: dict[str, dict[str, Line]] = {}
     for line in lines:
         groups.setdefault(line.condition, {})[line.sample] = line
     return groups
 
 
-def _row(
-    name: str, group: Mapping[str, Line], full: Mapping[str, Line], original: Mapping[str, Line]
-) -> Row:
+def _row(name: str, group: Group, full: Group, original: Group) -> Row:
     answered = [line for line in group.values() if line.answered]
     n, first = len(answered), next(iter(group.values()))
     right = sum(line.correct for line in answered)
@@ -134,15 +133,13 @@ def _row(
     )
 
 
-def _p_value(group: Mapping[str, Line], reference: Mapping[str, Line]) -> float | None:
+def _p_value(group: Group, reference: Group) -> float | None:
     """None where no sample was answered by both."""
     pairs = _both_answered(group, reference)
     return _chance(pairs) if pairs else None
 
 
-def _both_answered(
-    group: Mapping[str, Line], reference: Mapping[str, Line]
-) -> list[tuple[Line, Line]]:
+def _both_answered(group: Group, reference: Group) -> list[tuple[Line, Line]]:
     return [
         (line, reference[sample])
         for sample, line in group.items()
