@@ -9,8 +9,6 @@ from typing import Any
 from speechprune_cli.bench.controls import Control
 from speechprune_cli.bench.metrics import Row
 
-AS_NAMED = ("benchmark", "model", "limited", "scoring", "permuted")  # the same in the file
-
 
 @dataclass(frozen=True)
 class Results:
@@ -36,13 +34,19 @@ class Results:
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Results:
         """From the JSON of `bench.tables`. Raises KeyError where it is not that."""
-        rows = found["rows"]
-        published = {row["condition"]: row["published"] for row in rows}
         return cls(
             title=found["name"],
-            n_samples=found["samples"],
-            rows=[Row(**{f.name: row[f.name] for f in fields(Row)}) for row in rows],
+            benchmark=found["benchmark"],
+            model=found["model"],
+            rows=[Row(**{f.name: row[f.name] for f in fields(Row)}) for row in found["rows"]],
             controls=[Control(c["name"], c["n"], c["right"]) for c in found["controls"]],
-            published={name: value for name, value in published.items() if value is not None},
-            **{name: found[name] for name in AS_NAMED},
+            published={
+                row["condition"]: row["published"]
+                for row in found["rows"]
+                if row["published"] is not None
+            },
+            n_samples=found["samples"],
+            limited=found["limited"],
+            scoring=found["scoring"],
+            permuted=found["permuted"],
         )

@@ -213,7 +213,10 @@ class Runner:
         model, wanted = self.session.model, len(tokens)
         lengths = -(-wanted // model.input_tokens)
         while self._silence is None or len(self._silence) < wanted:
-            self._silence = model.encode(silence(int(lengths * model.input_seconds * SAMPLE_RATE)))
+            samples = np.zeros(int(lengths * model.input_seconds * SAMPLE_RATE), np.float32)
+            sha256 = hashlib.sha256(samples.tobytes()).hexdigest()
+            audio = Audio(samples, "silence", sha256, SAMPLE_RATE, 1, len(samples) / SAMPLE_RATE)
+            self._silence = model.encode(audio)
             lengths += 1
         silent = self._silence
         return replace(
@@ -234,10 +237,3 @@ def checked(answer: Answer) -> Answer | str:
     if all(isfinite(share) for share in (answer.probabilities or {}).values()):
         return answer
     return "the options' likelihoods are not numbers: try another --dtype in a new run"
-
-
-def silence(length: int) -> Audio:
-    """`length` samples of nothing."""
-    samples = np.zeros(length, np.float32)
-    digest = hashlib.sha256(samples.tobytes()).hexdigest()
-    return Audio(samples, "silence", digest, SAMPLE_RATE, 1, length / SAMPLE_RATE)
