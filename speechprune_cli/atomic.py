@@ -11,8 +11,7 @@ from uuid import uuid4
 
 from speechprune_cli.errors import SpeechPruneError, UsageError
 
-PARTIAL = re.compile(r"\.[^.]+\.[0-9a-f]{32}\.[a-z0-9]+")
-"""Names of what a kill leaves of a file that `atomic` was writing."""
+PARTIAL = re.compile(r"\.[^.]+\.[0-9a-f]{32}\.[a-z0-9]+")  # what a kill leaves of `atomic`
 
 
 @contextmanager
@@ -59,12 +58,10 @@ def locked(folder: Path, what: str) -> Iterator[None]:
 
     lock = FileLock(folder / ".lock", timeout=0)
     try:
-        lock.acquire()
+        held = lock.acquire()
     except Timeout:
         raise UsageError(f"{folder} is in use by another {what}") from None
     except OSError as error:
         raise SpeechPruneError(f"cannot write {lock.lock_file}: {error.strerror}") from error
-    try:
+    with held:
         yield
-    finally:
-        lock.release()

@@ -27,15 +27,12 @@ if TYPE_CHECKING:
     from speechprune_cli.flow import AudioTokens
 
 FORMAT = 2
-TENSORS = ("embeds", "times", "loudness", "attention")
-"""Tensors of AudioTokens; the last may be none."""
-NUMBERS = ("per_second", "seconds", "encode_seconds", "nominal_times")
-"""Fields of AudioTokens that are kept as metadata, in JSON."""
+TENSORS = ("embeds", "times", "loudness", "attention")  # of AudioTokens; the last may be None
+NUMBERS = ("per_second", "seconds", "encode_seconds", "nominal_times")  # kept as metadata, in JSON
 ENTRY = re.compile(r"[0-9a-f]{64}\.safetensors")
 UNFINISHED = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]{32}\.(safetensors|tmp)")
 """Names of our files; no other is ever removed."""
-STALE_SECONDS = 3600
-"""An unfinished file of that age belongs to a run that was killed."""
+STALE_SECONDS = 3600  # an unfinished file of that age belongs to a run that was killed
 
 log = logging.getLogger("speechprune")
 
@@ -52,24 +49,9 @@ class TokenCache:
         self.max_bytes = max_bytes
 
     @staticmethod
-    def key(
-        *,
-        audio_sha256: str,
-        model: str,
-        revision: str | None,
-        dtype: str,
-        code_version: str | int,
-    ) -> str:
+    def key(**fields: str | int | None) -> str:
         """All that the tokens depend on, as 64 hexadecimal digits."""
-        fields = {
-            "format": FORMAT,
-            "audio_sha256": audio_sha256,
-            "model": model,
-            "revision": revision,
-            "dtype": dtype,
-            "code_version": code_version,
-        }
-        canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+        canonical = json.dumps({"format": FORMAT, **fields}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def get(self, key: str) -> AudioTokens | None:
@@ -95,19 +77,21 @@ class TokenCache:
     def put(self, key: str, tokens: AudioTokens) -> None:
         """Keep `tokens` under `key`."""
         from safetensors import SafetensorError
+        from safetensors.torch import save_file
 
-        size = sum(tensor.nbytes for tensor in _tensors(tokens).values())
+        found = {name: getattr(tokens, name) for name in TENSORS}
+        tensors = {name: each.contiguous() for name, each in found.items() if each is not None}
+        size = sum(tensor.nbytes for tensor in tensors.values())
         if size > self.max_bytes:
-            log.warning(
-                "cache: not kept, %.1f MB is above the limit of %.1f MB",
-                size / 1e6,
-                self.max_bytes / 1e6,
-            )
+            sizes = (size / 1e6, self.max_bytes / 1e6)
+            log.warning("cache: not kept, %.1f MB is above the limit of %.1f MB", *sizes)
             return
+        numbers = {name: json.dumps(getattr(tokens, name)) for name in NUMBERS}
+        metadata = {"format": str(FORMAT), **numbers, "sha256": _digest(tensors, numbers)}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with atomic(self._path(key)) as temporary:
-                _write(temporary, tokens)
+                save_file(tensors, temporary, metadata)
             self._evict()
         except (SafetensorError, SpeechPruneError, OSError) as error:
             log.warning("cache: cannot keep the encoded recording in %s (%s)", self.folder, error)
@@ -138,15 +122,6 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _write(path: Path, tokens: AudioTokens) -> None:
-    from safetensors.torch import save_file
-
-    tensors = _tensors(tokens)
-    numbers = {name: json.dumps(getattr(tokens, name)) for name in NUMBERS}
-    metadata = {"format": str(FORMAT), **numbers, "sha256": _digest(tensors, numbers)}
-    save_file(tensors, path, metadata)
-
-
 def _read(path: Path) -> AudioTokens:
     """In one go and not mapped into memory: another process may remove the file at any time."""
     from safetensors.torch import load
@@ -164,12 +139,6 @@ def _read(path: Path) -> AudioTokens:
         raise ValueError("its content is not what its checksum says")
     fields: dict[str, Any] = {name: json.loads(text) for name, text in numbers.items()}
     return AudioTokens(**{**tensors, **fields}, from_cache=True)
-
-
-def _tensors(tokens: AudioTokens) -> dict[str, Tensor]:
-    """Those that there are."""
-    found = {name: getattr(tokens, name) for name in TENSORS}
-    return {name: tensor.contiguous() for name, tensor in found.items() if tensor is not None}
 
 
 def _digest(tensors: Mapping[str, Tensor], numbers: Mapping[str, str]) -> str:

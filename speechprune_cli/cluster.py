@@ -10,15 +10,12 @@ from typing import Any
 
 from speechprune_cli.errors import UsageError
 
-CONNECT_SECONDS = 10
-RAY_SETTINGS = {
+RAY_SETTINGS = {  # read when Ray is imported and when it is started
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # otherwise a worker's death is reported on stdout
     "RAY_worker_niceness": "0",  # otherwise workers give way to all else on the machine
 }
-"""Ray reads these when it is imported and when it is started."""
-PASSED_ON = ("HF_HUB_OFFLINE", "SPEECHPRUNE_CACHE_DIR", "TRANSFORMERS_VERBOSITY")
-"""Environment variables that workers are given as they are here."""
+PASSED_ON = ("HF_HUB_OFFLINE", "SPEECHPRUNE_CACHE_DIR", "TRANSFORMERS_VERBOSITY")  # to workers
 
 
 def connect(address: str | None) -> None:
@@ -29,7 +26,7 @@ def connect(address: str | None) -> None:
     try:
         host, _, port = (address or "").rpartition(":")
         if port.isdecimal() and "/" not in host:  # Ray itself would try for minutes
-            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         ray.init(
             address or "local",
             include_dashboard=None if address else False,

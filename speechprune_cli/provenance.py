@@ -18,11 +18,8 @@ def versions() -> dict[str, str]:
     import torch
     import transformers
 
-    return {
-        "speechprune": __version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
+    libraries = {"torch": torch.__version__, "transformers": transformers.__version__}
+    return {"speechprune": __version__, **libraries}
 
 
 def processor() -> str:

@@ -11,9 +11,6 @@ import typer
 
 from speechprune_cli.errors import SpeechPruneError, UsageError
 
-INTERRUPTED = 130
-"""What typer makes of Ctrl-C."""
-
 
 def run(app: typer.Typer, arguments: Sequence[str] | None, name: str) -> int:
     """Run one command line and return its exit code (see `errors.py`; 130 when interrupted)."""
@@ -29,7 +26,7 @@ def run(app: typer.Typer, arguments: Sequence[str] | None, name: str) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SpeechPruneError.exit_code
-    if code == INTERRUPTED and sys.stderr.isatty():
+    if code == 130 and sys.stderr.isatty():
         print(file=sys.stderr)
     return code
 

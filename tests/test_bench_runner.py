@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from bench_data import answers, read_lines, write_benchmark
@@ -330,7 +330,7 @@ def test_the_seed_decides_who_is_drawn(samples):
 
 def test_a_plan_survives_its_file_and_another_versions_does_not():
     plan = make_plan(settings={"temperature": 0.5}, methods=("phase1", "full"), budget="all")
-    saved = json.loads(json.dumps(plan.to_json()))
+    saved = json.loads(json.dumps(asdict(plan)))
     assert Plan.from_json(saved) == plan
     with pytest.raises(UsageError, match=r"another version .*: colour"):
         Plan.from_json({**saved, "colour": "red"})

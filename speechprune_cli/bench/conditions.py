@@ -13,8 +13,7 @@ class Condition:
     """A way of pruning, or of taking the sound away."""
 
     spec: MethodSpec
-    silence: bool = False
-    """The recording is replaced by as much silence: what can be answered without hearing?"""
+    silence: bool = False  # as much silence instead: what can be answered without hearing?
 
     @property
     def name(self) -> str:

@@ -16,10 +16,8 @@ class Control:
     """A way to choose options that needs no model."""
 
     name: str
-    n: int
-    """Questions that it can be tried on."""
-    right: float
-    """How many of them it gets right; options that tie share the question."""
+    n: int  # questions that it can be tried on
+    right: float  # how many of them it gets right; options that tie share the question
 
 
 def controls(samples: Iterable[Sample], permuted: bool) -> list[Control]:

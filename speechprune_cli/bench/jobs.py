@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import islice
+from typing import Any, Protocol, TypeVar
 
 from speechprune_cli.audio import load_audio
 from speechprune_cli.bench.conditions import Condition
@@ -12,8 +13,10 @@ from speechprune_cli.bench.line import Line
 from speechprune_cli.bench.plan import Plan
 from speechprune_cli.bench.sample import Sample
 from speechprune_cli.bench.store import Run
-from speechprune_cli.errors import AudioError
+from speechprune_cli.errors import ModelError, SpeechPruneError
 from speechprune_cli.flow import Audio
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,7 @@ class RecordingJob:
 
     audio: Audio | str
     samples: tuple[Sample, ...]
-    todo: frozenset[tuple[str, str]]
-    """Sample and condition."""
+    todo: frozenset[tuple[str, str]]  # sample and condition
 
     def missing(self, condition: Condition) -> list[Sample]:
         """Samples that are still to be asked under a condition."""
@@ -36,8 +38,7 @@ class RecordingJob:
                 yield Line.failed(sample, condition, reason)
 
 
-Job = tuple[RecordingJob, ...]
-"""Recordings whose prompts are read together."""
+Job = tuple[RecordingJob, ...]  # recordings whose prompts are read together
 
 
 class Workers(Protocol):
@@ -70,21 +71,23 @@ def jobs(samples: Sequence[Sample], plan: Plan, done: set[tuple[str, str]]) -> I
     by_recording: dict[str, list[Sample]] = {}
     for sample in samples:
         by_recording.setdefault(str(sample.audio), []).append(sample)
-    job: list[RecordingJob] = []
-    for group in by_recording.values():
-        pairs = ((sample.id, c.name) for sample in group for c in plan.conditions)
-        todo = frozenset(pair for pair in pairs if pair not in done)
-        if todo:
-            job.append(RecordingJob(_decode(group[0]), tuple(group), todo))
-        if len(job) == plan.batch_size:
-            yield tuple(job)
-            job = []
-    if job:
-        yield tuple(job)
+    recordings = (
+        RecordingJob(attempt(load_audio, group[0].audio), tuple(group), todo)
+        for group in by_recording.values()
+        if (todo := frozenset((each.id, c.name) for each in group for c in plan.conditions) - done)
+    )
+    while job := tuple(islice(recordings, plan.batch_size)):
+        yield job
 
 
-def _decode(sample: Sample) -> Audio | str:
+def attempt(action: Callable[..., T], *arguments: Any) -> T | str:
+    """What an action gives, or why it fails; only a model that is gone is raised.
+
+    The reason is text, for an error holds on to the memory of what failed.
+    """
     try:
-        return load_audio(sample.audio)
-    except AudioError as error:
+        return action(*arguments)
+    except ModelError:
+        raise
+    except SpeechPruneError as error:
         return str(error)

@@ -15,19 +15,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+from speechprune_cli.bench.conditions import Condition
+from speechprune_cli.bench.sample import Sample
 from speechprune_cli.errors import UsageError
 from speechprune_cli.methods import Amount
 
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
-
-    from speechprune_cli.bench.conditions import Condition
-    from speechprune_cli.bench.sample import Sample
-
-FORMAT = 2
-"""Of the lines, and of the run's folder around them."""
+FORMAT = 2  # of the lines, and of the run's folder around them
 CHECKED = re.compile(rb'(\{.*), "check": "([0-9a-f]{16})"\}', re.DOTALL)
 STRICT: dict[str, Any] = {"strict": True, "extra": "forbid"}
 
@@ -36,13 +31,10 @@ STRICT: dict[str, Any] = {"strict": True, "extra": "forbid"}
 class Given:
     """An answer to one rotation of the options."""
 
-    order: tuple[int, ...]
-    """Of the options as shown, by the sample's own numbers, as everywhere here."""
+    order: tuple[int, ...]  # of the options as shown, by the sample's own numbers, as everywhere
     text: str
-    chosen: int | None
-    """None where a free answer named no option."""
-    probabilities: tuple[float, ...] | None
-    """Of each option, in the sample's order; None of free answers."""
+    chosen: int | None  # None where a free answer named no option
+    probabilities: tuple[float, ...] | None  # in the sample's order; None of free answers
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -52,45 +44,28 @@ class Line:
     """One sample under one condition. Fields from `correct` on are of answers alone."""
 
     sample: str
-    condition: str
-    """Its name in tables, such as `cue 0.2`."""
-    method: str
-    """With settings of its own: `cue:reach=0`."""
-    rate: float | None = None
-    """How much was asked for, in one of three ways (`methods.Amount`), or in none."""
+    condition: str  # its name in tables, such as `cue 0.2`
+    method: str  # with settings of its own: `cue:reach=0`
+    rate: float | None = None  # asked for in one of three ways (`methods.Amount`), or in none
     share_asked: float | None = None
     tokens_asked: int | None = None
     status: Literal["ok", "error"]
-    error: str = ""
-    """Why there is no answer: never a wrong one."""
-    correct: float = 0.0
-    """Share of the rotations answered right; of an open answer 0 or 1."""
-    right: bool = False
-    """One verdict over all rotations, for paired tests."""
-    f1: float | None = None
-    """Of open answers: the words in common."""
-    unparsed: int = 0
-    """Rotations whose free answer named no option."""
+    error: str = ""  # why there is no answer: never a wrong one
+    correct: float = 0.0  # share of the rotations answered right; of an open answer 0 or 1
+    right: bool = False  # one verdict over all rotations, for paired tests
+    f1: float | None = None  # of open answers: the words in common
+    unparsed: int = 0  # rotations whose free answer named no option
     answers: tuple[Given, ...] = ()
-    audio_sha256: str | None = None
-    """Of the recording's bytes; None in lines of format 1."""
-    audio_seconds: float = 0.0
-    """Length of the recording."""
-    total: int = 0
-    """N: audio tokens of the whole recording."""
-    budget: int = 0
-    """B1."""
-    kept: int = 0
-    """k."""
-    share: float = 0.0
-    """k / N."""
-    kept_ranges: str | None = None
-    """Which tokens were kept: `0-12,15`; None in lines of format 1."""
-    recall: float | None = None
-    """Share kept of the key sentence's tokens; None where it is unknown."""
+    audio_sha256: str | None = None  # of the recording's bytes; None in lines of format 1
+    audio_seconds: float = 0.0  # length of the recording
+    total: int = 0  # N: audio tokens of the whole recording
+    budget: int = 0  # B1
+    kept: int = 0  # k
+    share: float = 0.0  # k / N
+    kept_ranges: str | None = None  # which tokens were kept: `0-12,15`; None in lines of format 1
+    recall: float | None = None  # share kept of the key sentence's tokens; None where it is unknown
     prompt_tokens: int = 0
-    tflops: float = 0.0
-    """Of the prefill, linear layers alone."""
+    tflops: float = 0.0  # of the prefill, linear layers alone
     prune_seconds: float = 0.0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
@@ -140,7 +115,7 @@ class Line:
 
         body = text if old else _body(text, place)
         try:
-            line = _adapter().validate_json(body)
+            line: Line = _adapter().validate_json(body)
         except ValidationError as error:
             names = [each.name for each in fields(cls)]
             raise UsageError(f"{place}: {explain(error, lambda _: names)}") from error
@@ -165,9 +140,8 @@ def indices(text: str) -> list[int]:
 def _names(status: str) -> tuple[str, ...]:
     """What a line of that status always has."""
     names = tuple(each.name for each in fields(Line))
-    error = names.index("error")
     if status == "error":
-        return names[: error + 1]
+        return names[: names.index("error") + 1]
     return tuple(name for name in names if name not in ("error", "f1"))
 
 
@@ -187,7 +161,7 @@ def _body(text: bytes, place: str) -> bytes:
 
 
 @cache
-def _adapter() -> TypeAdapter[Line]:
+def _adapter() -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(Line)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
 from speechprune_cli.bench.line import Line
 from speechprune_cli.bench.statistics import mcnemar, wilson
+
+MEANS = ("f1", "recall", "share", "kept", "prompt_tokens", "tflops")
+MEDIANS = ("prune_seconds", "prefill_seconds")
+Group = Mapping[str, Line]  # of one condition: the last line of every sample
 
 
 @dataclass(frozen=True)
@@ -17,37 +21,22 @@ class Row:
     condition: str
     method: str
     rate: float | None
-    n: int
-    """Samples answered."""
-    accuracy: float | None
-    """Share of them answered right, 0..1."""
+    n: int  # samples answered
+    accuracy: float | None  # share of them answered right, 0..1
     low: float | None
-    high: float | None
-    """Ends of its 95% Wilson interval."""
-    f1: float | None
-    """Mean over the open questions."""
-    errors: int
-    """Samples that failed; they count neither as right nor as wrong."""
-    unparsed: int
-    """Free answers that named no option; they count as wrong."""
-    p_full: float | None
-    """Exact McNemar test against the whole recording, on the samples that both answered."""
-    p_original: float | None
-    """The same against the model's own cut."""
-    recall: float | None
-    """Mean share kept of the key sentence's tokens."""
-    share: float | None
-    """Mean share kept of all tokens."""
-    kept: float | None
-    """Mean number of audio tokens kept."""
-    prompt_tokens: float | None
-    """Mean length of the prompt, in audio and text tokens."""
-    prune_seconds: float | None
-    """Median."""
-    prefill_seconds: float | None
-    """Median."""
-    tflops: float | None
-    """Mean, of the prefill."""
+    high: float | None  # ends of its 95% Wilson interval
+    f1: float | None  # mean over the open questions
+    errors: int  # samples that failed; they count neither as right nor as wrong
+    unparsed: int  # free answers that named no option; they count as wrong
+    p_full: float | None  # exact McNemar test against the whole recording, where both answered
+    p_original: float | None  # the same against the model's own cut
+    recall: float | None  # mean share kept of the key sentence's tokens
+    share: float | None  # mean share kept of all tokens
+    kept: float | None  # mean number of audio tokens kept
+    prompt_tokens: float | None  # mean length of the prompt, in audio and text tokens
+    prune_seconds: float | None  # median
+    prefill_seconds: float | None  # median
+    tflops: float | None  # mean, of the prefill
 
     @property
     def amount(self) -> str | None:
@@ -70,10 +59,7 @@ def summarise(
     chosen because `original` fails them: nothing is tested against it then.
     """
     chosen = None if samples is None else frozenset(samples)
-    groups: dict[str, dict[str, Line]] = {}
-    for line in lines:
-        if chosen is None or line.sample in chosen:
-            groups.setdefault(line.condition, {})[line.sample] = line
+    groups = _latest(line for line in lines if chosen is None or line.sample in chosen)
     full, original = groups.get("full", {}), {} if hard else groups.get("original", {})
     return [_row(name, group, full, original) for name, group in groups.items()]
 
@@ -84,41 +70,31 @@ class PairedTest:
 
     condition: str
     rival: str
-    rate: float | None
-    """Of the condition, where it has one."""
+    rate: float | None  # of the condition, where it has one
     n: int
-    difference: float
-    """Accuracy of the condition less that of its rival."""
-    p: float
-    """Exact two-sided McNemar test."""
+    difference: float  # accuracy of the condition less that of its rival
+    p: float  # exact two-sided McNemar test
 
 
 def paired_tests(lines: Sequence[Line], method: str) -> list[PairedTest]:
     """`method` at each amount against every other method at the same one or at none."""
-    groups: dict[str, dict[str, Line]] = {}
-    for line in lines:
-        groups.setdefault(line.condition, {})[line.sample] = line
+    groups = _latest(lines)
     firsts = {name: next(iter(group.values())) for name, group in groups.items()}
     return [
-        _paired_test(ours, theirs, groups)
+        PairedTest(
+            condition=ours,
+            rival=theirs,
+            rate=line.rate,
+            n=len(pairs),
+            difference=fmean(one.correct - other.correct for one, other in pairs),
+            p=_chance(pairs),
+        )
         for ours, line in firsts.items()
         for theirs, rival in firsts.items()
         if line.method == method and line.amount is not None
         if rival.method != method and rival.amount in (line.amount, None)
-        if _both_answered(groups[ours], groups[theirs])
+        if (pairs := _both_answered(groups[ours], groups[theirs]))
     ]
-
-
-def _paired_test(ours: str, theirs: str, groups: Mapping[str, Mapping[str, Line]]) -> PairedTest:
-    pairs = _both_answered(groups[ours], groups[theirs])
-    return PairedTest(
-        condition=ours,
-        rival=theirs,
-        rate=pairs[0][0].rate,
-        n=len(pairs),
-        difference=fmean(one.correct - other.correct for one, other in pairs),
-        p=_chance(pairs),
-    )
 
 
 def hard_ids(lines: Iterable[Line]) -> list[str]:
@@ -127,9 +103,15 @@ def hard_ids(lines: Iterable[Line]) -> list[str]:
     return [name for name, line in latest.items() if line.answered and not line.right]
 
 
-def _row(
-    name: str, group: Mapping[str, Line], full: Mapping[str, Line], original: Mapping[str, Line]
-) -> Row:
+def _latest(lines: Iterable[Line]) -> Mapping[str, Group]:
+    """By condition."""
+    groups: dict[str, dict[str, Line]] = {}
+    for line in lines:
+        groups.setdefault(line.condition, {})[line.sample] = line
+    return groups
+
+
+def _row(name: str, group: Group, full: Group, original: Group) -> Row:
     answered = [line for line in group.values() if line.answered]
     n, first = len(answered), next(iter(group.values()))
     right = sum(line.correct for line in answered)
@@ -142,30 +124,22 @@ def _row(
         accuracy=right / n if n else None,
         low=low,
         high=high,
-        f1=_mean(answered, "f1"),
         errors=len(group) - n,
         unparsed=sum(line.unparsed for line in answered),
         p_full=None if name == "full" else _p_value(group, full),
         p_original=None if name == "original" else _p_value(group, original),
-        recall=_mean(answered, "recall"),
-        share=_mean(answered, "share"),
-        kept=_mean(answered, "kept"),
-        prompt_tokens=_mean(answered, "prompt_tokens"),
-        prune_seconds=_median(answered, "prune_seconds"),
-        prefill_seconds=_median(answered, "prefill_seconds"),
-        tflops=_mean(answered, "tflops"),
+        **{key: _over(answered, key, fmean) for key in MEANS},
+        **{key: _over(answered, key, median) for key in MEDIANS},
     )
 
 
-def _p_value(group: Mapping[str, Line], reference: Mapping[str, Line]) -> float | None:
+def _p_value(group: Group, reference: Group) -> float | None:
     """None where no sample was answered by both."""
     pairs = _both_answered(group, reference)
     return _chance(pairs) if pairs else None
 
 
-def _both_answered(
-    group: Mapping[str, Line], reference: Mapping[str, Line]
-) -> list[tuple[Line, Line]]:
+def _both_answered(group: Group, reference: Group) -> list[tuple[Line, Line]]:
     return [
         (line, reference[sample])
         for sample, line in group.items()
@@ -179,11 +153,7 @@ def _chance(pairs: Sequence[tuple[Line, Line]]) -> float:
     return mcnemar(gained, lost)
 
 
-def _mean(lines: Iterable[Line], key: str) -> float | None:
+def _over(lines: Iterable[Line], key: str, average: Callable[[list[float]], float]) -> float | None:
     """Over the lines that have a value."""
     values = [value for line in lines if (value := getattr(line, key)) is not None]
-    return fmean(values) if values else None
-
-
-def _median(lines: Sequence[Line], key: str) -> float | None:
-    return median(getattr(line, key) for line in lines) if lines else None
+    return average(values) if values else None

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from pathlib import Path
 from random import Random
 from typing import Any, Literal, get_args
 
 from speechprune_cli.bench.conditions import REFERENCES, Condition
-from speechprune_cli.bench.sample import Sample
+from speechprune_cli.bench.sample import Sample, header_seconds
 from speechprune_cli.errors import UsageError
 from speechprune_cli.methods import (
     PAPER_METHODS,
@@ -31,11 +30,9 @@ class Plan:
     """The resolved configuration of a run. Raises UsageError where it makes no sense."""
 
     benchmark: str
-    methods: tuple[str, ...]
-    """Each `name`, or `name:setting=value,...` for settings of its own."""
+    methods: tuple[str, ...]  # each `name`, or `name:setting=value,...` for settings of its own
     rates: tuple[float, ...] = ()
-    keeps: tuple[str, ...] = ()
-    """More amounts at which every method is tried: `20%` of the recording, `150` tokens."""
+    keeps: tuple[str, ...] = ()  # more amounts: `20%` of the recording, `150` tokens
     data: str | None = None
     model: str = "nano"
     revision: str | None = None
@@ -44,10 +41,8 @@ class Plan:
     quantize: str = "none"
     offline: bool = False
     budget: BudgetOption = None
-    settings: dict[str, Any] = field(default_factory=dict)
-    """Settings of pruning methods; each goes to the methods that know it."""
-    query: str = QUERIES[0]
-    """What the audio is matched against, see `Session.prune`."""
+    settings: dict[str, Any] = field(default_factory=dict)  # each for the methods that know it
+    query: str = QUERIES[0]  # what the audio is matched against, see `Session.prune`
     position: str | None = None
     scoring: Scoring = "likelihood"
     permute_options: bool = False
@@ -98,9 +93,8 @@ class Plan:
         methods, rates, keeps = tuple(methods), tuple(rates), tuple(map(str, keep))
         if paper:
             if methods or rates or keeps:
-                raise UsageError(
-                    "--paper says methods and rates: leave --method, --rate, --keep out"
-                )
+                left_out = "leave --method, --rate, --keep out"
+                raise UsageError(f"--paper says methods and rates: {left_out}")
             methods, rates = PAPER_METHODS, PAPER_RATES
         elif not rates and not keeps:
             rates, keeps = ((), (defaults.keep,)) if defaults.keep else ((defaults.rate,), ())
@@ -109,25 +103,20 @@ class Plan:
             benchmark=benchmark, model=model, methods=methods, rates=rates, keeps=keeps, **others
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data that `from_json` reads back."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Plan:
-        """The plan of a saved run. Raises UsageError where it was saved by another version."""
+        """The plan that `asdict` made plain. Raises UsageError where another version did."""
         names = {each.name for each in fields(cls)}
         if set(saved) != names:
             odd = ", ".join(sorted(set(saved) ^ names))
             raise UsageError(f"this run was made by another version (settings differ: {odd})")
-        return cls(
-            **{**saved, **{name: tuple(saved[name]) for name in ("methods", "rates", "keeps")}}
-        )
+        lists = {name: tuple(saved[name]) for name in ("methods", "rates", "keeps")}
+        return cls(**{**saved, **lists})
 
 
 def long_enough(samples: Sequence[Sample], min_seconds: float) -> list[Sample]:
     """Samples longer than `min_seconds`. Raises UsageError where there is none."""
-    kept = [s for s in samples if not min_seconds or _seconds(s.audio) > min_seconds]
+    kept = [s for s in samples if not min_seconds or header_seconds(s.audio) > min_seconds]
     if not kept:
         raise UsageError(f"no recording is longer than {min_seconds:g} s: lower --min-seconds")
     return kept
@@ -138,13 +127,3 @@ def draw(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Sample
     if limit is None or limit >= len(samples):
         return list(samples)
     return [samples[i] for i in sorted(Random(seed).sample(range(len(samples)), limit))]
-
-
-def _seconds(path: Path) -> float:
-    """Length by the header; infinite where there is none to read, so that it is tried."""
-    import soundfile
-
-    try:
-        return soundfile.info(path).duration
-    except soundfile.LibsndfileError:
-        return float("inf")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 from speechprune_cli.bench.plan import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from speechprune_cli.bench.jobs import Workers
 
 
@@ -20,29 +18,17 @@ class WorkerPool:
     """How many processes hold a model each, and where."""
 
     workers: int = 1
-    ray: str | None = None
-    """Address of a Ray cluster, or `auto`."""
-    gpus: float | None = None
-    """GPUs for each worker; fractions share one."""
-    cache: bool = True
-    """Whether encoded recordings are kept on disk."""
+    ray: str | None = None  # address of a Ray cluster, or `auto`
+    gpus: float | None = None  # GPUs for each worker; fractions share one
+    cache: bool = True  # whether encoded recordings are kept on disk
 
     @contextmanager
     def load(
         self, plan: Plan, on_note: Callable[[str], None]
     ) -> Iterator[tuple[Workers, dict[str, Any]]]:
-        """The workers, their models loaded, and a description of what they run on.
-
-        Raises UsageError, ModelError, OutOfMemoryError.
-        """
-        arguments: dict[str, Any] = {
-            "revision": plan.revision,
-            "device": plan.device,
-            "dtype": plan.dtype,
-            "quantize": plan.quantize,
-            "offline": plan.offline,
-            "cache": self.cache,
-        }
+        """The workers and what they run on. Raises UsageError, ModelError, OutOfMemoryError."""
+        names = ("revision", "device", "dtype", "quantize", "offline")
+        arguments = {"cache": self.cache, **{name: getattr(plan, name) for name in names}}
         if self.workers > 1 or self.ray is not None:
             from speechprune_cli.bench.ray_workers import ray_workers
 

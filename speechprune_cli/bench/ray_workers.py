@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     from ray import ObjectRef
     from ray.actor import ActorHandle
 
-IN_FLIGHT = 2
-"""Jobs that a worker holds: it never waits for the next, and few recordings are decoded early."""
-DEATHS = 3
-"""How many workers one job may kill."""
+IN_FLIGHT = 2  # jobs that a worker holds: it never waits for one, and few are decoded early
+DEATHS = 3  # how many workers one job may kill
 
 
 class Worker:

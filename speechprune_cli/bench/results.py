@@ -1,18 +1,13 @@
-"""From the lines of a run to what is reported, and back from the file of it."""
+"""What is reported of a run, and back from the file of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from speechprune_cli.bench.controls import Control, controls
-from speechprune_cli.bench.metrics import Row, summarise
-
-if TYPE_CHECKING:
-    from speechprune_cli.bench.line import Line
-    from speechprune_cli.bench.plan import Plan
-    from speechprune_cli.bench.sample import Benchmark, Sample
+from speechprune_cli.bench.controls import Control
+from speechprune_cli.bench.metrics import Row
 
 
 @dataclass(frozen=True)
@@ -24,15 +19,11 @@ class Results:
     model: str
     rows: Sequence[Row]
     controls: Sequence[Control]
-    published: Mapping[str, float] = field(default_factory=dict)
-    """Accuracy in percent that the paper reports, by condition."""
-    n_samples: int = 0
-    """How many were asked."""
-    limited: bool = False
-    """Whether `--limit` left some out."""
+    published: Mapping[str, float] = field(default_factory=dict)  # see `Task.published`
+    n_samples: int = 0  # how many were asked
+    limited: bool = False  # whether `--limit` left some out
     scoring: str = "likelihood"
-    permuted: bool = False
-    """Whether every rotation of the options was asked."""
+    permuted: bool = False  # whether every rotation of the options was asked
 
     @property
     def heading(self) -> str:
@@ -59,40 +50,3 @@ class Results:
             scoring=found["scoring"],
             permuted=found["permuted"],
         )
-
-
-def sum_up(
-    plan: Plan,
-    benchmark: Benchmark,
-    samples: Sequence[Sample],
-    lines: Sequence[Line],
-    *,
-    limited: bool,
-    title: str,
-    hard: bool = False,
-) -> list[Results]:
-    """Rows of all conditions on `samples`, with the controls that need no model.
-
-    Questions with options and open ones are no one accuracy: where there are both, each has a
-    table. `hard`: see `summarise`.
-    """
-    kinds = {
-        "questions with options": [sample for sample in samples if sample.options],
-        "open questions": [sample for sample in samples if not sample.options],
-    }
-    return [
-        Results(
-            title=title if len(part) == len(samples) else f"{title}, {kind}",
-            benchmark=benchmark.name,
-            model=plan.model,
-            rows=summarise(lines, {sample.id for sample in part}, hard=hard),
-            controls=controls(part, permuted=plan.permute_options),
-            published=benchmark.published,
-            n_samples=len(part),
-            limited=limited,
-            scoring=plan.scoring,
-            permuted=plan.permute_options,
-        )
-        for kind, part in kinds.items()
-        if part
-    ]

@@ -10,36 +10,33 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from speechprune_cli.atomic import locked
+from speechprune_cli.bench.controls import controls
 from speechprune_cli.bench.line import Line
+from speechprune_cli.bench.metrics import hard_ids, summarise
 from speechprune_cli.bench.plan import Plan, draw, long_enough
 from speechprune_cli.bench.pool import WorkerPool
+from speechprune_cli.bench.results import Results
 from speechprune_cli.bench.sample import Benchmark, Sample
 from speechprune_cli.bench.store import Run
+from speechprune_cli.bench.tables import results_table
 from speechprune_cli.bench.tasks import load_task
 from speechprune_cli.errors import UsageError
-
-if TYPE_CHECKING:
-    from speechprune_cli.bench.results import Results
+from speechprune_cli.table import csv
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """A run that is finished."""
 
-    folder: Path
-    """Where its files are (`store.py`)."""
+    folder: Path  # where its files are (`store.py`)
     plan: Plan
-    results: tuple[Results, ...]
-    """A table for questions with options, one for open ones, then those of what is hard."""
-    asked: int
-    """Samples times conditions."""
-    errors: int
-    """How many of them failed; `resume` tries them again."""
-    hard: tuple[str, ...] | None = None
-    """Samples that `original` fails, where these were asked for."""
+    results: tuple[Results, ...]  # of questions with options, of open ones, then of what is hard
+    asked: int  # samples times conditions
+    errors: int  # how many of them failed; `resume` tries them again
+    hard: tuple[str, ...] | None = None  # samples that `original` fails, where these were asked for
 
 
 class Observer:
@@ -93,11 +90,9 @@ def evaluate(
         data=None if data is None else str(Path(data).absolute()),
         **others,
     )
-    folder = (
-        Path(output) if output else Path("runs") / f"{benchmark}-{datetime.now():%Y%m%d-%H%M%S}"
-    )
+    folder = output or f"runs/{benchmark}-{datetime.now():%Y%m%d-%H%M%S}"
     pool = WorkerPool(workers, ray, gpus, cache)
-    return begin(Run(folder), plan).finish(pool, derive_hard, observer or Observer())
+    return begin(Run(Path(folder)), plan).finish(pool, derive_hard, observer or Observer())
 
 
 def resume(
@@ -148,10 +143,6 @@ class OpenRun:
 
     def _sum_up(self, derive_hard: bool) -> Evaluation:
         """Write the tables."""
-        from speechprune_cli.bench.metrics import hard_ids
-        from speechprune_cli.bench.tables import results_table
-        from speechprune_cli.table import csv
-
         lines, title, hard = self.run.lines(), self.benchmark.name, None
         if self.plan.data is not None:
             title += f" {Path(self.plan.data).name}"
@@ -171,18 +162,32 @@ class OpenRun:
     def _results(
         self, samples: Sequence[Sample], lines: Sequence[Line], title: str, *, hard: bool = False
     ) -> list[Results]:
-        """What the lines come to on some of the samples."""
-        from speechprune_cli.bench.results import sum_up
+        """Rows of all conditions on some of the samples, with the controls that need no model.
 
-        return sum_up(
-            self.plan,
-            self.benchmark,
-            samples,
-            lines,
-            limited=self.limited,
-            title=title,
-            hard=hard,
-        )
+        Questions with options and open ones are no one accuracy: where there are both, each has a
+        table. `hard`: see `summarise`.
+        """
+        plan = self.plan
+        kinds = {
+            "questions with options": [sample for sample in samples if sample.options],
+            "open questions": [sample for sample in samples if not sample.options],
+        }
+        return [
+            Results(
+                title=title if len(part) == len(samples) else f"{title}, {kind}",
+                benchmark=self.benchmark.name,
+                model=plan.model,
+                rows=summarise(lines, {sample.id for sample in part}, hard=hard),
+                controls=controls(part, permuted=plan.permute_options),
+                published=self.benchmark.published,
+                n_samples=len(part),
+                limited=self.limited,
+                scoring=plan.scoring,
+                permuted=plan.permute_options,
+            )
+            for kind, part in kinds.items()
+            if part
+        ]
 
 
 def begin(run: Run, plan: Plan) -> OpenRun:
@@ -193,7 +198,7 @@ def begin(run: Run, plan: Plan) -> OpenRun:
     samples = draw(long, plan.limit, plan.seed)
     limited = len(samples) < len(long)
     run.create(plan, benchmark, [sample.id for sample in samples], limited=limited)
-    return OpenRun(run, plan, benchmark, _as_asked(samples, plan), limited)
+    return OpenRun(run, plan, benchmark, tuple(samples), limited)
 
 
 def reopen(run: Run, benchmark: str | None = None) -> OpenRun:
@@ -208,17 +213,13 @@ def reopen(run: Run, benchmark: str | None = None) -> OpenRun:
     asked = frozenset(saved["samples"])
     samples = [sample for sample in found.samples if sample.id in asked]
     run.check_recordings(samples, run.lines())
-    return OpenRun(run, plan, found, _as_asked(samples, plan), saved["limited"])
+    return OpenRun(run, plan, found, tuple(samples), saved["limited"])
 
 
 def _load(plan: Plan) -> Benchmark:
-    """The benchmark, its index read and checked."""
+    """The benchmark, read and checked, without options where the plan takes those away."""
     data = None if plan.data is None else Path(plan.data)
-    return load_task(plan.benchmark, data, offline=plan.offline)
-
-
-def _as_asked(samples: Sequence[Sample], plan: Plan) -> tuple[Sample, ...]:
-    """The samples, without their options where the plan takes those away."""
+    found = load_task(plan.benchmark, data, offline=plan.offline)
     if plan.scoring == "open":
-        return tuple(replace(sample, options=()) for sample in samples)
-    return tuple(samples)
+        return replace(found, samples=tuple(replace(each, options=()) for each in found.samples))
+    return found

@@ -7,28 +7,26 @@ same length, so they are read as one batch with hardly any padding.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Any, TypeVar
+from string import ascii_uppercase
 
 import numpy as np
 
 from speechprune_cli import costs
 from speechprune_cli.bench.conditions import Condition
-from speechprune_cli.bench.jobs import RecordingJob
+from speechprune_cli.bench.jobs import RecordingJob, attempt
 from speechprune_cli.bench.line import Given, Line, ranges
 from speechprune_cli.bench.plan import Plan
 from speechprune_cli.bench.sample import Sample
 from speechprune_cli.bench.scoring import parse_letter, rotations
 from speechprune_cli.bench.verdict import judge, judge_open, recall
-from speechprune_cli.errors import ModelError, SpeechPruneError
 from speechprune_cli.flow import SAMPLE_RATE, Answer, Audio, AudioTokens, Prompt, Selection
 from speechprune_cli.pipeline import Session
 
-T = TypeVar("T")
+Order = tuple[int, ...]  # of options, by the sample's own numbers
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LETTER_ONLY = "Answer with the letter of the right option alone."
 
 
@@ -41,17 +39,11 @@ class Asked:
     audio: Audio
     tokens: AudioTokens
     selection: Selection
-    orders: tuple[tuple[int, ...], ...]
-    """Rotations in which the options are shown."""
-    prompts: tuple[Prompt, ...]
-    """One for each order."""
+    prompts: Mapping[Order, Prompt]  # one for each rotation in which the options are shown
 
 
 class Runner:
-    """A loaded model and the plan of a run.
-
-    Raises UsageError where the model does not give what one of the plan's methods needs.
-    """
+    """A loaded model and a plan. Raises UsageError where the model lacks what a method needs."""
 
     def __init__(self, session: Session, plan: Plan) -> None:
         for condition in plan.conditions:
@@ -92,7 +84,9 @@ class Runner:
         if condition.silence:
             tokens = self._silent(tokens)
         if spec.draws:
-            seed = seed_of(spec.settings.get("seed", plan.seed), sample.id)
+            # a seed of each sample's own, so that equal lengths are not pruned alike
+            both = f"{spec.settings.get('seed', plan.seed)}/{sample.id}"
+            seed = int.from_bytes(hashlib.sha256(both.encode()).digest()[:7])
             spec = replace(spec, settings={**spec.settings, "seed": seed})
         selection = self.session.select(
             tokens,
@@ -103,17 +97,17 @@ class Runner:
             query=plan.query,
         )
         orders = self._orders(sample)
-        prompts = tuple(self._prompt(sample, tokens, selection, order) for order in orders)
-        return Asked(sample, condition, audio, tokens, selection, orders, prompts)
+        prompts = {order: self._prompt(sample, tokens, selection, order) for order in orders}
+        return Asked(sample, condition, audio, tokens, selection, prompts)
 
-    def _orders(self, sample: Sample) -> tuple[tuple[int, ...], ...]:
+    def _orders(self, sample: Sample) -> list[Order]:
         """Where the prompt does not show the options, their order cannot matter."""
-        turned = rotations(len(sample.options)) if sample.options else [()]
-        shown = self.plan.scoring != "likelihood" or self.session.model.preset.defaults.list_choices
-        return tuple(turned) if self.plan.permute_options and shown else (turned[0],)
+        turned, defaults = rotations(len(sample.options)), self.session.model.preset.defaults
+        listed = self.plan.scoring != "likelihood" or defaults.list_choices
+        return turned if self.plan.permute_options and listed else turned[:1]
 
     def _prompt(
-        self, sample: Sample, tokens: AudioTokens, selection: Selection, order: Sequence[int]
+        self, sample: Sample, tokens: AudioTokens, selection: Selection, order: Order
     ) -> Prompt:
         by_letter = self.plan.scoring != "likelihood" and bool(sample.options)
         question = f"{sample.question}\n{LETTER_ONLY}" if by_letter else sample.question
@@ -121,7 +115,7 @@ class Runner:
             tokens,
             selection,
             question,
-            choices=[sample.options[index] for index in order],
+            choices=shown(sample, order),
             position=self.plan.position,
             list_choices=True if by_letter else None,
         )
@@ -140,19 +134,15 @@ class Runner:
             else:
                 yield self._line(one, [row for row in rows if isinstance(row, Answer)])
 
-    def _batches(self, asked: Sequence[Asked]) -> Iterator[list[tuple[Asked, int]]]:
+    def _batches(self, asked: Sequence[Asked]) -> Iterator[list[tuple[Asked, Order]]]:
         """Every order of every sample; questions with and without options go apart."""
         for with_options in (True, False):
-            flat = [
-                (one, number)
-                for one in asked
-                if bool(one.sample.options) == with_options
-                for number in range(len(one.orders))
-            ]
+            alike = [one for one in asked if bool(one.sample.options) == with_options]
+            flat = [(one, order) for one in alike for order in one.prompts]
             for start in range(0, len(flat), self.plan.batch_size):
                 yield flat[start : start + self.plan.batch_size]
 
-    def _answers(self, batch: Sequence[tuple[Asked, int]]) -> list[Answer | str]:
+    def _answers(self, batch: Sequence[tuple[Asked, Order]]) -> list[Answer | str]:
         """Answers, or why there are none; a batch that is too much is halved."""
         found = attempt(self._batch, batch)
         if not isinstance(found, str):
@@ -162,30 +152,28 @@ class Runner:
         half = len(batch) // 2
         return [*self._answers(batch[:half]), *self._answers(batch[half:])]
 
-    def _batch(self, batch: Sequence[tuple[Asked, int]]) -> list[Answer]:
-        prompts = [one.prompts[number] for one, number in batch]
-        choices = [self._choices(one.sample, one.orders[number]) for one, number in batch]
-        return self.session.respond_batch(
-            prompts,
-            choices=choices if any(choices) else None,
-            max_new_tokens=self.plan.max_new_tokens,
-        )
+    def _batch(self, batch: Sequence[tuple[Asked, Order]]) -> list[Answer]:
+        prompts = [one.prompts[order] for one, order in batch]
+        choices = [self._choices(one.sample, order) for one, order in batch]
+        scored, length = choices if any(choices) else None, self.plan.max_new_tokens
+        return self.session.respond_batch(prompts, choices=scored, max_new_tokens=length)
 
-    def _choices(self, sample: Sample, order: Sequence[int]) -> list[str]:
+    def _choices(self, sample: Sample, order: Order) -> list[str]:
         """What is scored by likelihood: the options' texts or letters; nothing: answer freely."""
         if self.plan.scoring == "generate":
             return []
         if self.plan.scoring == "letter":
-            return list(LETTERS[: len(order)])
-        return [sample.options[index] for index in order]
+            return list(ascii_uppercase[: len(order)])
+        return shown(sample, order)
 
     def _line(self, asked: Asked, answers: Sequence[Answer]) -> Line:
-        sample, condition, prompt = asked.sample, asked.condition, asked.prompts[0]
+        sample, condition = asked.sample, asked.condition
         tokens, kept = asked.tokens, asked.selection.kept
         given = tuple(
             self._given(sample, order, answer)
-            for order, answer in zip(asked.orders, answers, strict=True)
+            for order, answer in zip(asked.prompts, answers, strict=True)
         )
+        prompt = next(iter(asked.prompts.values()))
         length = prompt.audio_tokens + prompt.text_tokens
         return Line(
             sample=sample.id,
@@ -208,25 +196,27 @@ class Runner:
             decode_seconds=sum(a.decode_seconds for a in answers) / len(answers),
         )
 
-    def _given(self, sample: Sample, order: Sequence[int], answer: Answer) -> Given:
+    def _given(self, sample: Sample, order: Order, answer: Answer) -> Given:
         """One answer, options numbered as the sample has them."""
-        probabilities = None
-        chosen: int | None = None
+        probabilities = chosen = None
         if answer.probabilities is not None:
-            shown = list(answer.probabilities.values())
-            probabilities = tuple(shown[order.index(index)] for index in range(len(order)))
+            by_option = dict(zip(order, answer.probabilities.values(), strict=True))
+            probabilities = tuple(by_option[index] for index in range(len(order)))
             chosen = probabilities.index(max(probabilities))
         elif sample.options:
-            letter = parse_letter(answer.text, [sample.options[index] for index in order])
+            letter = parse_letter(answer.text, shown(sample, order))
             chosen = None if letter is None else order[letter]
-        return Given(tuple(order), answer.text, chosen, probabilities)
+        return Given(order, answer.text, chosen, probabilities)
 
     def _silent(self, tokens: AudioTokens) -> AudioTokens:
         """As many tokens of silence: of whole input lengths, the last of them cut."""
         model, wanted = self.session.model, len(tokens)
         lengths = -(-wanted // model.input_tokens)
         while self._silence is None or len(self._silence) < wanted:
-            self._silence = model.encode(silence(int(lengths * model.input_seconds * SAMPLE_RATE)))
+            samples = np.zeros(int(lengths * model.input_seconds * SAMPLE_RATE), np.float32)
+            sha256 = hashlib.sha256(samples.tobytes()).hexdigest()
+            audio = Audio(samples, "silence", sha256, SAMPLE_RATE, 1, len(samples) / SAMPLE_RATE)
+            self._silence = model.encode(audio)
             lengths += 1
         silent = self._silence
         return replace(
@@ -237,17 +227,9 @@ class Runner:
         )
 
 
-def attempt(action: Callable[..., T], *arguments: Any) -> T | str:
-    """What an action gives, or why it fails; only a model that is gone is raised.
-
-    The reason is text, for an error holds on to the memory of what failed.
-    """
-    try:
-        return action(*arguments)
-    except ModelError:
-        raise
-    except SpeechPruneError as error:
-        return str(error)
+def shown(sample: Sample, order: Order) -> list[str]:
+    """The options' texts in the order of a prompt."""
+    return [sample.options[index] for index in order]
 
 
 def checked(answer: Answer) -> Answer | str:
@@ -255,16 +237,3 @@ def checked(answer: Answer) -> Answer | str:
     if all(isfinite(share) for share in (answer.probabilities or {}).values()):
         return answer
     return "the options' likelihoods are not numbers: try another --dtype in a new run"
-
-
-def seed_of(seed: int, sample: str) -> int:
-    """A seed of each sample's own, so that equal lengths are not pruned alike."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{sample}".encode()).digest()[:7])
-
-
-def silence(length: int) -> Audio:
-    """`length` samples of nothing."""
-    seconds = length / SAMPLE_RATE
-    samples = np.zeros(length, np.float32)
-    digest = hashlib.sha256(samples.tobytes()).hexdigest()
-    return Audio(samples, "silence", digest, SAMPLE_RATE, 1, seconds)

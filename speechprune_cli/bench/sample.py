@@ -14,15 +14,11 @@ class Sample:
     id: str
     audio: Path
     question: str
-    options: tuple[str, ...]
-    """Their texts, without letters; none where the question is open."""
-    answer: str
-    """The text of the right option, or the open answer."""
-    key_span: tuple[float, float] | None = None
-    """Start and end of the sentence that answers, in seconds."""
+    options: tuple[str, ...]  # their texts, without letters; none where the question is open
+    answer: str  # the text of the right option, or the open answer
+    key_span: tuple[float, float] | None = None  # start and end of what answers, in seconds
     transcript: str | None = None
-    group: str | None = None
-    """A kind of recording, such as `lecture`."""
+    group: str | None = None  # a kind of recording, such as `lecture`
 
 
 @dataclass(frozen=True)
@@ -31,11 +27,17 @@ class Benchmark:
 
     name: str
     samples: tuple[Sample, ...]
-    source: str
-    """Where it came from: a path, or a Hub id with its commit."""
-    fingerprint: str
-    """SHA-256 of its index, so that a run can be told from one on other data."""
-    min_seconds: float = 0.0
-    """Recordings must be longer than this unless `--min-seconds` says otherwise."""
-    published: Mapping[str, float] = field(default_factory=dict)
-    """Accuracy in percent that the paper reports for Qwen2-Audio, by condition."""
+    source: str  # where it came from: a path, or a Hub id with its commit
+    fingerprint: str  # SHA-256 of its index, so that a run can be told from one on other data
+    min_seconds: float = 0.0  # what recordings must be longer than, unless `--min-seconds` says so
+    published: Mapping[str, float] = field(default_factory=dict)  # as in `Task.published`
+
+
+def header_seconds(path: Path) -> float:
+    """Length by a recording's header; infinite where there is none to read."""
+    import soundfile
+
+    try:
+        return float(soundfile.info(path).duration)
+    except soundfile.LibsndfileError:
+        return float("inf")

@@ -10,8 +10,7 @@ from functools import cache
 from string import ascii_uppercase, punctuation
 
 ARTICLES = frozenset(("a", "an", "the"))
-NAMED = "\0"
-"""Stands where an option's text stood in an answer that is searched for letters."""
+NAMED = "\0"  # stands where an option's text stood in an answer that is searched for letters
 
 
 def normalise_answer(text: str) -> str:

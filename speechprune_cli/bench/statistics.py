@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from math import comb, sqrt
 from statistics import NormalDist
 
-Z = NormalDist().inv_cdf(0.975)
-"""A normal variable lies within this many standard deviations with 95% probability."""
+Z = NormalDist().inv_cdf(0.975)  # standard deviations on either side that hold 95%
 
 
 def wilson(right: float, n: int) -> tuple[float, float]:
@@ -28,9 +27,5 @@ def mcnemar(b: int, c: int) -> float:
 
     `b` and `c` count the samples that one condition got right and the other wrong, and vice versa.
     """
-    n = b + c
-    tail, ways = 0, 1
-    for k in range(min(b, c) + 1):
-        tail += ways
-        ways = ways * (n - k) // (k + 1)
-    return min(1.0, 2 * tail / 2**n)
+    tail = sum(comb(b + c, k) for k in range(min(b, c) + 1))
+    return min(1.0, 2 * tail / 2 ** (b + c))

@@ -19,7 +19,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +52,15 @@ class Run:
             raise UsageError(f"--output {self.folder}: {error.strerror}") from error
         with locked(self.folder, "run"):
             self._check_empty()
-            self._write_sealed(
-                "run.json",
-                {
-                    "format": FORMAT,
-                    "version": __version__,
-                    "plan": plan.to_json(),
-                    "benchmark": {"source": benchmark.source, "fingerprint": benchmark.fingerprint},
-                    "samples": list(samples),
-                    "limited": limited,
-                },
-            )
+            content = {
+                "format": FORMAT,
+                "version": __version__,
+                "plan": asdict(plan),
+                "benchmark": {"source": benchmark.source, "fingerprint": benchmark.fingerprint},
+                "samples": list(samples),
+                "limited": limited,
+            }
+            self._write_sealed("run.json", content)
 
     def _check_empty(self) -> None:
         """What a kill left of `run.json` is removed."""
@@ -75,10 +73,7 @@ class Run:
             path.unlink()
 
     def read(self) -> dict[str, Any]:
-        """What `create` wrote, by this version or another one.
-
-        Raises UsageError where there is none, it is damaged, or its format is not known here.
-        """
+        """What `create` wrote. Raises UsageError where it is gone, damaged or of another format."""
         path = self.folder / "run.json"
         saved = _read_json(path, f"{self.folder} holds no run: there is no run.json in it")
         found = saved.setdefault("format", 1)
@@ -108,21 +103,15 @@ class Run:
         ]
 
     def check_recordings(self, samples: Iterable[Sample], lines: Iterable[Line]) -> None:
-        """Raise UsageError where a recording is not the one that was asked about before.
-
-        One that is not there any more cannot be told, and is left to the run.
-        """
+        """Raise UsageError where a recording that is still there is not the one asked about."""
         heard = {line.sample: line.audio_sha256 for line in lines if line.answered}
-        known: dict[Path, str] = {}
-        for sample in samples:
-            if sample.id not in heard or not sample.audio.is_file():
-                continue
-            if sample.audio not in known:
-                with sample.audio.open("rb") as file:
-                    known[sample.audio] = hashlib.file_digest(file, "sha256").hexdigest()
-            if known[sample.audio] != heard[sample.id]:
+        asked = [each for each in samples if each.id in heard and each.audio.is_file()]
+        for path, before in dict.fromkeys((each.audio, heard[each.id]) for each in asked):
+            with path.open("rb") as file:
+                now = hashlib.file_digest(file, "sha256").hexdigest()
+            if now != before:
                 raise UsageError(
-                    f"{sample.audio} has changed since {self.folder} asked about it: "
+                    f"{path} has changed since {self.folder} asked about it: "
                     "put it back, or begin a new run"
                 )
 
@@ -131,15 +120,11 @@ class Run:
         path = self.folder / "environment.json"
         if path.exists():
             before = _unsealed(path, _read_json(path, f"{path} is gone"))
-            for what, then, now in (
-                ("the model's files", *_both(before, environment, "model", "revision")),
-                ("--dtype", *_both(before, environment, "model", "dtype")),
-                ("--quantize", *_both(before, environment, "quantize")),
-            ):
-                if then != now:
-                    raise UsageError(
-                        f"{self.folder} was begun with another model, {what}: {then}, not {now}"
-                    )
+            now = _weights(environment)
+            for what, then in _weights(before).items():
+                if then != now[what]:
+                    change = f"{what}: {then}, not {now[what]}"
+                    raise UsageError(f"{self.folder} was begun with another model, {change}")
         self._write_sealed("environment.json", environment)
 
     def _write_sealed(self, name: str, content: dict[str, Any]) -> None:
@@ -162,49 +147,35 @@ class Run:
         except OSError as error:
             raise SpeechPruneError(f"cannot write {self.lines_path}: {error.strerror}") from error
         try:
-            appender = Appender(self.lines_path, file)
-            appender.cut()
-            yield appender
+            yield Appender(self.lines_path, file)
         finally:
             os.close(file)
 
 
 class Appender:
-    """Writes whole lines, or none."""
+    """Writes whole lines, or none. Drops what follows the last line break of an open file first."""
 
     def __init__(self, path: Path, file: int) -> None:
         self.path, self.file = path, file
-        self.size = 0
-
-    def cut(self) -> None:
-        """Drop what follows the last line break."""
-        content = self.path.read_bytes()
-        self.size = content.rfind(b"\n") + 1
-        os.ftruncate(self.file, self.size)
+        self.size = path.read_bytes().rfind(b"\n") + 1
+        os.ftruncate(file, self.size)
 
     def write(self, line: Line) -> None:
-        """Append one line, and wait until it is on the disk.
-
-        Raises SpeechPruneError where the disk is full, all before it kept.
-        """
+        """Append one line, on the disk at the end. Raises SpeechPruneError where that is full."""
         row = line.to_json()
         try:
-            written = os.write(self.file, row)
+            whole = os.write(self.file, row) == len(row)
             os.fsync(self.file)
+            reason = "" if whole else "the disk is full"
         except OSError as error:
+            reason = error.strerror or str(error)
+        if reason:
             os.ftruncate(self.file, self.size)
-            raise self._failed(error.strerror or str(error)) from error
-        if written < len(row):
-            os.ftruncate(self.file, self.size)
-            raise self._failed("the disk is full")
+            raise SpeechPruneError(
+                f"cannot write {self.path}: {reason}; what was measured is kept, "
+                f"go on with --resume {self.path.parent}"
+            )
         self.size += len(row)
-
-    def _failed(self, reason: str) -> SpeechPruneError:
-        folder = self.path.parent
-        return SpeechPruneError(
-            f"cannot write {self.path}: {reason}; what was measured is kept, "
-            f"go on with --resume {folder}"
-        )
 
 
 def _read_json(path: Path, absent: str) -> dict[str, Any]:
@@ -234,8 +205,11 @@ def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _both(before: dict[str, Any], now: dict[str, Any], *keys: str) -> tuple[Any, Any]:
-    """The same field of both."""
-    for key in keys:
-        before, now = before[key], now[key]
-    return before, now
+def _weights(environment: dict[str, Any]) -> dict[str, Any]:
+    """What the weights were, by what says so."""
+    model = environment["model"]
+    return {
+        "the model's files": model["revision"],
+        "--dtype": model["dtype"],
+        "--quantize": environment["quantize"],
+    }

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from typing import Literal
 
 from speechprune_cli.bench.conditions import REFERENCES
 from speechprune_cli.bench.controls import Control
@@ -37,24 +36,18 @@ OPTIONS_BY = {
     "generate": "options chosen by a free answer",
 }
 SILENT = frozenset(condition.name for condition in REFERENCES if condition.silence)
-"""Conditions that hear nothing."""
-
-Columns = dict[str, Callable[[Row], str]]
-"""How each shows a row, by its header."""
+Columns = dict[str, Callable[[Row], str]]  # how each shows a row, by its header
 
 
 def results_table(results: Results) -> Table:
     """References, conditions, silence, then what needs no model."""
     columns = _columns(results)
-    rows = [
-        *_condition_rows(results, columns),
-        *(_control_row(control, list(columns)) for control in results.controls),
-    ]
+    controls = (_control_row(control, len(columns)) for control in results.controls)
     return Table(
         name="results",
         title=results.heading,
         columns=tuple(columns),
-        rows=tuple(rows),
+        rows=(*_condition_rows(results, columns), *controls),
         notes=tuple(_notes(results)),
         facts={
             "name": results.title,
@@ -75,37 +68,26 @@ def accuracy(control: Control) -> tuple[float, float, float]:
 
 
 def _condition_rows(results: Results, columns: Columns) -> Iterable[TableRow]:
-    for row in sorted(results.rows, key=lambda row: _kind(row) == "control"):
-        section = _kind(row)
+    for row in sorted(results.rows, key=lambda row: row.condition in SILENT):
+        section = "reference" if row.amount is None else "condition"
+        silent = row.condition in SILENT
         published = results.published.get(row.condition)
         yield TableRow(
             cells=tuple(show(row) for show in columns.values()),
             fields={"kind": "condition", **asdict(row), "published": published},
-            mark="quiet" if section == "control" else "",
-            section=section,
+            mark="quiet" if silent else "",
+            section="control" if silent else section,
         )
 
 
-def _kind(row: Row) -> Literal["reference", "condition", "control"]:
-    if row.condition in SILENT:
-        return "control"
-    return "reference" if row.amount is None else "condition"
-
-
-def _control_row(control: Control, columns: list[str]) -> TableRow:
+def _control_row(control: Control, columns: int) -> TableRow:
     """Only the first three columns say something of it."""
     share, low, high = accuracy(control)
     shown = (control.name, f"{control.n:,}", interval(share, low, high))
+    measured = {"accuracy": share, "low": low, "high": high}
     return TableRow(
-        cells=shown + (DASH,) * (len(columns) - len(shown)),
-        fields={
-            "kind": "control",
-            "condition": control.name,
-            **asdict(control),
-            "accuracy": share,
-            "low": low,
-            "high": high,
-        },
+        cells=shown + (DASH,) * (columns - len(shown)),
+        fields={"kind": "control", "condition": control.name, **asdict(control), **measured},
         mark="quiet",
         section="control",
         part="controls",
@@ -114,30 +96,28 @@ def _control_row(control: Control, columns: list[str]) -> TableRow:
 
 def _columns(results: Results) -> Columns:
     rows, published = results.rows, _published(results)
-    shown: Columns = {
+    columns: Columns = {
         "condition": lambda row: row.condition,
         "n": lambda row: f"{row.n:,}",
         "accuracy\n(95%)": lambda row: or_dash(interval, row.accuracy, row.low, row.high),
-    }
-    if any(row.f1 is not None for row in rows):
-        shown["f1"] = lambda row: or_dash(percent, row.f1)
-    shown |= {
+        "f1": lambda row: or_dash(percent, row.f1),
         "p vs\nfull": lambda row: or_dash(probability, row.p_full),
         "p vs\noriginal": lambda row: or_dash(probability, row.p_original),
         "errors": lambda row: f"{row.errors:,}",
-    }
-    if any(row.unparsed for row in rows):
-        shown["unparsed"] = lambda row: f"{row.unparsed:,}"
-    shown |= {
+        "unparsed": lambda row: f"{row.unparsed:,}",
         "key\nrecall": lambda row: or_dash(percent, row.recall),
         "share\nkept": lambda row: or_dash(percent, row.share),
         "tokens\nkept": lambda row: or_dash("{:,.0f}".format, row.kept),
         "prune +\nprefill": lambda row: or_dash(_together, row.prune_seconds, row.prefill_seconds),
         "TFLOPs": lambda row: or_dash(quantity, row.tflops),
+        "published": lambda row: or_dash("{:.1f}".format, published.get(row.condition)),
     }
-    if published:
-        shown["published"] = lambda row: or_dash("{:.1f}".format, published.get(row.condition))
-    return shown
+    told = {
+        "f1": any(row.f1 is not None for row in rows),
+        "unparsed": any(row.unparsed for row in rows),
+        "published": bool(published),
+    }
+    return {header: show for header, show in columns.items() if told.get(header, True)}
 
 
 def _together(*seconds: float) -> str:

@@ -8,54 +8,55 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
-from importlib.util import find_spec
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from speechprune_cli.atomic import atomic
 from speechprune_cli.bench.sample import Benchmark, Sample
 from speechprune_cli.bench.tasks._checks import check_options, check_samples
+from speechprune_cli.bench.tasks.base import Task
 from speechprune_cli.errors import SpeechPruneError, UsageError, one_line
+from speechprune_cli.extras import need
 from speechprune_cli.folders import cache_folder
 from speechprune_cli.hub import download
 
 COLUMNS = ("context", "instruction", "choices", "answer")
 TEST_SPLIT = "data/test-*.parquet"
-MIN_SECONDS = 60.0
-"""The paper asks only about longer recordings."""
+MIN_SECONDS = 60.0  # the paper asks only about longer recordings
 OPTION = re.compile(r"\(([A-Z])\)\s*(.*)", re.DOTALL)
 BATCH_ROWS = 16
 
 
-def load_audiobench(
-    name: str, hub_id: str, data: Path | None, offline: bool, published: Mapping[str, float]
-) -> Benchmark:
-    """The test split, from the parquet file or folder `data`, otherwise from the Hub.
+class AudioBench(Task):
+    """The test split of a set, from the parquet file or folder `data`, otherwise from the Hub."""
 
-    Raises UsageError for a missing package and for bad files or rows, ModelError for the Hub.
-    """
-    if find_spec("pyarrow") is None:
-        raise UsageError(f"{name} needs pyarrow: pip install 'speechprune[parquet]'")
-    if data is None:
-        folder = download(
-            hub_id,
-            [TEST_SPLIT],
-            kind="dataset",
-            revision=None,
-            offline=offline,
-            instead="give its files with --data",
-        )
-        files, source = sorted(folder.glob(TEST_SPLIT)), f"{hub_id}@{folder.name}"
-    else:
-        files, source = _local_files(data), str(data)
-    rows = enumerate(row for path in files for row in _rows(path))
-    placed = [
-        (place := f"{source}, row {number}", _sample(f"{name}-{number:05d}", row, place))
-        for number, row in rows
-    ]
-    samples = check_samples(source, placed, "run it again")
-    return Benchmark(name, samples, source, _fingerprint(files), MIN_SECONDS, published)
+    name: ClassVar[str]
+    hub_id: ClassVar[str]
+
+    def load(self, data: Path | None, *, offline: bool) -> Benchmark:
+        """Raises UsageError for a missing package, bad files or rows, ModelError for the Hub."""
+        need("pyarrow", self.name, "parquet")
+        if data is None:
+            folder = download(
+                self.hub_id,
+                [TEST_SPLIT],
+                kind="dataset",
+                revision=None,
+                offline=offline,
+                instead="give its files with --data",
+            )
+            files, source = sorted(folder.glob(TEST_SPLIT)), f"{self.hub_id}@{folder.name}"
+        else:
+            files, source = _local_files(data), str(data)
+        rows = enumerate(row for path in files for row in _rows(path))
+        placed = [
+            (place := f"{source}, row {number}", _sample(f"{self.name}-{number:05d}", row, place))
+            for number, row in rows
+        ]
+        samples = check_samples(source, placed, "run it again")
+        fingerprint = _fingerprint(files)
+        return Benchmark(self.name, samples, source, fingerprint, MIN_SECONDS, self.published)
 
 
 def _local_files(data: Path) -> list[Path]:

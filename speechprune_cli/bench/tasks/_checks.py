@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from string import ascii_uppercase
 
-from speechprune_cli.bench.sample import Sample
+from speechprune_cli.bench.sample import Sample, header_seconds
 from speechprune_cli.errors import AudioError, UsageError
 
-EXACT = (".wav", ".flac", ".ogg", ".opus")
-"""Formats whose header knows the length."""
-TOLERANCE = 0.5
-"""Seconds that a key sentence may end behind its recording."""
+EXACT = (".wav", ".flac", ".ogg", ".opus")  # formats whose header knows the length
+TOLERANCE = 0.5  # seconds that a key sentence may end behind its recording
 
-Placed = tuple[str, Sample]
-"""A sample and where it stands, such as `data.jsonl:17`."""
+Placed = tuple[str, Sample]  # a sample and where it stands, such as `data.jsonl:17`
 
 
 def check_options(place: str, options: Sequence[str], answer: str) -> None:
@@ -36,8 +34,8 @@ def check_key(place: str, key: tuple[float, float], audio: Path) -> None:
     start, end = key
     if not 0 <= start < end:
         raise UsageError(f"{place}: the key sentence cannot last from {start:g} to {end:g} s")
-    length = _seconds(audio)
-    if length is not None and end > length + TOLERANCE:
+    length = header_seconds(audio) if audio.suffix.lower() in EXACT else inf
+    if end > length + TOLERANCE:
         raise UsageError(
             f"{place}: the key sentence ends at {end:g} s, {audio.name} at {length:.2f} s"
         )
@@ -60,15 +58,3 @@ def check_samples(source: str, placed: Sequence[Placed], cure: str) -> tuple[Sam
         count = len({sample.audio for sample in samples})
         raise AudioError(f"{samples[0].audio}: none of the {count} recordings is there: {cure}")
     return samples
-
-
-def _seconds(audio: Path) -> float | None:
-    """Length of a recording where its header tells."""
-    import soundfile
-
-    if audio.suffix.lower() not in EXACT or not audio.is_file():
-        return None
-    try:
-        return float(soundfile.info(audio).duration)
-    except soundfile.LibsndfileError:
-        return None

@@ -7,17 +7,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-SIMILAR = 0.9
-"""Cosine between the samples from which on a piece counts as found."""
-QUIET = 1e-3
-"""Stretches below this share of the piece's energy are too quiet to be it."""
+SIMILAR = 0.9  # cosine between the samples from which on a piece counts as found
+QUIET = 1e-3  # stretches below this share of the piece's energy are too quiet to be it
 
 
 def find_excerpt(recording: np.ndarray, piece: np.ndarray) -> int | None:
-    """The sample at which `piece` begins in `recording`, both `[T]`, however loud it is there.
-
-    None where no stretch is similar enough.
-    """
+    """The sample where `piece` begins in `recording`, both `[T]`, however loud; None: nowhere."""
     import numpy as np
 
     energy = float(np.square(piece, dtype=np.float64).sum())

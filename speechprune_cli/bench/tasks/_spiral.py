@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -21,6 +20,7 @@ from speechprune_cli.bench.sample import Benchmark, Sample
 from speechprune_cli.bench.tasks._checks import check_options, check_samples
 from speechprune_cli.bench.tasks._excerpt import find_excerpt
 from speechprune_cli.bench.tasks._lines import Record, Text, inside, read_lines
+from speechprune_cli.bench.tasks.base import Task
 from speechprune_cli.errors import AudioError, UsageError
 from speechprune_cli.flow import SAMPLE_RATE
 
@@ -98,35 +98,36 @@ class SpiralSample(Sample):
     Reading it raises AudioError where the recording itself is missing or broken.
     """
 
-    key: Path
-    """The sentence that answers, by itself."""
-    key_shares: tuple[float, float]
-    """Where it begins and ends in the transcript, as shares of the characters."""
+    key: Path  # the sentence that answers, by itself
+    key_shares: tuple[float, float]  # where it begins and ends, as shares of the transcript
     key_span: tuple[float, float] | None = field(  # type: ignore[assignment]  # of the default
         init=False, repr=False, compare=False, default=cached_property(_locate)
     )
 
 
-def load_spiral(
-    name: str, index: str, data: Path | None, published: Mapping[str, float]
-) -> Benchmark:
-    """The samples that the file `index` of the folder `data` lists.
+class PublishedSpiral(Task):
+    """The samples that the file `index` of the folder `data` lists."""
 
-    Raises UsageError for a missing or bad index, AudioError where all recordings are missing.
-    """
-    tree = (
-        f"put {index} from {INDEX_PAGE} into a folder, unpack the wavs from {WAVS_PAGE} to "
-        "spiral/wavs and spiral/key_wavs in it, and name it with --data"
-    )
-    if data is None:
-        raise UsageError(f"{name} is not part of this package: {tree}")
-    found = [path for path in (data / index, data / "spiral" / index) if path.is_file()]
-    if not found:
-        raise UsageError(f"{data}: there is no {index}: {tree}")
-    lines, fingerprint = read_lines(found[0], SpiralRecord)
-    placed = [_sample(data, place, record) for place, record in lines]
-    samples = check_samples(str(found[0]), placed, tree)
-    return Benchmark(name, samples, str(found[0]), fingerprint, published=published)
+    name: ClassVar[str]
+    index: ClassVar[str]
+
+    def load(self, data: Path | None, *, offline: bool) -> Benchmark:
+        """Raises UsageError for a missing or bad index, AudioError where all sound is missing."""
+        index = self.index
+        tree = (
+            f"put {index} from {INDEX_PAGE} into a folder, unpack the wavs from {WAVS_PAGE} to "
+            "spiral/wavs and spiral/key_wavs in it, and name it with --data"
+        )
+        if data is None:
+            raise UsageError(f"{self.name} is not part of this package: {tree}")
+        found = [path for path in (data / index, data / "spiral" / index) if path.is_file()]
+        if not found:
+            raise UsageError(f"{data}: there is no {index}: {tree}")
+        lines, fingerprint = read_lines(found[0], SpiralRecord)
+        placed = [_sample(data, place, record) for place, record in lines]
+        source = str(found[0])
+        samples = check_samples(source, placed, tree)
+        return Benchmark(self.name, samples, source, fingerprint, published=self.published)
 
 
 def _sample(folder: Path, place: str, record: SpiralRecord) -> tuple[str, Sample]:
@@ -155,10 +156,9 @@ def _shares(
     sentences: tuple[str, ...], indices: tuple[int, int], place: str
 ) -> tuple[float, float]:
     first, last = indices
-    if not 0 <= first < last <= len(sentences):
-        raise UsageError(
-            f"{place}: there are {len(sentences)} sentences, none from {first} to {last}"
-        )
+    count = len(sentences)
+    if not 0 <= first < last <= count:
+        raise UsageError(f"{place}: there are {count} sentences, none from {first} to {last}")
     lengths = [len(sentence) for sentence in sentences]
     return sum(lengths[:first]) / sum(lengths), sum(lengths[:last]) / sum(lengths)
 

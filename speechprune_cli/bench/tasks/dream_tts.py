@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
-from speechprune_cli.bench.sample import Benchmark
-from speechprune_cli.bench.tasks._audiobench import load_audiobench
-from speechprune_cli.bench.tasks.base import Task
+from speechprune_cli.bench.tasks._audiobench import AudioBench
 
 
-class DreamTts(Task):
+class DreamTts(AudioBench):
     """DREAM-TTS: questions about spoken dialogues, from AudioBench."""
 
+    name = "dream-tts"
+    hub_id = "AudioLLMs/dream_tts_mcq_test"
     published: ClassVar = {"original": 53.69, "speechprune": 65.19}
-
-    def load(self, data: Path | None, *, offline: bool) -> Benchmark:
-        """From the Hub, or from `data`. Errors as in `load_audiobench`."""
-        return load_audiobench(
-            "dream-tts", "AudioLLMs/dream_tts_mcq_test", data, offline, self.published
-        )
