@@ -28,10 +28,9 @@ def atomic(path: Path) -> Iterator[Path]:
         mode = temporary.stat().st_mode
         yield temporary
         temporary.chmod(mode)
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(path)
-        if os.name == "posix":  # elsewhere a folder cannot be opened
-            _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise SpeechPruneError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
@@ -39,8 +38,10 @@ def atomic(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Wait until a file's content, or a folder's list of files, is on the disk."""
+    if path.is_dir() and os.name != "posix":  # where a folder cannot be opened
+        return
     file = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
     try:
         os.fsync(file)

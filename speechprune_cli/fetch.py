@@ -14,7 +14,7 @@ from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 
-from speechprune_cli.atomic import locked
+from speechprune_cli.atomic import locked, sync
 from speechprune_cli.errors import SpeechPruneError, UsageError, one_line
 
 NPM_REGISTRY = "https://registry.npmjs.org"
@@ -55,6 +55,8 @@ def fetch(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with locked(target.parent, "download"):
+            if target.exists():  # another process was faster
+                return
             begun = _size(part)
             _receive(download, part, on_bytes)
             if begun and not _genuine(part, download):  # what was there before was damaged
@@ -64,7 +66,9 @@ def fetch(
                 part.unlink()
                 wrong = "not the file that was tested (its SHA-256 differs)"
                 raise SpeechPruneError(f"{download.url}: {wrong}")
+            sync(part)
             part.replace(target)
+            sync(target.parent)
     except OSError as error:
         raise SpeechPruneError(f"cannot write {target}: {error.strerror or error}") from error
 
@@ -84,8 +88,6 @@ def _receive(download: Download, part: Path, on_bytes: Callable[[int], None]) ->
                 on_bytes(done)
                 if done > download.bytes:
                     break
-            file.flush()
-            os.fsync(file.fileno())
     if done < download.bytes:
         raise SpeechPruneError(
             f"cannot fetch {download.url}: it broke off after {done:,} of {download.bytes:,} "

@@ -28,8 +28,9 @@ BudgetOption = int | Literal["all"] | None
 """B1: a number of tokens, the whole recording, or the model's own input length."""
 
 PAPER_RATES = (0.2, 0.4, 0.6, 0.8)
-PAPER_METHODS = ("random", "crop", "phase1", "phase2", "speechprune")
+PAPER = (("random", "crop", "phase1", "phase2", "speechprune"), PAPER_RATES)
 """What SpeechPrune (arXiv 2412.12009) compares, in its tables 2 and 3 and figure 3."""
+TABLE_I = (("speechprune",), (0.0, *PAPER_RATES))
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,11 @@ class Amount:
             return f"{self.rate:g}"
         return f"{100 * self.share:g}%" if self.share is not None else f"{self.tokens} tokens"
 
+    @property
+    def words(self) -> str:
+        """As it was asked for: `rate 0.2`, `keep 20%`."""
+        return f"keep {self.label}" if self.rate is None else f"rate {self.label}"
+
     def tokens_of(self, total: int, budget: int) -> int:
         """k, of `total` tokens and a budget B1: at least one, at most all."""
         if self.tokens is not None:
@@ -82,9 +88,47 @@ def amount_of(rate: float | None, keep: str | int | None) -> Amount | None:
     return None if keep is None else Amount.keeping(keep)
 
 
+def amount_asked(rate: float | None, share: float | None, tokens: int | None) -> Amount | None:
+    """The amount of which one is given; None where none is."""
+    return None if (rate, share, tokens) == (None,) * 3 else Amount(rate, share, tokens)
+
+
 def default_amount(defaults: Defaults) -> Amount:
     """How much a model keeps where nothing else is asked for."""
     return amount_of(None, defaults.keep) or Amount(rate=defaults.rate)
+
+
+def several(value: Any) -> tuple[Any, ...]:
+    """One value alone, or all of several."""
+    return (value,) if isinstance(value, str | int | float) else tuple(value)
+
+
+def amounts(rates: Iterable[float], keeps: Iterable[str | int]) -> list[Amount]:
+    """All of them, rates first. Raises UsageError."""
+    return [*(Amount(rate=rate) for rate in rates), *map(Amount.keeping, keeps)]
+
+
+Asked = tuple[tuple[str, ...], tuple[float, ...], tuple[str, ...]]
+
+
+def settled(
+    methods: tuple[str, ...],
+    rates: tuple[float, ...],
+    keeps: tuple[str, ...],
+    defaults: Defaults,
+    paper: tuple[tuple[str, ...], tuple[float, ...]] | None = None,
+) -> Asked:
+    """Methods, rates and what to keep: as asked for, the rest as the preset has it; or `paper`.
+
+    Raises UsageError where both are asked for.
+    """
+    if paper is not None:
+        if methods or rates or keeps:
+            raise UsageError("--paper says methods and rates: leave --method, --rate, --keep out")
+        return *paper, ()
+    if not rates and not keeps:
+        rates, keeps = ((), (defaults.keep,)) if defaults.keep else ((defaults.rate,), ())
+    return methods or (defaults.method,), rates, keeps
 
 
 def pruning_size(

@@ -239,6 +239,13 @@ def _query_text(question: str, choices: Sequence[str], query: str) -> str:
 
 
 def _checked(question: str) -> str:
+    check_question(question)
+    return question.strip()
+
+
+def check_question(question: str) -> None:
+    """Raise UsageError for a question without a word."""
     if not question.strip():
         raise UsageError("the question is empty")
-    return question.strip()
+    if not any(map(str.isalnum, question)):
+        raise UsageError(f"the question {question!r} holds no word")

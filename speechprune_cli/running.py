@@ -23,9 +23,13 @@ def run(app: typer.Typer, arguments: Sequence[str] | None, name: str) -> int:
     except typer.TyperException as error:
         message = error.format_message().replace("Value error, ", "")
         return fail(UsageError(message)) if message else UsageError.exit_code
-    except BrokenPipeError:
+    except OSError as error:  # files name themselves: this is stdout
+        if error.filename is not None:
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return SpeechPruneError.exit_code
+        if isinstance(error, BrokenPipeError):
+            return SpeechPruneError.exit_code
+        return fail(SpeechPruneError(f"cannot write the result: {error.strerror}"))
     if code == 130 and sys.stderr.isatty():
         print(file=sys.stderr)
     return code

@@ -210,6 +210,8 @@ def test_a_conversation_on_a_terminal(tiny_model_folder, recording):
     arguments = ("ask", recording, "--model", str(tiny_model_folder), "--max-new-tokens", "4")
     terminal = Terminal(*arguments, NO_COLOR="1")
     assert "40.0 s" in terminal.read_until("> ")
+    terminal.type("??\n")
+    assert "the question '??' holds no word" in terminal.read_until("> ")
     for question in ("Who?", "When?"):
         terminal.type(f"{question}\n")
         shown = terminal.read_until("> ")
@@ -247,6 +249,17 @@ def test_a_closed_pipe_is_no_traceback():
     done = subprocess.run([*COMMAND, "models"], stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
+@pytest.mark.parametrize("arguments", [["models"], ["profile", "nano", "--json"], ["--help"]])
+def test_a_full_disk_behind_stdout_is_one_line(arguments):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1
+    assert done.stderr == "error: cannot write the result: No space left on device\n"
 
 
 @pytest.mark.parametrize("model", ["nano", "tiny_model_folder", "tiny_voxtral_folder"])

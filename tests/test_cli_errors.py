@@ -184,10 +184,14 @@ def test_a_gpu_that_is_not_there(fails, recording, tiny_model_folder):
     assert "--quantize nf4 needs a CUDA GPU" in line
 
 
-def test_more_tokens_than_there_are(fails, recording, tiny_model_folder):
-    code, line = fails("ask", recording, QUESTION, "-m", tiny_model_folder, "--keep", "9000")
-    assert code == USAGE
-    assert "9000" in line
+def test_more_tokens_than_there_are(recording, tiny_model_folder, capfd):
+    arguments = ["prune", recording, QUESTION, "-m", tiny_model_folder, "--keep", "9000", "--json"]
+    assert main([str(each) for each in (*arguments, "--method", "uniform")]) == 0
+    out, err = capfd.readouterr()
+    assert json.loads(out)["pruning"]["rate_of_recording"] == 0
+    assert "--keep 9000 is more than the" in err
+    assert err.endswith(": all are kept\n")
+    assert err.count("\n") == 1
 
 
 def test_a_placeholder_in_the_question(fails, recording, tiny_model_folder):

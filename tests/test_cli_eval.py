@@ -91,7 +91,16 @@ def test_a_grid_is_a_line_per_sample_and_condition_with_the_references(grid):
     fields = {
         *("sample", "condition", "method", "rate", "share_asked", "tokens_asked", "status"),
         *("correct", "right", "unparsed", "answers", "audio_sha256", "audio_seconds", "total"),
-        *("kept", "kept_ranges", "budget", "recall", "share", "prompt_tokens", "tflops"),
+        *(
+            "kept",
+            "kept_ranges",
+            "budget",
+            "recall",
+            "nominal_times",
+            "share",
+            "prompt_tokens",
+            "tflops",
+        ),
         *("prune_seconds", "prefill_seconds", "decode_seconds", "check"),
     }
     for line in lines:
@@ -261,6 +270,9 @@ def test_killed_runs_go_on_where_they_were(grid, index, tiny_model_folder, tmp_p
     assert content.startswith(b"\n".join(whole) + b"\n"), "what was measured stays as it was"
     assert answers(read_lines(folder)) == answers(read_lines(grid[0]))
     assert "\u2028" in content.decode()
+    (folder / "lines.jsonl").write_bytes(b"\n".join(whole[:5]) + b"\n")
+    kill_after(2, "--resume", folder, "--no-cache")
+    assert not (folder / "results.json").exists(), "it would say what is no longer so"
 
 
 def test_a_full_disk_loses_nothing(grid, index, tiny_model_folder, tmp_path):
@@ -391,6 +403,13 @@ def test_resume_refuses_another_model_in_the_same_place(
     assert (tmp_path / "run" / "lines.jsonl").read_bytes() == before
 
 
+def test_report_tells_of_damaged_answers(one, capfd):
+    lines = one / "lines.jsonl"
+    lines.write_bytes(lines.read_bytes().replace(b'"ok"', b'"ko"', 1))
+    assert main(["report", str(one)]) == USAGE
+    assert "lines.jsonl:1: damaged, its key 'check' says: delete the line" in capfd.readouterr().err
+
+
 def test_lines_that_no_run_wrote(one):
     (one / "lines.jsonl").write_text("no JSON\n")
     code, line = fails("--resume", one)
@@ -503,8 +522,8 @@ def test_evaluating_from_python(tiny_model_folder, tmp_path, capfd):
         *("jsonl",),
         model=str(tiny_model_folder),
         data=index,
-        methods=["uniform"],
-        keep=["20%"],
+        methods="uniform",
+        keep="20%",
         output=tmp_path / "run",
         cache=False,
         derive_hard=True,

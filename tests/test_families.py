@@ -15,7 +15,7 @@ from speechprune_cli.backends import FAMILIES
 from speechprune_cli.backends.decoding import DecoderState
 from speechprune_cli.config import resolve_model
 from speechprune_cli.device import place
-from speechprune_cli.errors import UsageError
+from speechprune_cli.errors import ModelError, UsageError
 from speechprune_cli.flow import ENCODER_ATTENTION, Selection
 from speechprune_cli.profiler.architecture import shape_of
 from speechprune_cli.pruners import PRUNERS
@@ -292,7 +292,7 @@ class TestCommandLine:
         spans = self.run(capsys, "prune", recording, QUESTION, "-m", folder, "--keep", "10")
         assert all(float(line.split("\t")[1]) <= 34 for line in spans.splitlines())
 
-    def test_eval(self, capsys, folder, tmp_path):
+    def test_eval(self, capsys, folder, tmp_path, lm):
         from bench_data import write_benchmark
 
         index = write_benchmark(tmp_path, "short", "long")
@@ -301,10 +301,35 @@ class TestCommandLine:
             capsys, "eval", "jsonl", "--data", index, "-m", folder, "--method", "uniform",
             "--keep", "50%", "--output", run,
         )  # fmt: skip
-        assert (run / "results.json").exists()
+        (results,) = json.loads((run / "results.json").read_text())
+        nominal = lm.family == "toy"
+        assert ("tokens are nominal: key recall is a guess" in results["caption"]) is nominal
+        (row,) = [row for row in results["rows"] if row["method"] == "uniform"]
+        assert (row["share_asked"], row["tokens_asked"], row["rate"]) == (0.5, None, None)
+        assert row["nominal_times"] is nominal
+        assert row["kept"] <= row["budget"] <= row["total"]
 
     @pytest.mark.parametrize("measured", [[], ["--measure", "--repeats", "1"]])
     def test_profile(self, capsys, folder, measured):
         lines = self.run(capsys, "profile", folder, "--seconds", "34", "--json", *measured)
         tables = [json.loads(line) for line in lines.splitlines()]
         assert all(table["rows"] for table in tables)
+
+
+def test_an_encoder_that_gives_other_tokens_than_its_shape_says_is_caught(
+    tiny_model_folder, monkeypatch
+):
+    model = load(str(tiny_model_folder), device="cpu", cache=False).model
+    honest = type(model).encode_windows
+    for change in (lambda tokens: tokens[:-5], lambda tokens: tokens.repeat(2, 1)):
+        monkeypatch.setattr(
+            type(model),
+            "encode_windows",
+            lambda self, windows, change=change: replace_tokens(honest(self, windows), change),
+        )
+        with pytest.raises(ModelError, match=r"encoded into \d+ tokens, 250 are expected"):
+            model.encode(make_audio(10))
+
+
+def replace_tokens(found, change):
+    return found._replace(tokens=change(found.tokens))

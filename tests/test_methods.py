@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from speechprune_cli.bench.plan import Plan
 from speechprune_cli.config import Defaults
 from speechprune_cli.errors import UsageError
+from speechprune_cli.main import main
 from speechprune_cli.methods import (
     FULL,
     Amount,
@@ -20,7 +21,6 @@ from speechprune_cli.methods import (
     pruning_size,
 )
 from speechprune_cli.options import GridOptions, PruningOptions
-from speechprune_cli.profiler.setting import table_i_specs
 
 RATE = Amount(rate=0.2)
 
@@ -65,7 +65,7 @@ def test_one_place_says_the_default():
     assert default_amount(Defaults(rate=0.4)) == Amount(rate=0.4)
     assert default_amount(Defaults(rate=0.4, keep="20%")) == Amount(share=0.2)
     defaults = Defaults(method="uniform", rate=0.4)
-    for spec in (PruningOptions().spec(defaults), *GridOptions().specs(defaults, ())):
+    for spec in (PruningOptions().spec(defaults), *GridOptions().specs(defaults)):
         assert (spec.label, spec.amount) == ("uniform 0.4", Amount(rate=0.4))
 
 
@@ -93,14 +93,29 @@ def test_a_grid_has_everything_once_in_the_order_given():
     assert labels == ["uniform 0.8", "uniform 20%", "full", "cue 0.8", "cue 20%"]
 
 
+@pytest.mark.parametrize("command", [["profile", "nano"], ["eval", "jsonl", "--data", "nowhere"]])
+def test_paper_does_not_mind_the_environment(command, monkeypatch, capfd):
+    for name, value in {"KEEP": "20%", "RATE": "0.4", "METHOD": "uniform"}.items():
+        monkeypatch.setenv(f"SPEECHPRUNE_{name}", value)
+    main([*command, "--paper"])
+    assert "--paper" not in capfd.readouterr().err
+    assert main([*command, "--paper", "--keep", "10%"]) == 2
+    assert "--paper says methods and rates" in capfd.readouterr().err
+
+
+def test_a_setting_beside_paper_is_checked(capfd):
+    assert main(["profile", "nano", "--paper", "--set", "nonsense=1"]) == 2
+    assert "--set nonsense: no method of this run" in capfd.readouterr().err
+
+
 def test_paper_says_methods_and_rates():
-    specs = GridOptions(paper=True).specs(Defaults(), table_i_specs())
+    specs = GridOptions(paper=True).specs(Defaults())
     assert [spec.label for spec in specs] == [f"speechprune {r}" for r in (0, 0.2, 0.4, 0.6, 0.8)]
     plan = Plan.resolve("toy", paper=True)
     assert plan.methods == ("random", "crop", "phase1", "phase2", "speechprune")
     assert (plan.rates, plan.keeps) == ((0.2, 0.4, 0.6, 0.8), ())
     for ask in (
-        lambda: GridOptions(paper=True, keep=["20%"]).specs(Defaults(), table_i_specs()),
+        lambda: GridOptions(paper=True, keep=["20%"]).specs(Defaults()),
         lambda: Plan.resolve("toy", paper=True, keep=["20%"]),
     ):
         with pytest.raises(UsageError, match="--paper says methods and rates"):

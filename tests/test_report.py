@@ -137,7 +137,7 @@ def pruning(tokens, budget, kept):
     [
         ((2250, 750, 600), "N 2,250, B1 750, k 600", "27% of the recording kept, 20% of B1 pruned"),
         ((250, 250, 200), "N 250, B1 250, k 200", "80% of the recording kept, 20% of B1 pruned"),
-        ((2250, 750, 750), "N 2,250, B1 750, k 750", "33% of the recording kept, 0% of B1 pruned"),
+        ((2250, 750, 750), "N 2,250, B1 750, k 750", "33% of the recording kept"),
         ((2250, 750, 900), "N 2,250, B1 750, k 900", "40% of the recording kept"),
         ((2250, 750, 2250), "N 2,250, B1 750, k 2,250", "nothing pruned"),
     ],

@@ -60,6 +60,10 @@ def answer_missing(
     Raises SpeechPruneError where a line cannot be written, ModelError where the model is gone.
     """
     done = {(line.sample, line.condition) for line in run.lines() if line.answered}
+    if any(
+        (each.id, condition.name) not in done for each in samples for condition in plan.conditions
+    ):
+        run.forget_results()
     with run.appending() as file:
         for line in workers.answer(jobs(samples, plan, done)):
             file.write(line)

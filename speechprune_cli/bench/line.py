@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal
 from speechprune_cli.bench.conditions import Condition
 from speechprune_cli.bench.sample import Sample
 from speechprune_cli.errors import UsageError
-from speechprune_cli.methods import Amount
+from speechprune_cli.methods import Amount, amount_asked
 
 FORMAT = 2  # of the lines, and of the run's folder around them
 CHECKED = re.compile(rb'(\{.*), "check": "([0-9a-f]{16})"\}', re.DOTALL)
@@ -64,6 +64,7 @@ class Line:
     share: float = 0.0  # k / N
     kept_ranges: str | None = None  # which tokens were kept: `0-12,15`; None in lines of format 1
     recall: float | None = None  # share kept of the key sentence's tokens; None where it is unknown
+    nominal_times: bool = False  # whether `recall` is by times that the model only guesses
     prompt_tokens: int = 0
     tflops: float = 0.0  # of the prefill, linear layers alone
     prune_seconds: float = 0.0
@@ -86,8 +87,7 @@ class Line:
     @property
     def amount(self) -> Amount | None:
         """How much the condition was to keep; None where its method settles that."""
-        asked = (self.rate, self.share_asked, self.tokens_asked)
-        return None if asked == (None,) * 3 else Amount(*asked)
+        return amount_asked(self.rate, self.share_asked, self.tokens_asked)
 
     @property
     def kept_indices(self) -> list[int] | None:
@@ -156,7 +156,9 @@ def _body(text: bytes, place: str) -> bytes:
         raise UsageError(f"{place}: not what a run writes: the key 'check' is missing at its end")
     body = found[1] + b"}"
     if _check(body) != found[2]:
-        raise UsageError(f"{place}: damaged: it is not what its key 'check' says")
+        raise UsageError(
+            f"{place}: damaged, its key 'check' says: delete the line, and --resume asks it again"
+        )
     return body
 
 

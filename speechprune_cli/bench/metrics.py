@@ -8,8 +8,9 @@ from statistics import fmean, median
 
 from speechprune_cli.bench.line import Line
 from speechprune_cli.bench.statistics import mcnemar, wilson
+from speechprune_cli.methods import FULL, ORIGINAL, Amount, amount_asked
 
-MEANS = ("f1", "recall", "share", "kept", "prompt_tokens", "tflops")
+MEANS = ("f1", "recall", "share", "kept", "prompt_tokens", "tflops", "total", "budget")
 MEDIANS = ("prune_seconds", "prefill_seconds")
 Group = Mapping[str, Line]  # of one condition: the last line of every sample
 
@@ -37,17 +38,21 @@ class Row:
     prune_seconds: float | None  # median
     prefill_seconds: float | None  # median
     tflops: float | None  # mean, of the prefill
+    share_asked: float | None = None  # what was to stay, where that was asked for instead of a rate
+    tokens_asked: int | None = None
+    total: float | None = None  # mean N
+    budget: float | None = None  # mean B1
+    nominal_times: bool = False  # whether recall is by times that the model only guesses
 
     @property
-    def amount(self) -> str | None:
-        """What was asked for: `0.2`, `20%`, `150 tokens`; None where the method settles it."""
-        name, amount = self.condition[: len(self.method)], self.condition[len(self.method) :]
-        return amount.strip() or None if name == self.method else None
+    def amount(self) -> Amount | None:
+        """What was asked for; None where the method settles it."""
+        return amount_asked(self.rate, self.share_asked, self.tokens_asked)
 
     @property
     def asked(self) -> str:
-        """The same for people: `rate 0.2`, `keep 20%`."""
-        return f"rate {self.amount}" if self.rate is not None else f"keep {self.amount}"
+        """The same for people: `rate 0.2`, `keep 20%`, or nothing."""
+        return self.amount.words if self.amount else ""
 
 
 def summarise(
@@ -60,7 +65,7 @@ def summarise(
     """
     chosen = None if samples is None else frozenset(samples)
     groups = _latest(line for line in lines if chosen is None or line.sample in chosen)
-    full, original = groups.get("full", {}), {} if hard else groups.get("original", {})
+    full, original = groups.get(FULL.label, {}), {} if hard else groups.get(ORIGINAL.label, {})
     return [_row(name, group, full, original) for name, group in groups.items()]
 
 
@@ -99,7 +104,7 @@ def paired_tests(lines: Sequence[Line], method: str) -> list[PairedTest]:
 
 def hard_ids(lines: Iterable[Line]) -> list[str]:
     """Samples that the model's own cut got wrong, in the order in which they were first asked."""
-    latest = {line.sample: line for line in lines if line.condition == "original"}
+    latest = {line.sample: line for line in lines if line.condition == ORIGINAL.label}
     return [name for name, line in latest.items() if line.answered and not line.right]
 
 
@@ -126,8 +131,11 @@ def _row(name: str, group: Group, full: Group, original: Group) -> Row:
         high=high,
         errors=len(group) - n,
         unparsed=sum(line.unparsed for line in answered),
-        p_full=None if name == "full" else _p_value(group, full),
-        p_original=None if name == "original" else _p_value(group, original),
+        p_full=None if name == FULL.label else _p_value(group, full),
+        p_original=None if name == ORIGINAL.label else _p_value(group, original),
+        share_asked=first.share_asked,
+        tokens_asked=first.tokens_asked,
+        nominal_times=any(line.nominal_times for line in answered),
         **{key: _over(answered, key, fmean) for key in MEANS},
         **{key: _over(answered, key, median) for key in MEDIANS},
     )

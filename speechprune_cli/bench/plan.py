@@ -12,12 +12,14 @@ from speechprune_cli.bench.conditions import REFERENCES, Condition
 from speechprune_cli.bench.sample import Sample, header_seconds
 from speechprune_cli.errors import UsageError
 from speechprune_cli.methods import (
-    PAPER_METHODS,
-    PAPER_RATES,
+    PAPER,
     Amount,
     BudgetOption,
+    amounts,
     grid,
     pruning_size,
+    settled,
+    several,
 )
 from speechprune_cli.pipeline import QUERIES
 
@@ -66,8 +68,7 @@ class Plan:
     @cached_property
     def conditions(self) -> tuple[Condition, ...]:
         """All that every sample is asked under: the references first, each condition once."""
-        amounts = [*(Amount(rate=rate) for rate in self.rates), *map(Amount.keeping, self.keeps)]
-        asked = map(Condition, grid(self.methods, amounts, self.settings))
+        asked = map(Condition, grid(self.methods, amounts(self.rates, self.keeps), self.settings))
         return tuple({each.name: each for each in (*REFERENCES, *asked)}.values())
 
     @classmethod
@@ -76,9 +77,9 @@ class Plan:
         benchmark: str,
         *,
         model: str = "nano",
-        methods: Iterable[str] = (),
-        rates: Iterable[float] = (),
-        keep: Iterable[str | int] = (),
+        methods: str | Iterable[str] = (),
+        rates: float | Iterable[float] = (),
+        keep: str | int | Iterable[str | int] = (),
         paper: bool = False,
         **others: Any,
     ) -> Plan:
@@ -90,15 +91,8 @@ class Plan:
         from speechprune_cli.config import resolve_model
 
         defaults = resolve_model(model).defaults
-        methods, rates, keeps = tuple(methods), tuple(rates), tuple(map(str, keep))
-        if paper:
-            if methods or rates or keeps:
-                left_out = "leave --method, --rate, --keep out"
-                raise UsageError(f"--paper says methods and rates: {left_out}")
-            methods, rates = PAPER_METHODS, PAPER_RATES
-        elif not rates and not keeps:
-            rates, keeps = ((), (defaults.keep,)) if defaults.keep else ((defaults.rate,), ())
-        methods = methods or (defaults.method,)
+        asked = several(methods), several(rates), tuple(map(str, several(keep)))
+        methods, rates, keeps = settled(*asked, defaults, PAPER if paper else None)
         return cls(
             benchmark=benchmark, model=model, methods=methods, rates=rates, keeps=keeps, **others
         )

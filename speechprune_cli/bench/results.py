@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from speechprune_cli.bench.controls import Control
@@ -38,7 +38,7 @@ class Results:
             title=found["name"],
             benchmark=found["benchmark"],
             model=found["model"],
-            rows=[Row(**{f.name: row[f.name] for f in fields(Row)}) for row in found["rows"]],
+            rows=[_row(row) for row in found["rows"]],
             controls=[Control(c["name"], c["n"], c["right"]) for c in found["controls"]],
             published={
                 row["condition"]: row["published"]
@@ -50,3 +50,11 @@ class Results:
             scoring=found["scoring"],
             permuted=found["permuted"],
         )
+
+
+def _row(found: Mapping[str, Any]) -> Row:
+    """A row; the fields that have a default are those that older runs lack."""
+    old = {f.name: f.default for f in fields(Row) if f.default is not MISSING}
+    return Row(
+        **{f.name: found[f.name] for f in fields(Row) if f.name not in old or f.name in found}
+    )

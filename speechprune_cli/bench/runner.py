@@ -189,6 +189,7 @@ class Runner:
             share=len(kept) / len(tokens),
             kept_ranges=ranges(kept.tolist()),
             recall=None if condition.silence else recall(sample.key_span, tokens.times, kept),
+            nominal_times=tokens.nominal_times,
             prompt_tokens=length,
             tflops=costs.paper_tflops(self.session.model.shape.decoder, length),
             prune_seconds=asked.selection.seconds,

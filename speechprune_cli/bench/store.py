@@ -23,12 +23,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from speechprune_cli.atomic import PARTIAL, atomic, locked
+from speechprune_cli.atomic import PARTIAL, atomic, locked, sync
 from speechprune_cli.bench.line import FORMAT, Line
 from speechprune_cli.bench.plan import Plan
 from speechprune_cli.bench.sample import Benchmark, Sample
 from speechprune_cli.errors import SpeechPruneError, UsageError
 from speechprune_cli.version import __version__
+
+RESULTS = ("results.json", "results.csv", "results.md", "hard.txt")
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,11 @@ class Run:
                     "put it back, or begin a new run"
                 )
 
+    def forget_results(self) -> None:
+        """Remove what is written last, before there are more lines."""
+        for name in RESULTS:
+            (self.folder / name).unlink(missing_ok=True)
+
     def write_environment(self, environment: dict[str, Any]) -> None:
         """Say what the run is made on. Raises UsageError where it was begun with another model."""
         path = self.folder / "environment.json"
@@ -144,6 +151,7 @@ class Run:
         """Where lines go; half a line that a kill left is cut off first."""
         try:
             file = os.open(self.lines_path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            sync(self.folder)
         except OSError as error:
             raise SpeechPruneError(f"cannot write {self.lines_path}: {error.strerror}") from error
         try:

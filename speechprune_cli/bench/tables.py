@@ -6,8 +6,9 @@ Fields of its JSON object:
     name, benchmark, model, scoring, permuted, samples (asked), limited
     rows                   per condition: kind (condition), condition, method, rate, n, accuracy,
                            low, high, f1, errors, unparsed, p_full, p_original, recall, share,
-                           kept, prompt_tokens, prune_seconds, prefill_seconds, tflops as explained
-                           in `bench.metrics.Row`, and published, in percent
+                           kept, prompt_tokens, prune_seconds, prefill_seconds, tflops, share_asked,
+                           tokens_asked, total, budget, nominal_times as explained in
+                           `bench.metrics.Row`, and published, in percent
     controls               per way to answer without a model: kind (control), condition and name
                            (the same), n, right, accuracy, low, high
     caption                what the columns mean
@@ -18,7 +19,7 @@ per condition or control; what is missing is null or empty there, a dash for peo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 
 from speechprune_cli.bench.conditions import REFERENCES
@@ -145,11 +146,20 @@ def _notes(results: Results) -> list[str]:
         "number of tests.",
         "Key recall: share kept of the sentence that answers; a method finds it where that is more "
         "than the share kept.",
-        "Shares in percent; tokens: mean; time: medians per question; TFLOPs: of the prefill, "
-        "linear layers alone.",
+        f"Shares in percent; tokens kept: mean k{_of_what(results.rows)}; time: medians per "
+        "question; TFLOPs: of the prefill, linear layers alone.",
     ]
+    if any(row.nominal_times for row in results.rows):
+        notes.append("Times of this model's tokens are nominal: key recall is a guess.")
     if any(row.unparsed for row in results.rows):
         notes.append("Unparsed: free answers that name no option; they count as wrong.")
     if _published(results):
         notes.append("Published: the paper's accuracy of Qwen2-Audio, in percent.")
     return notes
+
+
+def _of_what(rows: Sequence[Row]) -> str:
+    """N and B1 in words; with `--keep`, B1 is more where more is kept."""
+    totals = [row.total for row in rows if row.total is not None]
+    budgets = [row.budget for row in rows if row.budget is not None]
+    return f" of N {max(totals):,.0f}, B1 {min(budgets):,.0f}" if totals and budgets else ""

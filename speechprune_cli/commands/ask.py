@@ -11,6 +11,7 @@ from speechprune_cli import options
 from speechprune_cli.commands.steps import Listening, listen
 from speechprune_cli.errors import UsageError
 from speechprune_cli.output import Output
+from speechprune_cli.pipeline import check_question
 
 Questions = Annotated[
     list[str] | None,
@@ -85,8 +86,8 @@ def check_choices(choices: list[str] | None) -> tuple[str, ...]:
 
 def check_questions(audio: str, questions: list[str] | None) -> None:
     """Some question, none of them empty; or a terminal to ask for them."""
-    if any(not question.strip() for question in questions or ()):
-        raise UsageError("the question is empty")
+    for question in questions or ():
+        check_question(question)
     if not questions and (audio == "-" or not (sys.stdin.isatty() and sys.stdout.isatty())):
         raise UsageError("no question given: speechprune ask AUDIO QUESTION")
 
@@ -105,4 +106,9 @@ def typed_questions(out: Output) -> Iterator[str]:
             return
         if not question:
             return
-        yield question
+        try:
+            check_question(question)
+        except UsageError as error:
+            out.warning(str(error))
+        else:
+            yield question

@@ -12,7 +12,14 @@ from speechprune_cli.bench.run import evaluate as evaluate_benchmark
 from speechprune_cli.bench.tasks import TASKS
 from speechprune_cli.commands.eval_progress import EvaluationProgress
 from speechprune_cli.errors import SpeechPruneError, UsageError
-from speechprune_cli.options import GridOptions, ModelOptions, OutputOptions, argument, grouped
+from speechprune_cli.options import (
+    GridOptions,
+    MatchingOptions,
+    ModelOptions,
+    OutputOptions,
+    argument,
+    grouped,
+)
 from speechprune_cli.options.evaluation import BenchmarkOptions, RunOptions, WorkerOptions
 from speechprune_cli.output import Output
 
@@ -33,14 +40,15 @@ def evaluate(
     asking: BenchmarkOptions,
     model: ModelOptions,
     pruning: GridOptions,
+    matching: MatchingOptions,
     working: WorkerOptions,
     run: RunOptions,
     output: OutputOptions,
 ) -> None:
-    """Measure a model on a benchmark, pruned and unpruned, with intervals, tests and controls.
+    """Measure a model on a benchmark, pruned and unpruned, with intervals and tests.
 
-    Every run also has full, original (the model's own input length, or 30 s) and silence in place
-    of the recording. It can be interrupted at any point and resumed.
+    Always asked too: with all tokens (full), with the model's own input length
+    (original) and with silence. A run can be interrupted anywhere and resumed.
     """
     out = output.open()
     work: dict[str, Any] = {
@@ -67,9 +75,9 @@ def evaluate(
                 **work,
                 **model.place,
                 budget=pruning.b1,
-                query=pruning.query,
+                query=matching.query,
                 settings=pruning.settings,
-                seed=pruning.seed or 0,
+                seed=matching.seed or 0,
                 batch_size=working.batch_size,
             )
     show(out, done)

@@ -50,14 +50,12 @@ def profile(
     from speechprune_cli.config import resolve_model
     from speechprune_cli.profiler.architecture import shape_of
     from speechprune_cli.profiler.counted import context_warnings
-    from speechprune_cli.profiler.setting import parse_memory, table_i_specs
+    from speechprune_cli.profiler.setting import parse_memory
 
     out = output.open()
     check_options(measuring, recording, form, output.json)
     preset = resolve_model(model)
-    setting = recording.setting(
-        specs=pruning.specs(preset.defaults, table_i_specs()), budget=pruning.b1
-    )
+    setting = recording.setting(specs=pruning.specs(preset.defaults), budget=pruning.b1)
     memory = None if recording.memory is None else parse_memory(recording.memory)
     shape = shape_of(preset, where.revision, where.offline)
     for warning in context_warnings(shape, setting):

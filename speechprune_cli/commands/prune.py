@@ -10,6 +10,7 @@ from speechprune_cli import options
 from speechprune_cli.commands.steps import Listening, listen
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import SAMPLE_RATE
+from speechprune_cli.pipeline import check_question
 from speechprune_cli.report import figures
 from speechprune_cli.report.files import check_destination, excerpt, save_selection, spans
 
@@ -95,8 +96,7 @@ def prune(
     In a pipe the retained spans come out, one a line: start and end in seconds.
     """
     out = output_options.open()
-    if not question.strip():
-        raise UsageError("the question is empty")
+    check_question(question)
     files.check(audio)
     heard = listen(out, audio, model, pruning)
     selection = heard.select(question)

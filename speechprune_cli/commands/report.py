@@ -85,10 +85,13 @@ def show_versus(out: Output, folders: Sequence[Path], shown: ReportOptions, meth
 
 
 def read(folder: Path) -> list[Results]:
-    """All results of a run. Raises UsageError where it is not finished or not a run."""
+    """All results of a run. Raises UsageError where it is not finished, damaged or not a run."""
     from speechprune_cli.bench.results import Results
+    from speechprune_cli.bench.store import Run
 
     path = folder / "results.json"
+    if (folder / "run.json").exists():
+        Run(folder).lines()
     try:
         saved = json_format.loads(path.read_text(encoding="utf-8"))
         return [Results.from_json(table) for table in saved]

@@ -81,4 +81,7 @@ def listen(out: Output, source: str, model: ModelOptions, pruning: PruningOption
         f"{audio.source}: {audio.source_seconds:.1f} s at {audio.source_rate / 1000:g} kHz, "
         f"{tokens.seconds:.1f} s {origin}"
     )
+    if spec.amount and (spec.amount.tokens or 0) > len(tokens):
+        asked = f"--keep {spec.amount.tokens} is more than"
+        out.warning(f"{asked} the {len(tokens)} tokens of {audio.source}: all are kept")
     return Listening(out, session, audio, tokens, spec, pruning)

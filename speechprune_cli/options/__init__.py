@@ -3,7 +3,7 @@
 from speechprune_cli.options.grouping import argument, grouped, showing
 from speechprune_cli.options.model import AnswerOptions, AudioArgument, ModelOptions, PlaceOptions
 from speechprune_cli.options.output import OutputOptions
-from speechprune_cli.options.pruning import GridOptions, PruningOptions
+from speechprune_cli.options.pruning import GridOptions, MatchingOptions, PruningOptions
 
 ENVIRONMENT = (
     "Options of the model, the pruning and the answer that are not given are read from the "
@@ -15,6 +15,7 @@ __all__ = [
     "AnswerOptions",
     "AudioArgument",
     "GridOptions",
+    "MatchingOptions",
     "ModelOptions",
     "OutputOptions",
     "PlaceOptions",

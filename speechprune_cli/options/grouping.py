@@ -62,21 +62,24 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(**given: Any) -> None:
-        _context.set(given["context"] if told else given.pop("context"))
-        for name, group in groups.items():
-            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
-        command(**given)
+        running = _context.set(given["context"] if told else given.pop("context"))
+        try:
+            for name, group in groups.items():
+                given[name] = group(**{each.name: given.pop(each.name) for each in fields(group)})
+            command(**given)
+        finally:
+            _context.reset(running)
 
     run.__signature__ = Signature(flat)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in flat}
     return run
 
 
-def on_command_line(name: str) -> bool:
-    """Whether an option of the running command was given there, not by the environment."""
+def by_environment(name: str) -> bool:
+    """Whether an option of the running command has its value from the environment."""
     context = _context.get()
     source = None if context is None else context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+    return source is not None and source.name == "ENVIRONMENT"
 
 
 def _options(group: Any) -> Iterator[Parameter]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from speechprune_cli import methods
 from speechprune_cli.errors import UsageError
-from speechprune_cli.methods import Amount, BudgetOption, MethodSpec
-from speechprune_cli.options.grouping import on_command_line, panel, rare
+from speechprune_cli.methods import BudgetOption, MethodSpec
+from speechprune_cli.options.grouping import by_environment, panel, rare
 from speechprune_cli.pruners import PRUNERS
 
 if TYPE_CHECKING:
@@ -30,13 +30,9 @@ class CommonPruning:
     budget: str | None = rare(
         "Tokens that phase 1 leaves, or all. Default: the model's own input length.", "B1", env=True
     )
-    query: Literal["question", "question+choices"] = rare(
-        "Matched against: question, or question+choices.", "WHAT", default="question"
-    )
     setting: list[str] | None = rare(
         "A setting of the method, such as temperature=0.5. Repeatable.", "KEY=VALUE", "--set"
     )
-    seed: int | None = rare("For what is drawn at random: random, crop, t-SNE.", "N", env=True)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -56,7 +52,17 @@ class CommonPruning:
 
 
 @dataclass(frozen=True)
-class PruningOptions(CommonPruning):
+class MatchingOptions:
+    """What a method looks for, and how it draws."""
+
+    query: Literal["question", "question+choices"] = rare(
+        "Matched against: question, or question+choices.", "WHAT", default="question"
+    )
+    seed: int | None = rare("For what is drawn at random: random, crop, t-SNE.", "N", env=True)
+
+
+@dataclass(frozen=True)
+class PruningOptions(MatchingOptions, CommonPruning):
     """One method, and how much it keeps."""
 
     method: str | None = pruning(f"{METHOD} Default: the preset's.", "NAME", env=True)
@@ -88,23 +94,29 @@ class GridOptions(CommonPruning):
     @property
     def asked(self) -> dict[str, Any]:
         """As `evaluate` takes it."""
-        keep, rates = preferred(self.keep, self.rate)
-        paper = {"keep": keep or (), "rates": rates or (), "methods": self.method or ()}
-        return paper | {"paper": self.paper}
+        asked = dict(zip(("methods", "rates", "keep"), self._asked, strict=True))
+        return {**asked, "paper": self.paper}
 
-    def specs(self, defaults: Defaults, paper: tuple[MethodSpec, ...]) -> tuple[MethodSpec, ...]:
-        """Every method at every amount, the rest as the preset has it; `paper` with `--paper`."""
+    @property
+    def _asked(self) -> methods.Asked:
+        """Methods, rates, what to keep; with `--paper` the environment says nothing of them."""
         keep, rates = preferred(self.keep, self.rate)
-        amounts = [*(Amount(rate=rate) for rate in rates or ()), *map(Amount.keeping, keep or ())]
-        if self.paper and (self.method or amounts):
-            raise UsageError("--paper says methods and rates: leave --method, --rate, --keep out")
-        if self.paper:
-            return paper
-        amounts = amounts or [methods.default_amount(defaults)]
-        return methods.grid(self.method or [defaults.method], amounts, self.settings)
+
+        def said(name: str, value: list[Any] | None) -> tuple[Any, ...]:
+            return () if self.paper and by_environment(name) else tuple(value or ())
+
+        return said("method", self.method), said("rate", rates), said("keep", keep)
+
+    def specs(self, defaults: Defaults) -> tuple[MethodSpec, ...]:
+        """Every method at every amount, the rest as the preset has it; `--paper`: of table I."""
+        paper = methods.TABLE_I if self.paper else None
+        names, rates, keeps = methods.settled(*self._asked, defaults, paper)
+        return methods.grid(names, methods.amounts(rates, keeps), self.settings)
 
 
 def preferred(keep: K, rate: R) -> tuple[K | None, R | None]:
-    """One of them alone where just one is on the command line, not in the environment."""
-    told = on_command_line("keep"), on_command_line("rate")
-    return (None if told == (False, True) else keep), (None if told == (True, False) else rate)
+    """Both; but of one from the environment and one from the command line the latter alone."""
+    told = by_environment("keep"), by_environment("rate")
+    if not keep or rate is None or told[0] == told[1]:
+        return keep, rate
+    return (None, rate) if told[0] else (keep, None)

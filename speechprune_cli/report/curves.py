@@ -84,15 +84,18 @@ def _style(number: int, *, first: bool) -> dict[str, Any]:
 
 def _pruned(run: Results) -> list[Row]:
     """Rows that lie on a curve, the least pruned first."""
-    return sorted((row for row in run.rows if row.amount and row.n), key=_place)
+    rows = [row for row in run.rows if row.amount and row.n]
+    return sorted(rows, key=lambda row: _place(run, row))
 
 
-def _place(row: Row) -> float:
+def _rated(run: Results) -> bool:
+    """Whether all amounts are rates, and the axis theirs."""
+    return all(row.rate is not None for row in run.rows if row.amount)
+
+
+def _place(run: Results, row: Row) -> float:
     """Of a row on the axis: its rate, or how much of the recording is dropped."""
-    if row.rate is not None:
-        return row.rate
-    share, percents, _ = (row.amount or "").partition("%")
-    return 1 - (float(share) / 100 if percents else row.share or 0)
+    return row.rate if row.rate is not None and _rated(run) else round(1 - (row.share or 0), 3)
 
 
 def _percent(values: Iterable[float | None]) -> list[float]:
@@ -112,7 +115,7 @@ def _accuracy(axes: Axes, run: Results, methods: Styles) -> None:
         rows = [row for row in _pruned(run) if row.method == method]
         if rows:
             shift = (number - (len(methods) - 1) / 2) * apart
-            rates = [_place(row) + shift for row in rows]
+            rates = [_place(run, row) + shift for row in rows]
             values = _percent(row.accuracy for row in rows)
             axes.plot(rates, values, label=method, **style)
             lows, highs = _percent(row.low for row in rows), _percent(row.high for row in rows)
@@ -121,7 +124,7 @@ def _accuracy(axes: Axes, run: Results, methods: Styles) -> None:
 
 def _gap(run: Results) -> float:
     """The smallest between two amounts."""
-    rates = sorted({_place(row) for row in _pruned(run)})
+    rates = sorted({_place(run, row) for row in _pruned(run)})
     return min((after - before for before, after in pairwise(rates)), default=0.2)
 
 
@@ -132,22 +135,24 @@ def _recall(axes: Axes, run: Results, methods: Styles) -> None:
         axes.text(0.5, 0.5, unknown, transform=axes.transAxes, ha="center", color="#777777")
         return
     for method, style in methods.items():
-        found = {_place(row): row.recall for row in rows if row.method == method}
+        found = {_place(run, row): row.recall for row in rows if row.method == method}
         if found:
             axes.plot(list(found), _percent(found.values()), label=method, **style)
-    shares = {_place(row): row.share for row in rows}
+    shares = {_place(run, row): row.share for row in rows}
     axes.plot(list(shares), _percent(shares.values()), label=SHARE, marker="_", zorder=5, **BLIND)
 
 
 def _dress(axes: Axes, run: Results, name: str) -> None:
     rows = _pruned(run)
-    places = {_place(row): row.amount or "" for row in rows}
+    rated = _rated(run)
+    places = {
+        _place(run, row): row.amount.label if rated else row.asked for row in rows if row.amount
+    }
     if places:
         room = _gap(run) * 0.3
         axes.set_xlim(min(places) - room, max(places) + room)
     axes.set_xticks(list(places), list(places.values()))
     axes.set_ylim(0, 102)
-    rated = all(row.rate is not None for row in rows)
     axes.set(xlabel="pruning rate" if rated else "kept of the recording", ylabel=name)
     axes.grid(axis="y", color="#e6e8eb")
     axes.set_axisbelow(True)

@@ -10,9 +10,10 @@ Fields of one object (`ask` gives all of them, `prune` those without a prompt an
                            encoded_seconds (as encoded), warnings
     model                  name, source, revision, device, dtype
     pruning                method, settings, reason, warning (or null), merged (whether tokens
-                           were averaged), tokens (N), budget (B1), budget_default (what B1 is
-                           where nobody says), kept (k), share_kept (k/N), rate_of_budget
-                           (1 - k/B1), rate_of_recording (1 - k/N)
+                           were averaged), tokens (N), budget (B1; where nobody says, at
+                           least k), budget_default (what B1 is then otherwise), kept (k),
+                           share_kept (k/N), rate_of_budget (1 - k/B1, or null where k is more),
+                           rate_of_recording (1 - k/N)
     timeline               times (exact, or nominal where the model only guesses when a token was
                            said), and per second of the recording: tokens, kept, scores (mean of
                            its tokens)
@@ -88,7 +89,8 @@ def describe_selection(
 def describe_pruning(
     tokens: AudioTokens, selection: Selection, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    kept = len(selection.kept)
+    """Fields of `pruning`."""
+    kept, budget = len(selection.kept), selection.phase1_budget
     return {
         "method": selection.method,
         "settings": settings,
@@ -96,10 +98,10 @@ def describe_pruning(
         "warning": selection.warning or None,
         "merged": selection.merge is not None,
         "tokens": len(tokens),
-        "budget": selection.phase1_budget,
+        "budget": budget,
         "kept": kept,
         "share_kept": round(kept / len(tokens), 6),
-        "rate_of_budget": round(1 - kept / selection.phase1_budget, 6),
+        "rate_of_budget": round(1 - kept / budget, 6) if kept <= budget else None,
         "rate_of_recording": round(1 - kept / len(tokens), 6),
     }
 
@@ -165,7 +167,7 @@ def rates_phrase(pruning: dict[str, Any]) -> str:
     if pruning["kept"] == pruning["tokens"]:
         return "nothing pruned"
     kept = f"{pruning['share_kept']:.0%} of the recording kept"
-    if pruning["kept"] > pruning["budget"]:
+    if pruning["kept"] >= pruning["budget"]:
         return kept
     return f"{kept}, {pruning['rate_of_budget']:.0%} of B1 pruned"
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechprune_cli.bench.results import Results
+from speechprune_cli.methods import Amount
 from speechprune_cli.report.figures import KEPT, TEXT, write
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def forest(run: Results, method: str, path: Path) -> None:
     write(figure, path)
 
 
-def _rows(run: Results, amount: str | None) -> list[Row]:
+def _rows(run: Results, amount: Amount | None) -> list[Row]:
     found = [row for row in run.rows if row.amount in (amount, None) and row.accuracy is not None]
     return sorted(found, key=lambda row: row.accuracy or 0)
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from speechprune_cli.backends.shape import Shape
 from speechprune_cli.config import PublishedCost
 from speechprune_cli.costs import QUESTION_TOKENS
+from speechprune_cli.methods import FULL
 from speechprune_cli.profiler import counted
 from speechprune_cli.profiler.counted import DTYPES, Compute, Growth, Longest, Memory, PaperCount
 from speechprune_cli.profiler.setting import LONGEST, Setting
@@ -105,7 +106,9 @@ def compute_table(shape: Shape, setting: Setting, rows: Sequence[Compute]) -> Ta
         "total": lambda row: amount(row.total),
         "of\nfull": lambda row: f"{100 * row.total / full:.0f}%",
     }
+    size = setting.load(shape, FULL).size
     caption = [
+        f"Audio tokens: k, of N {size.total:,} and B1 {size.budget:,}.",
         "All that a run computes; a multiply-add is two operations.",
         "Audio encoder: as its family computes, whatever is pruned. Pruning: the method's own "
         f"scores, for a question of {QUESTION_TOKENS} tokens.",
