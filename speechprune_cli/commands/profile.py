@@ -42,10 +42,9 @@ def profile(
     form: FormatOptions,
     output: OutputOptions,
 ) -> None:
-    """What pruning saves: counted for any model with no weights, or measured here with --measure.
+    """What pruning saves, counted for any model with no weights, or measured here.
 
-    By default a recording of 30 s and 107 text tokens, the setting of the paper's table I, which
-    --paper reproduces.
+    By default for 30 s and 107 text tokens, as in the paper's table I (--paper).
     """
     from speechprune_cli.config import resolve_model
     from speechprune_cli.profiler.architecture import shape_of
