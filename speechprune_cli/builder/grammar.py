@@ -148,7 +148,8 @@ def _words() -> dict[str, list[str]]:
 
 
 def _sentence(text: str) -> str:
-    text = re.sub(r"\b([Aa]) (?=[aeiouAEIOU])", r"\1n ", text)
+    """With `an` before vowels, also at the start; the A of `hall A` is no article."""
+    text = re.sub(r"((?:^|(?<=[.?!] ))A|\ba) (?=[aeiouAEIOU])", r"\1n ", text)
     return text[0].upper() + text[1:]
 
 
