@@ -9,6 +9,7 @@ from math import floor
 from typing import Any
 
 from speechprune_cli.errors import UsageError
+from speechprune_cli.extras import need
 
 RAY_SETTINGS = {  # read when Ray is imported and when it is started
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -20,6 +21,8 @@ PASSED_ON = ("HF_HUB_OFFLINE", "SPEECHPRUNE_CACHE_DIR", "TRANSFORMERS_VERBOSITY"
 
 def connect(address: str | None) -> None:
     """Join the cluster at `address`, or start one here. Raises UsageError."""
+    need("ray", "--workers and --ray", "ray")
+    os.environ.update({name: os.environ.get(name, value) for name, value in RAY_SETTINGS.items()})
     import ray
 
     passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}

@@ -11,7 +11,8 @@ from speechprune_cli.errors import UsageError
 def need(package: str, what: str, extra: str) -> None:
     """Raises UsageError, which says what to install, where a package is not there."""
     if find_spec(package) is None:
-        raise UsageError(f"{what} needs {package}: pip install 'speechprune[{extra}]'")
+        name = package.replace("_", "-")
+        raise UsageError(f"{what} needs {name}: pip install 'speechprune[{extra}]'")
 
 
 def data_folder(package: str) -> Path:

@@ -78,5 +78,5 @@ def factor(times: float) -> str:
 
 
 def gigabytes(count: float) -> str:
-    """Of bytes; decimal, as all memory is here."""
+    """Of bytes; decimal, as all memory in tables is."""
     return f"{count / 1e9:.2f}"

@@ -195,6 +195,13 @@ def test_more_tokens_than_there_are(recording, tiny_model_folder, capfd):
     assert err.count("\n") == 1
 
 
+def test_an_amount_that_the_method_does_not_take(recording, tiny_model_folder, capfd):
+    arguments = ["prune", recording, QUESTION, "-m", tiny_model_folder, "--method", "original"]
+    assert main([str(each) for each in (*arguments, "--keep", "5")]) == 0
+    expected = "warning: original settles by itself how much it keeps: --keep has no effect\n"
+    assert capfd.readouterr().err == expected
+
+
 def test_a_placeholder_in_the_question(fails, recording, tiny_model_folder):
     code, line = fails("ask", recording, "What is <|AUDIO|>?", "-m", tiny_model_folder)
     assert code == USAGE

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 from speechprune_cli.backends.shape import BATCH_SIZE
 from speechprune_cli.backends.stock import StockLM
 from speechprune_cli.backends.windowed import EncodedWindows, WhisperShape, WindowedLM
-from speechprune_cli.errors import UsageError
+from speechprune_cli.extras import need
 from speechprune_cli.flow import ENCODER_ATTENTION, SAMPLE_RATE, Audio, PromptIds
 
 if TYPE_CHECKING:
@@ -65,10 +65,7 @@ class Voxtral(WindowedLM, StockLM):
 
     @classmethod
     def load(cls, preset: Preset, checkpoint: Checkpoint, placement: Placement) -> Self:
-        from importlib.util import find_spec
-
-        if find_spec("mistral_common") is None:
-            raise UsageError("Voxtral needs mistral-common: pip install 'speechprune[voxtral]'")
+        need("mistral_common", "Voxtral", "voxtral")
         return super().load(preset, checkpoint, placement)
 
     def windows(self, audio: Audio) -> list[Tensor]:

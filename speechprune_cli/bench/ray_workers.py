@@ -13,8 +13,8 @@ from speechprune_cli.bench.jobs import Job
 from speechprune_cli.bench.line import Line
 from speechprune_cli.bench.plan import Plan
 from speechprune_cli.bench.runner import Runner
-from speechprune_cli.cluster import RAY_SETTINGS, connect, share
-from speechprune_cli.errors import ModelError, SpeechPruneError, UsageError
+from speechprune_cli.cluster import connect, share
+from speechprune_cli.errors import ModelError, SpeechPruneError
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -148,14 +148,11 @@ def ray_workers(
     """
     from speechprune_cli.config import resolve_model
 
-    os.environ.update({name: os.environ.get(name, value) for name, value in RAY_SETTINGS.items()})
-    try:
-        import ray
-    except ImportError:
-        raise UsageError("--workers and --ray need ray: pip install 'speechprune[ray]'") from None
     preset = resolve_model(plan.model)
     model = preset.source if os.path.isabs(preset.source) else plan.model  # noqa: PTH117
     connect(address)
+    import ray
+
     try:
         options, threads = share(workers, gpus, plan.device)
         remote: Any = ray.remote(**options)(Worker)

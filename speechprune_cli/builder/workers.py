@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from speechprune_cli.builder.making import Done, Job, Maker
 from speechprune_cli.builder.plan import Plan
-from speechprune_cli.errors import SpeechPruneError, UsageError
+from speechprune_cli.errors import SpeechPruneError
 
 RETRIES = 2  # how often a job may kill the process that does it before the build gives up
 
@@ -22,15 +21,12 @@ def in_this_process(plan: Plan, jobs: Iterable[Job]) -> Iterator[Done]:
 
 def on_ray(plan: Plan, jobs: Iterable[Job], workers: int, address: str | None) -> Iterator[Done]:
     """`workers` jobs at a time, as they are done. Raises SpeechPruneError."""
-    from speechprune_cli.cluster import RAY_SETTINGS, connect, share
+    from speechprune_cli.cluster import connect, share
 
-    os.environ.update({name: os.environ.get(name, value) for name, value in RAY_SETTINGS.items()})
-    try:
-        import ray
-        from ray.exceptions import RayError, RayTaskError
-    except ImportError:
-        raise UsageError("--workers and --ray need ray: pip install 'speechprune[ray]'") from None
     connect(address)
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+
     try:
         reserved, _ = share(workers, 0, "cpu")
         remote = ray.remote(max_retries=RETRIES, **reserved)(_make)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.errors import UsageError
 from speechprune_cli.options import ModelOptions, PruningOptions
+from speechprune_cli.options.grouping import by_environment
 from speechprune_cli.output import Output
 
 if TYPE_CHECKING:
@@ -63,6 +64,10 @@ class Listening:
 def listen(out: Output, source: str, model: ModelOptions, pruning: PruningOptions) -> Listening:
     """Decode, load and encode; what can be refused at once is."""
     spec, _ = pruning.spec(model.preset.defaults), pruning.b1
+    for name in ("keep", "rate"):
+        told = getattr(pruning, name) is not None and not by_environment(name)
+        if told and spec.amount is None:
+            out.warning(f"{spec.name} settles by itself how much it keeps: --{name} has no effect")
     if source == "-" and sys.stdin.isatty():
         raise UsageError("- reads the recording from standard input: pipe a file into it")
     from speechprune_cli.audio import load_audio

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechprune_cli.atomic import atomic
-from speechprune_cli.errors import UsageError
+from speechprune_cli.extras import need
 from speechprune_cli.report.timeline import Timeline
 from speechprune_cli.units import clock
 
@@ -23,10 +22,9 @@ MOST_POINTS = 4000  # t-SNE of more tokens takes minutes and shows no more; more
 
 
 def check_drawable(option: str, *packages: str) -> None:
-    """UsageError where a package that a figure needs is not installed."""
-    missing = [package for package in packages if find_spec(package) is None]
-    if missing:
-        raise UsageError(f"{option} needs {missing[0]}: pip install 'speechprune[plot]'")
+    """Raise UsageError where a package that a figure needs is not installed."""
+    for package in packages:
+        need(package, option, "plot")
 
 
 def save_timeline(path: Path, tokens: AudioTokens, selection: Selection, question: str) -> None:
