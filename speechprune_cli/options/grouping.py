@@ -86,9 +86,9 @@ def _options(group: Any) -> Iterator[Parameter]:
     """A group's own options, then those that it inherits."""
     hints = get_type_hints(group)
     for each in sorted(fields(group), key=lambda each: each.name not in group.__annotations__):
-        names, kind, default = each.metadata["names"], hints[each.name], each.default
-        if kind is bool:  # a switch that is off until it is given
-            names, default = names or (f"--{each.name.replace('_', '-')}",), False
+        kind, names = hints[each.name], each.metadata["names"]
+        names = names or (f"--{each.name.replace('_', '-')}",)
+        default = False if kind is bool else each.default  # a switch is off until it is given
         variable = f"SPEECHPRUNE_{each.name.upper()}" if each.metadata["env"] else None
         made = typer.Option(*names, envvar=variable, **each.metadata["told"])
         yield Parameter(
