@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -10,6 +11,8 @@ from collections.abc import Sequence
 import typer
 
 from speechprune_cli.errors import SpeechPruneError, UsageError
+
+UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def run(app: typer.Typer, arguments: Sequence[str] | None, name: str) -> int:
@@ -24,7 +27,7 @@ def run(app: typer.Typer, arguments: Sequence[str] | None, name: str) -> int:
         message = error.format_message().replace("Value error, ", "")
         return fail(UsageError(message)) if message else UsageError.exit_code
     except OSError as error:  # files name themselves: this is stdout
-        if error.filename is not None:
+        if error.filename is not None or error.errno not in UNWRITABLE:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):

@@ -10,10 +10,12 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+import typer
 from conftest import make_audio
 
 from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.main import main
+from speechprune_cli.running import run as run_app
 
 QUESTION = "When is the report due?"
 USAGE, BAD_AUDIO, BAD_MODEL = 2, 3, 4
@@ -193,6 +195,17 @@ def test_more_tokens_than_there_are(recording, tiny_model_folder, capfd):
     assert "--keep 9000 is more than the" in err
     assert err.endswith(": all are kept\n")
     assert err.count("\n") == 1
+
+
+def test_an_error_of_the_system_that_nobody_foresaw_is_not_called_a_full_disk():
+    app = typer.Typer()
+
+    @app.command()
+    def fall() -> None:
+        raise OSError("a library's own words")
+
+    with pytest.raises(OSError, match="a library's own words"):
+        run_app(app, [], "speechprune")
 
 
 def test_an_amount_that_the_method_does_not_take(recording, tiny_model_folder, capfd):
