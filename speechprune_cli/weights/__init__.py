@@ -1,0 +1,1 @@
+"""Weights on this machine: fetched, checked, converted, removed."""
