@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-ENDS = ".?!…。？！"  # noqa: RUF001 - what a sentence ends with, also in scripts of full width
-CLOSING = "\"'”’»)]}」』"  # noqa: RUF001 - may stand behind that
+ENDS = ".?!…。？！"
+CLOSING = "\"'”’»)]}」』"
 LONGEST_WORDS = 60  # of a sentence: recognisers that set no full stops would never end one
+ABBREVIATIONS = tuple(
+    ["Mr.", "Mrs.", "Ms.", "Dr.", "Prof.", "St.", "vs.", "etc.", "e.g.", "i.e.", "No.", "approx."]
+)
 PAUSE_SECONDS = 2.0  # that ends a sentence by itself
 
 
@@ -82,6 +85,3 @@ def _ends(open_words: list[Word], following: Word) -> bool:
 def _abbreviates(bare: str) -> bool:
     """`Dr.`, `J.` and the like end no sentence."""
     return bare.endswith(".") and (bare in ABBREVIATIONS or (len(bare) == 2 and bare[0].isupper()))
-
-
-ABBREVIATIONS = frozenset("Mr. Mrs. Ms. Dr. Prof. St. vs. etc. e.g. i.e. No. approx.".split())
