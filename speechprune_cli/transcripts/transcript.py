@@ -8,9 +8,7 @@ from dataclasses import dataclass
 ENDS = ".?!…。？！"
 CLOSING = "\"'”’»)]}」』"
 LONGEST_WORDS = 60  # of a sentence: recognisers that set no full stops would never end one
-ABBREVIATIONS = tuple(
-    ["Mr.", "Mrs.", "Ms.", "Dr.", "Prof.", "St.", "vs.", "etc.", "e.g.", "i.e.", "No.", "approx."]
-)
+ABBREVIATIONS = ("Mr.", "Mrs.", "Ms.", "Dr.", "Prof.", "St.", "vs.", "etc.", "e.g.", "i.e.", "No.")
 PAUSE_SECONDS = 2.0  # that ends a sentence by itself
 
 
