@@ -79,6 +79,11 @@ def open_checkpoint(preset: Preset, revision: str | None, offline: bool) -> Chec
         commit = folder.name
     elif revision is not None:
         raise ModelError(f"{preset.source} is a folder on this machine: it has no --revision")
+    return read_checkpoint(folder, commit, source=preset.source)
+
+
+def read_checkpoint(folder: Path, revision: str, *, source: str) -> Checkpoint:
+    """The files of a folder, checked; without a revision they are told apart by a fingerprint."""
     config = read_json(folder / "config.json")
     weights = _weight_files(folder)
     for path in weights:  # safetensors compares the header with the file's length
@@ -87,7 +92,7 @@ def open_checkpoint(preset: Preset, revision: str | None, offline: bool) -> Chec
                 pass
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{path} is damaged or cut short: {one_line(error)}") from error
-    return Checkpoint(folder, preset.source, commit or _fingerprint(folder), config, weights)
+    return Checkpoint(folder, source, revision or _fingerprint(folder), config, weights)
 
 
 def is_local(preset: Preset) -> bool:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
 
 from speechprune_cli.errors import ModelError, UsageError
 from speechprune_cli.validation import explain
 
 PACKAGE = Path(__file__).parent
+TRANSCRIPT = "transcript"  # the family of models that are made of a recogniser and a reader
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
@@ -34,6 +35,7 @@ class Defaults(Frozen):
     rate: float = 0.2  # as `--rate`: the share of B1 that is dropped
     position: Literal["repacked", "original"] = "repacked"
     list_choices: bool = True  # whether a multiple-choice question's prompt shows its options
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
 
 class Decoder(Frozen):
@@ -91,7 +93,7 @@ class Preset(Frozen):
     """A model under a name, or one made up on the spot for a folder or a Hub id."""
 
     name: str
-    source: str  # a Hub id, a folder, or `package:<folder>` for weights inside this package
+    source: str = ""  # a Hub id, a folder, or `package:<folder>` inside this package; or two parts
     family: str | None = None  # its file in `backends/`; None: told by the checkpoint
     recogniser: Part | None = None  # of the family `transcript`: writes down what was said
     reader: Part | None = None  # of the family `transcript`: a text model that reads it
@@ -104,6 +106,22 @@ class Preset(Frozen):
     weights_gb: dict[str, float] = {}  # in memory, decimal GB, by dtype or quantisation
     published_costs: tuple[PublishedCost, ...] = ()
     defaults: Defaults = Defaults()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_source(cls, told: Any) -> Any:
+        """A model of two parts has both of their sources."""
+        parts = [told.get(name) for name in ("recogniser", "reader")]
+        sources = [Part.model_validate(each).source for each in parts if each]
+        if told.get("source") or len(sources) < 2:
+            return told
+        return {"family": TRANSCRIPT, **told, "source": "+".join(sources)}
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Preset:
+        if not self.source:
+            raise ValueError("source: give one, or a recogniser and a reader")
+        return self
 
 
 def presets_folder() -> Path:
@@ -144,15 +162,22 @@ def _keys_at(keys: tuple[int | str, ...]) -> list[str]:
 
 
 def resolve_model(name: str) -> Preset:
-    """The preset called `name`, or one made up for a model folder or a Hub id `org/model`.
+    """The preset called `name` or in the file `name.yaml`, or one made up.
 
-    Raises `ModelError` for a missing path, else `UsageError` that lists the presets.
+    That is for a model folder, a Hub id `org/model`, or `RECOGNISER+READER`, each of the two a
+    folder, a Hub id or the preset whose part is meant: `small.en+mini`. Raises `ModelError` for a
+    missing path, else `UsageError` that lists the presets.
     """
     if name in list_presets():
         return load_preset(name)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return Preset(name=name, source=str(folder.resolve()), summary="a local folder")
+    if folder.is_file() and folder.suffix in (".yaml", ".yml"):
+        return read_preset(folder)
+    recogniser, plus, reader = name.partition("+")
+    if plus and recogniser and reader and not folder.exists():
+        return _paired(name, recogniser, reader)
     if folder.is_file():
         raise ModelError(f"{name} is a file: --model wants the folder that holds config.json")
     if name.startswith((".", "~", "/")) or folder.is_absolute():
@@ -163,3 +188,20 @@ def resolve_model(name: str) -> Preset:
         f"unknown model '{name}': give a preset ({', '.join(list_presets())}), "
         "a folder or a Hub id such as org/model"
     )
+
+
+def _paired(name: str, recogniser: str, reader: str) -> Preset:
+    """A recogniser and a reader that were named on the spot, with the defaults of `mini`."""
+    parts = {"recogniser": _part(recogniser, "recogniser"), "reader": _part(reader, "reader")}
+    return Preset.model_validate({"name": name, "defaults": load_preset("mini").defaults, **parts})
+
+
+def _part(name: str, role: str) -> Part:
+    """That of a preset, or one made up."""
+    if name in list_presets():
+        found: Part | None = getattr(load_preset(name), role)
+        if found is None:
+            raise UsageError(f"the preset {name} has no {role}")
+        return found
+    path = Path(name).expanduser()
+    return Part(source=str(path.resolve()) if path.exists() else name)

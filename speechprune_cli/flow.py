@@ -8,7 +8,7 @@ model's embedding width, B1 the budget of phase 1, k the tokens retained.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,52 @@ class Audio:
 
 
 @dataclass(frozen=True)
+class Word:
+    """As it was written: with the blank before it, where the language sets one."""
+
+    text: str
+    start: float  # seconds of the recording
+    end: float
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """Words in a row, at least one."""
+
+    words: tuple[Word, ...]
+
+    @property
+    def start(self) -> float:
+        """When its first word begins."""
+        return self.words[0].start
+
+    @property
+    def end(self) -> float:
+        """When its last word ends."""
+        return self.words[-1].end
+
+    @property
+    def text(self) -> str:
+        """Its words, as a line."""
+        return "".join(word.text for word in self.words).strip()
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """All that was said in a recording."""
+
+    sentences: tuple[Sentence, ...]
+    language: str | None  # two letters, as Whisper names it; None where nobody told
+    origin: str  # who wrote it: a recogniser and its settings, or a file
+    notes: tuple[str, ...] = ()  # for people, one line each: what was dropped, and why
+
+    @property
+    def words(self) -> Iterator[Word]:
+        """Of all sentences, in order."""
+        return (word for sentence in self.sentences for word in sentence.words)
+
+
+@dataclass(frozen=True)
 class AudioTokens:
     """A whole recording as the language model would read it, nothing dropped yet."""
 
@@ -58,6 +104,9 @@ class AudioTokens:
     queries of its window and all heads; 1 is a fair share. None where the model does not tell."""
     nominal_times: bool = False  # a guess, as where learned queries look at a whole window
     from_cache: bool = False
+    sentences: Tensor | None = None  # int64 [N]: number of the sentence of each, where one tells
+    ids: Tensor | None = None  # int64 [N]: of words, where `embeds` are those of words
+    transcript: Transcript | None = None  # what they were made of, where that is text
 
     def __len__(self) -> int:
         return len(self.embeds)
@@ -123,6 +172,7 @@ class Selection:
     seconds: float  # that selecting took
     merge: Merge | None = None  # None where retained tokens are as the model encoded them
     warning: str = ""  # one line for people where the choice should not be trusted
+    asks: bool = True  # whether another question may keep other tokens
 
     def apply(self, tokens: AudioTokens) -> Tensor:
         """Retained embeddings `[k, D]` in time order, those of merging methods averaged."""
@@ -149,6 +199,8 @@ class Prompt:
     text: str  # the prompt for people, the audio in one word
     audio_tokens: int
     text_tokens: int
+    shared: int = 0
+    """Leading tokens that other questions begin with too: what is read of them is kept."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from speechprune_cli.flow import Answer, AudioTokens, FirstLayer, Prompt, Selection
     from speechprune_cli.methods import BudgetOption, MethodSpec
 
+NO_WORDS = "There are no words in this recording."
+"""The answer to every question about a recording in which a recogniser finds none."""
 QUERIES = ("question", "question+choices")
 
 
@@ -70,22 +72,7 @@ class Session:
             from speechprune_cli.audio import load_audio
 
             audio = load_audio(audio)
-        model = self.model
-        if self.cache is None:
-            return model.encode(audio, on_progress=on_progress)
-        key = self.cache.key(
-            audio_sha256=audio.sha256,
-            model=model.preset.source,
-            revision=model.revision,
-            dtype=str(model.dtype).removeprefix("torch."),
-            code_version=model.code_version,
-        )
-        found = self.cache.get(key)
-        if found is not None:
-            return replace(found, embeds=found.embeds.to(model.device))
-        tokens = model.encode(audio, on_progress=on_progress)
-        self.cache.put(key, tokens)
-        return tokens
+        return self.model.encode_once(audio, self.cache, on_progress)
 
     def prune(
         self,
@@ -129,6 +116,8 @@ class Session:
         from speechprune_cli.methods import Amount, pruning_size
 
         self.check_method(spec)
+        if not len(tokens):
+            return _nothing(spec.name)
         amount = spec.amount or Amount(rate=0.0)
         size = pruning_size(len(tokens), self.model.input_tokens, budget, amount)
         task = PruningTask(
@@ -155,14 +144,23 @@ class Session:
         choices: Sequence[str] = (),
         position: str | None = None,
         list_choices: bool | None = None,
+        share: bool = False,
     ) -> Prompt:
-        """What the model reads: with options where `list_choices` says so (default: the preset)."""
+        """What the model reads: with options where `list_choices` says so (default: the preset).
+
+        `share` says that other questions will follow the same tokens, which are read only once.
+        """
         defaults = self.model.preset.defaults
         if list_choices is None:
             list_choices = defaults.list_choices
         shown = choices if list_choices else ()
         return self.model.build_prompt(
-            tokens, selection, _checked(question), position or defaults.position, shown
+            tokens,
+            selection,
+            _checked(question),
+            position or defaults.position,
+            shown,
+            share or not selection.asks,
         )
 
     def respond(
@@ -201,7 +199,9 @@ class Session:
         position: str | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> Answer:
-        """Answer `question` from the retained tokens alone."""
+        """Answer `question` from the retained tokens alone; `NO_WORDS` where there are none."""
+        if not len(tokens):
+            return _wordless(on_text)
         prompt = self.build_prompt(tokens, selection, question, choices=choices, position=position)
         return self.respond(prompt, choices=choices, max_new_tokens=max_new_tokens, on_text=on_text)
 
@@ -222,14 +222,36 @@ class Session:
         tokens = self.encode(audio, on_progress)
         selection = self.prune(tokens, question, choices=choices, **pruning)
         prompt = self.build_prompt(tokens, selection, question, choices=choices, position=position)
-        answer = self.respond(
-            prompt, choices=choices, max_new_tokens=max_new_tokens, on_text=on_text
-        )
+        if len(tokens):
+            answer = self.respond(
+                prompt, choices=choices, max_new_tokens=max_new_tokens, on_text=on_text
+            )
+        else:
+            answer = _wordless(on_text)
         return Result(tokens, selection, prompt, answer)
 
     @cached_property
     def _first_layer(self) -> FirstLayer:
         return self.model.first_layer()
+
+
+def _nothing(method: str) -> Selection:
+    """Of a recording without words."""
+    import torch
+
+    from speechprune_cli.flow import Selection
+
+    none = torch.zeros(0, dtype=torch.int64)
+    return Selection(none, torch.zeros(0), method, "there is nothing to choose from", 0, 0.0)
+
+
+def _wordless(on_text: Callable[[str], None] | None) -> Answer:
+    """The model is not called: it would make something up."""
+    from speechprune_cli.flow import Answer
+
+    if on_text is not None:
+        on_text(NO_WORDS)
+    return Answer(NO_WORDS, None, 0, True, 0.0, 0.0, 0)
 
 
 def _query_text(question: str, choices: Sequence[str], query: str) -> str:

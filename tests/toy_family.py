@@ -80,6 +80,11 @@ class ToyCache:
         self.layers[layer] = keys, values
         return keys, values
 
+    def fork(self) -> ToyCache:
+        cache = ToyCache()
+        cache.layers = dict(self.layers)
+        return cache
+
     def batch_select_indices(self, index: Tensor) -> None:
         self.layers = {n: (keys[index], values[index]) for n, (keys, values) in self.layers.items()}
 

@@ -5,10 +5,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from speechprune_cli.backends.base import SpeechLM
 from speechprune_cli.config import Preset
 from speechprune_cli.errors import ModelError
 from speechprune_cli.registry import Registry
+
+if TYPE_CHECKING:
+    from speechprune_cli.device import Placement
 
 FAMILIES: Registry[SpeechLM] = Registry(
     __name__,
@@ -35,17 +41,33 @@ def load_backend(
     weights do not fit.
     """
     from speechprune_cli.checkpoint import open_checkpoint
-    from speechprune_cli.device import place
 
-    placement = place(device, dtype, quantize)
+    placement = placed(preset, device, dtype, quantize)
+    if preset.family is not None:
+        return FAMILIES.part(preset.family).open(preset, revision, offline, placement)
     checkpoint = open_checkpoint(preset, revision, offline)
     model_type = checkpoint.config.get("model_type")
     return family_of(preset, model_type).load(preset, checkpoint, placement)
 
 
+def placed(preset: Preset, device: str, dtype: str, quantize: str) -> Placement:
+    """Where and how the preset's weights are held. Raises UsageError for what is not there."""
+    from speechprune_cli.device import place
+
+    if dtype != "auto" or preset.defaults.dtype == "auto":
+        return place(device, dtype, quantize)
+    found = place(device, preset.defaults.dtype, quantize)
+    reason = f"dtype {preset.defaults.dtype}: that of the preset {preset.name}"
+    return replace(found, decisions=(*found.decisions, reason))
+
+
 def family_of(preset: Preset, model_type: object) -> type[SpeechLM]:
     """Who knows models that call themselves so. Raises ModelError where nobody does."""
-    names = (*FAMILIES.modules, *FAMILIES.foreign) if preset.family is None else (preset.family,)
+    if preset.family is not None:
+        family = FAMILIES.part(preset.family)
+        family.check_type(preset, model_type)
+        return family
+    names = (*FAMILIES.modules, *FAMILIES.foreign)
     for family in map(FAMILIES.part, names):
         if model_type in family.model_types:
             return family

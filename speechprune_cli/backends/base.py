@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from speechprune_cli.errors import UsageError
+from speechprune_cli.errors import ModelError, UsageError
 from speechprune_cli.flow import Prompt, PromptIds
 
 if TYPE_CHECKING:
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from speechprune_cli.backends.decoding import KeptPrefix
     from speechprune_cli.backends.shape import EncoderShape, Shape
+    from speechprune_cli.cache import TokenCache
     from speechprune_cli.checkpoint import Checkpoint
     from speechprune_cli.config import Preset
     from speechprune_cli.device import Placement
-    from speechprune_cli.flow import Answer, Audio, AudioTokens, FirstLayer, Selection
+    from speechprune_cli.flow import Answer, Audio, AudioTokens, FirstLayer, Selection, Transcript
 
 ProgressCallback = Callable[[int, int], None]  # how much is encoded, and how much there is
 
@@ -50,6 +52,7 @@ class SpeechLM(ABC):
         self.revision = checkpoint.revision
         self.device, self.dtype = placement.device, placement.dtype
         self.quantize, self.decisions = placement.quantize, placement.decisions
+        self.kept_prefix: KeptPrefix | None = None  # of the last prompts that share one
 
     # What a family says without weights
 
@@ -64,6 +67,23 @@ class SpeechLM(ABC):
         """A model of that shape with random weights. It reads no text: any is the same tokens."""
 
     # What a family says of a loaded model
+
+    @classmethod
+    def open(
+        cls, preset: Preset, revision: str | None, offline: bool, placement: Placement
+    ) -> SpeechLM:
+        """Find the files and `load` them. Raises ModelError where they are of another family."""
+        from speechprune_cli.checkpoint import open_checkpoint
+
+        checkpoint = open_checkpoint(preset, revision, offline)
+        cls.check_type(preset, checkpoint.config.get("model_type"))
+        return cls.load(preset, checkpoint, placement)
+
+    @classmethod
+    def check_type(cls, preset: Preset, model_type: object) -> None:
+        """Raise ModelError for a model of another family."""
+        if model_type not in cls.model_types:
+            raise ModelError(f"{preset.source} is a '{model_type}' model: expected {cls.family}")
 
     @classmethod
     @abstractmethod
@@ -81,6 +101,32 @@ class SpeechLM(ABC):
 
         Raises `AudioError` where it is too short for a single one, `OutOfMemoryError`.
         """
+
+    def encode_once(
+        self, audio: Audio, cache: TokenCache | None, on_progress: ProgressCallback | None = None
+    ) -> AudioTokens:
+        """`encode`, or what `cache` kept of an earlier one."""
+        from dataclasses import replace
+
+        if cache is None:
+            return self.encode(audio, on_progress=on_progress)
+        key = cache.key(
+            audio_sha256=audio.sha256,
+            model=self.preset.source,
+            revision=self.revision,
+            dtype=str(self.dtype).removeprefix("torch."),
+            code_version=self.code_version,
+        )
+        found = cache.get(key)
+        if found is not None:
+            return replace(found, embeds=found.embeds.to(self.device))
+        tokens = self.encode(audio, on_progress=on_progress)
+        cache.put(key, tokens)
+        return tokens
+
+    def read_transcript(self, audio: Audio, transcript: Transcript) -> AudioTokens:
+        """Tokens of what was said, where a transcript says it. Raises UsageError: most hear."""
+        raise UsageError(f"{self.preset.name} hears by itself: transcripts are for readers")
 
     @abstractmethod
     def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> PromptIds:
@@ -102,6 +148,10 @@ class SpeechLM(ABC):
     @abstractmethod
     def new_cache(self) -> Any:
         """An empty KV cache, with `batch_select_indices` as transformers' caches have it."""
+
+    def fork_cache(self, cache: Any) -> Any:
+        """A cache that goes on by itself: what was read is shared, and never written to."""
+        return cache.fork()
 
     @abstractmethod
     def run_decoder(
@@ -125,6 +175,11 @@ class SpeechLM(ABC):
     # What holds for all
 
     @property
+    def parameters(self) -> int:
+        """All weights."""
+        return self.checkpoint.parameters
+
+    @property
     def input_tokens(self) -> int:
         """B1 by default: tokens of the model's own input length, or of 30 s."""
         return self.shape.input_tokens
@@ -144,9 +199,10 @@ class SpeechLM(ABC):
         """Mean `[D]` of all word embeddings, in float32, 8192 of them at a time."""
         import torch
 
-        weight = self.word_embeddings.detach()
-        sums = [rows.float().sum(0) for rows in weight.split(8192)]
-        return torch.stack(sums).sum(0) / len(weight)
+        ids = torch.arange(len(self.word_embeddings), device=self.device)
+        with torch.no_grad():
+            sums = [self.embed_rows(some).float().sum(0) for some in ids.split(8192)]
+        return torch.stack(sums).sum(0) / len(ids)
 
     def embed(self, ids: Sequence[int]) -> Tensor:
         """Word embeddings `[n, D]`."""
@@ -175,8 +231,12 @@ class SpeechLM(ABC):
         question: str,
         position: str = "repacked",
         choices: Sequence[str] = (),
+        share: bool = False,
     ) -> Prompt:
         """Put the retained tokens where the chat prompt has its audio.
+
+        `share` says that another question will follow the same tokens: what is read of them is
+        kept for it.
 
         `repacked` numbers the shortened prompt 0, 1, 2, ...; `original` leaves every token at the
         position it would have had with nothing pruned. Raises `UsageError` for another `position`.
@@ -192,6 +252,7 @@ class SpeechLM(ABC):
             text=ids.text,
             audio_tokens=len(audio),
             text_tokens=len(ids.before) + len(ids.after),
+            shared=len(before) + len(audio) if share else 0,
         )
 
     def position_ids(self, positions: Tensor) -> Tensor:

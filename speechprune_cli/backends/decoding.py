@@ -143,18 +143,77 @@ def choose(
 def read_prompts(lm: SpeechLM, prompts: Sequence[Prompt]) -> tuple[DecoderState, Tensor]:
     """Read `prompts` side by side, and the logits `[rows, V]` of the token that follows each.
 
-    Shorter prompts are padded on the left; the output head sees the last position only.
+    Shorter prompts are padded on the left; the output head sees the last position only. What all
+    of them share (`Prompt.shared`) is read once, and not again as long as the next ones share it.
     """
-    embeds = _pad([prompt.inputs_embeds[0] for prompt in prompts], "left")
-    longest = embeds.shape[1]
-    padding = [longest - prompt.inputs_embeds.shape[1] for prompt in prompts]
-    rows = [F.pad(p.position_ids, (n, 0)) for p, n in zip(prompts, padding, strict=True)]
-    positions = rows[0] if len(rows) == 1 else torch.cat(rows, dim=-2)
-    mask = None
-    if any(padding):
-        place = torch.arange(longest, device=embeds.device)
-        mask = place >= torch.tensor(padding, device=embeds.device)[:, None]
+    if shared := _shared(prompts):
+        return _read_behind(lm, prompts, shared)
+    embeds, positions, mask = _side_by_side(prompts, 0)
     state = DecoderState(lm, lm.new_cache(), mask)
+    return state, lm.head(state.read(embeds, positions)[:, -1])
+
+
+def _side_by_side(prompts: Sequence[Prompt], start: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Embeddings, positions and mask of all but the first `start` tokens of each."""
+    embeds = _pad([prompt.inputs_embeds[0, start:] for prompt in prompts], "left")
+    longest = embeds.shape[1]
+    padding = [start + longest - prompt.inputs_embeds.shape[1] for prompt in prompts]
+    told = [prompt.position_ids[..., start:] for prompt in prompts]
+    rows = [F.pad(each, (count, 0)) for each, count in zip(told, padding, strict=True)]
+    positions = rows[0] if len(rows) == 1 else torch.cat(rows, dim=-2)
+    if not any(padding):
+        return embeds, positions, None
+    place = torch.arange(longest, device=embeds.device)
+    return embeds, positions, place >= torch.tensor(padding, device=embeds.device)[:, None]
+
+
+@dataclass(frozen=True)
+class KeptPrefix:
+    """The beginning of a prompt, and what the language model has read of it."""
+
+    embeds: Tensor  # [n, D]
+    positions: Tensor  # [1, n], or [3, 1, n]
+    cache: Any
+
+    def begins(self, prompt: Prompt) -> bool:
+        """Whether the prompt says that it shares all of it, and does."""
+        count = len(self.embeds)
+        return (
+            prompt.shared == count
+            and torch.equal(prompt.position_ids[..., :count], self.positions)
+            and torch.equal(prompt.inputs_embeds[0, :count], self.embeds)
+        )
+
+
+def _shared(prompts: Sequence[Prompt]) -> int:
+    """Tokens that all prompts begin with, where all of them say so; else 0."""
+    first = prompts[0]
+    prefix = _prefix(first, None)
+    return first.shared if all(prefix.begins(prompt) for prompt in prompts[1:]) else 0
+
+
+def _prefix(prompt: Prompt, cache: Any) -> KeptPrefix:
+    embeds = prompt.inputs_embeds[0, : prompt.shared]
+    return KeptPrefix(embeds, prompt.position_ids[..., : prompt.shared], cache)
+
+
+def _read_behind(
+    lm: SpeechLM, prompts: Sequence[Prompt], shared: int
+) -> tuple[DecoderState, Tensor]:
+    """`read_prompts` behind a prefix that is read already, or once for all."""
+    kept = lm.kept_prefix
+    if kept is None or not kept.begins(prompts[0]):
+        lm.kept_prefix = None  # its memory may be needed
+        kept = _prefix(prompts[0], lm.new_cache())
+        DecoderState(lm, kept.cache).read(kept.embeds.unsqueeze(0), kept.positions)
+        lm.kept_prefix = kept
+    cache = lm.fork_cache(kept.cache)
+    if len(prompts) > 1:
+        cache.batch_select_indices(torch.zeros(len(prompts), dtype=torch.int64, device=lm.device))
+    embeds, positions, mask = _side_by_side(prompts, shared)
+    if mask is not None:
+        mask = F.pad(mask, (shared, 0), value=True)
+    state = DecoderState(lm, cache, mask)
     return state, lm.head(state.read(embeds, positions)[:, -1])
 
 

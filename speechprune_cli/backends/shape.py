@@ -23,6 +23,7 @@ class EncoderShape(Frozen, ABC):
 
     input_seconds: ClassVar[float] = 30.0  # of recording that B1 is made of by default
     own_input: ClassVar[bool] = False  # whether it was trained on that; else as in the paper
+    exact: ClassVar[bool] = True  # False: how many tokens there are depends on what is said
 
     @abstractmethod
     def tokens(self, samples: int) -> int:

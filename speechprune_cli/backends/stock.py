@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -142,6 +143,9 @@ class StockLM(SpeechLM):
 
         return DynamicCache(config=self.decoder.config)
 
+    def fork_cache(self, cache: Any) -> Any:
+        return fork_dynamic(cache)
+
     def run_decoder(
         self, embeds: Tensor, positions: Tensor, mask: Tensor | None, cache: Any
     ) -> Tensor:
@@ -176,6 +180,13 @@ class StockLM(SpeechLM):
             ]
         query, key = (weight.to(self.device) for weight in weights)
         return FirstLayer(query, key, decoder.num_attention_heads, decoder.num_key_value_heads)
+
+
+def fork_dynamic(cache: Any) -> Any:
+    """Of transformers' `DynamicCache`: its layers put new tensors in the place of their old."""
+    fork = copy(cache)
+    fork.layers = [copy(layer) for layer in cache.layers]
+    return fork
 
 
 def stock(name: str) -> Any:
@@ -217,7 +228,7 @@ def load_weights(family: type[StockLM], checkpoint: Checkpoint, placement: Place
                 ignore_mismatched_sizes=True,
                 local_files_only=True,
                 output_loading_info=True,
-                **_quantisation(family, placement),
+                **quantisation(family.unquantised, placement),
             )
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"cannot load {checkpoint.folder}: {one_line(error)}") from error
@@ -236,7 +247,8 @@ def check_complete(checkpoint: Checkpoint, report: dict[str, Any]) -> None:
         )
 
 
-def _quantisation(family: type[StockLM], placement: Placement) -> dict[str, Any]:
+def quantisation(unquantised: Sequence[str], placement: Placement) -> dict[str, Any]:
+    """What `from_pretrained` is told of a placement, the modules `unquantised` left in 16 bits."""
     from transformers import BitsAndBytesConfig
 
     if placement.quantize == "none":
@@ -246,7 +258,7 @@ def _quantisation(family: type[StockLM], placement: Placement) -> dict[str, Any]
         load_in_4bit=placement.quantize == "nf4",
         bnb_4bit_quant_type="nf4",
         bnb_4bit_compute_dtype=placement.dtype,
-        llm_int8_skip_modules=list(family.unquantised),
+        llm_int8_skip_modules=list(unquantised),
     )
     return {"quantization_config": config, "device_map": {"": placement.device}}
 

@@ -9,6 +9,7 @@ from speechprune_cli.backends.shape import Shape, shape_of_preset
 from speechprune_cli.checkpoint import read_json
 from speechprune_cli.config import Preset
 from speechprune_cli.hub import download
+from speechprune_cli.weights.finding import reader_folder
 
 
 def shape_of(preset: Preset, revision: str | None = None, offline: bool = False) -> Shape:
@@ -22,7 +23,9 @@ def shape_of(preset: Preset, revision: str | None = None, offline: bool = False)
         if stated := shape_of_preset(preset, preset.family, encoder):
             return stated
     folder = Path(preset.source)
-    if not folder.is_dir():
+    if preset.reader is not None:
+        folder, _ = reader_folder(preset.reader, offline)
+    elif not folder.is_dir():
         folder = download(
             preset.source,
             ("config.json",),

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from speechprune_cli import costs
-from speechprune_cli.backends import FAMILIES, load_backend
+from speechprune_cli.backends import FAMILIES, load_backend, placed
 from speechprune_cli.backends.base import SpeechLM
 from speechprune_cli.backends.decoding import DecoderState, read_prompts
 from speechprune_cli.backends.shape import Shape
 from speechprune_cli.config import Preset
-from speechprune_cli.device import PeakMemory, Stopwatch, memory_guard, place
+from speechprune_cli.device import PeakMemory, Stopwatch, memory_guard
 from speechprune_cli.errors import OutOfMemoryError
 from speechprune_cli.flow import SAMPLE_RATE, Audio, AudioTokens, Prompt
 from speechprune_cli.methods import Amount
@@ -242,7 +242,9 @@ def load(
 ) -> SpeechLM:
     """The model, with its own weights or with made-up ones of the same shape."""
     if made_up:
-        return FAMILIES.part(shape.family).random(preset, shape, place(device, dtype, quantize))
+        return FAMILIES.part(shape.family).random(
+            preset, shape, placed(preset, device, dtype, quantize)
+        )
     return load_backend(
         preset, revision=revision, device=device, dtype=dtype, quantize=quantize, offline=offline
     )

@@ -14,6 +14,8 @@ class AToMe(Pruner):
     as many rounds as it takes. An average counts every token that went into it once.
     """
 
+    asks = False
+
     def score_and_keep(self, task: PruningTask) -> Choice:
         import torch
 

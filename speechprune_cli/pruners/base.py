@@ -36,6 +36,7 @@ class Pruner(ABC):
     takes_amount: ClassVar[bool] = True  # False: the method settles it by itself (`retained`)
     reads_embeddings: ClassVar[bool] = True  # False: positions, or what else was encoded
     requires: ClassVar[frozenset[str]] = frozenset()  # what not all models give: ENCODER_ATTENTION
+    asks: ClassVar[bool] = True  # False: it keeps the same tokens whatever the question is
     hears_all: ClassVar[bool] = True  # False: nothing beyond the model's own input length
 
     @abstractmethod
@@ -78,6 +79,7 @@ class Pruner(ABC):
             seconds=time.perf_counter() - started,
             merge=choice.merge,
             warning=choice.warning,
+            asks=self.asks,
         )
 
 

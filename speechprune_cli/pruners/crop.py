@@ -10,6 +10,7 @@ from speechprune_cli.pruners.base import Choice, Pruner, Seed, membership
 class Crop(Pruner):
     """Every start that fits is equally likely."""
 
+    asks = False
     reads_embeddings = False
     seed: Seed = 0
 

@@ -21,6 +21,7 @@ class Dart(Pruner):
     DART acts on a decoder layer's keys; here on what enters the decoder.
     """
 
+    asks = False
     pivots: Annotated[int, Ge(1)] = 8
 
     def score_and_keep(self, task: PruningTask) -> Choice:

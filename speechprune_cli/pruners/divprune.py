@@ -18,6 +18,8 @@ class DivPrune(Pruner):
     that are kept. Time N k D after a first pass of N^2 D; memory linear in N.
     """
 
+    asks = False
+
     def score_and_keep(self, task: PruningTask) -> Choice:
         import torch
 

@@ -8,6 +8,7 @@ from speechprune_cli.pruners.base import Choice, Pruner
 class Energy(Pruner):
     """By the level of the sound under each token, whatever the question."""
 
+    asks = False
     reads_embeddings = False
 
     def score_and_keep(self, task: PruningTask) -> Choice:

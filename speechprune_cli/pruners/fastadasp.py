@@ -17,6 +17,7 @@ class FastAdaSP(Pruner):
     the projected tokens are compared and the encoder's attention weighs them.
     """
 
+    asks = False
     requires = frozenset({ENCODER_ATTENTION})
 
     def score_and_keep(self, task: PruningTask) -> Choice:

@@ -8,6 +8,7 @@ from speechprune_cli.pruners.base import Choice, Pruner, membership
 class Full(Pruner):
     """All N tokens."""
 
+    asks = False
     takes_amount = False
     reads_embeddings = False
 

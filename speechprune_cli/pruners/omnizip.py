@@ -11,6 +11,7 @@ class OmniZip(Pruner):
     Its audio half alone: OmniZip goes on to let audio guide the pruning of video.
     """
 
+    asks = False
     reads_embeddings = False
     requires = frozenset({ENCODER_ATTENTION})
 

@@ -8,6 +8,7 @@ from speechprune_cli.pruners.base import Choice, Pruner, membership
 class Original(Pruner):
     """The model's own input length, whatever the budget."""
 
+    asks = False
     takes_amount = False
     hears_all = False
     reads_embeddings = False

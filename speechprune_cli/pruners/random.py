@@ -11,6 +11,7 @@ from speechprune_cli.pruners.base import Choice, Pruner, Seed
 class Random(Pruner):
     """Under one seed, what a higher rate keeps is part of what a lower rate keeps."""
 
+    asks = False
     reads_embeddings = False
     seed: Seed = 0
 

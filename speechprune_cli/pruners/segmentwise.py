@@ -15,6 +15,7 @@ from speechprune_cli.pruners.base import Choice, Pruner
 class Segmentwise(Pruner):
     """S equal segments keep K/S each; what the paper's floor loses goes to the first ones."""
 
+    asks = False
     reads_embeddings = False
     requires = frozenset({ENCODER_ATTENTION})
     seconds: Annotated[float, Interval(gt=0, lt=1e6)] = 3.0  # of a segment: ten to a window of 30 s

@@ -7,6 +7,7 @@ from speechprune_cli.pruners.base import Choice, Pruner, evenly, membership
 class Uniform(Pruner):
     """The middle token of each of k equal parts: strong, as 25 tokens a second are redundant."""
 
+    asks = False
     reads_embeddings = False
 
     def score_and_keep(self, task: PruningTask) -> Choice:

@@ -1,61 +1,16 @@
-"""Words with their times, in the sentences that they make."""
+"""Words in the sentences that they make."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+
+from speechprune_cli.flow import Sentence, Word
 
 ENDS = ".?!…。？！"
 CLOSING = "\"'”’»)]}」』"
 LONGEST_WORDS = 60  # of a sentence: recognisers that set no full stops would never end one
 ABBREVIATIONS = ("Mr.", "Mrs.", "Ms.", "Dr.", "Prof.", "St.", "vs.", "etc.", "e.g.", "i.e.", "No.")
 PAUSE_SECONDS = 2.0  # that ends a sentence by itself
-
-
-@dataclass(frozen=True)
-class Word:
-    """As it was written: with the blank before it, where the language sets one."""
-
-    text: str
-    start: float  # seconds of the recording
-    end: float
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """Words in a row, at least one."""
-
-    words: tuple[Word, ...]
-
-    @property
-    def start(self) -> float:
-        """When its first word begins."""
-        return self.words[0].start
-
-    @property
-    def end(self) -> float:
-        """When its last word ends."""
-        return self.words[-1].end
-
-    @property
-    def text(self) -> str:
-        """Its words, as a line."""
-        return "".join(word.text for word in self.words).strip()
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """All that was said in a recording."""
-
-    sentences: tuple[Sentence, ...]
-    language: str | None  # two letters, as Whisper names it; None where nobody told
-    origin: str  # who wrote it: a recogniser and its settings, or a file
-    notes: tuple[str, ...] = ()  # for people, one line each: what was dropped, and why
-
-    @property
-    def words(self) -> Iterator[Word]:
-        """Of all sentences, in order."""
-        return (word for sentence in self.sentences for word in sentence.words)
 
 
 def sentences_of(words: Iterable[Word]) -> tuple[Sentence, ...]:

@@ -1,0 +1,304 @@
+"""Any recogniser and any text model as a Speech LLM: the one writes, the other reads.
+
+Audio tokens are the reader's own tokens of what was said, each with the time at which it was said
+and with the loudness of the sound there; their embeddings are the reader's word embeddings. So
+everything works on them but what needs an encoder's attention, and a Speech LLM can be compared
+with what its simplest rival does. What no transcript holds (who speaks, in which tone, what else
+sounds) this family cannot answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from string import ascii_uppercase
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pydantic import PositiveInt
+
+from speechprune_cli.backends.base import ProgressCallback, SpeechLM
+from speechprune_cli.backends.shape import Shape
+from speechprune_cli.backends.windowed import WhisperShape
+from speechprune_cli.errors import ModelError, UsageError
+from speechprune_cli.flow import SAMPLE_RATE, Audio, AudioTokens, FirstLayer, PromptIds
+from speechprune_cli.transcripts.header import Shapes, read_shapes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from speechprune_cli.backends._chat import Chat
+    from speechprune_cli.backends._reader import Reader
+    from speechprune_cli.cache import TokenCache
+    from speechprune_cli.checkpoint import Checkpoint
+    from speechprune_cli.config import Decoder, Part, Preset
+    from speechprune_cli.device import Placement
+    from speechprune_cli.flow import Transcript
+    from speechprune_cli.transcripts.recogniser import Recogniser
+
+TOKENS_PER_SECOND = 3.0  # of fluent English in a vocabulary of 150,000; what is said decides
+INTRODUCTION = "Transcript of a recording:\n\n"
+INSTRUCTION = "Answer from the transcript, in as few words as possible."
+
+
+class TranscriptShape(WhisperShape):
+    """A whole Whisper, encoder and decoder; how many tokens come out can only be guessed."""
+
+    exact: ClassVar[bool] = False
+    decoder_layers: PositiveInt
+    decoder_ffn_dim: PositiveInt
+    vocab_size: PositiveInt
+
+    @classmethod
+    def of_tensors(cls, shapes: Shapes) -> Self:
+        """Of a Whisper in CTranslate2's format. Raises ModelError where a tensor is missing."""
+        try:
+            width, bins, _ = shapes["encoder/conv1/weight"]
+            return cls(
+                d_model=width,
+                encoder_layers=_layers(shapes, "encoder"),
+                encoder_attention_heads=max(1, width // 64),
+                encoder_ffn_dim=shapes["encoder/layer_0/ffn/linear_0/weight"][0],
+                num_mel_bins=bins,
+                max_source_positions=shapes["encoder/position_encodings/encodings"][0],
+                decoder_layers=_layers(shapes, "decoder"),
+                decoder_ffn_dim=shapes["decoder/layer_0/ffn/linear_0/weight"][0],
+                vocab_size=shapes["decoder/embeddings/weight"][0],
+            )
+        except (KeyError, ValueError) as error:
+            raise ModelError(f"the recogniser is no whole Whisper: {error}") from error
+
+    def tokens(self, samples: int) -> int:
+        """Of somebody who speaks without pause."""
+        return round(samples / SAMPLE_RATE * TOKENS_PER_SECOND)
+
+    def projector_flops(self, hidden_size: int) -> int:
+        """What writes the words of one window, greedily, as many as are guessed to be there."""
+        width, steps, layers = self.d_model, self.max_source_positions, self.decoder_layers
+        words = round(30 * TOKENS_PER_SECOND)
+        looking = layers * (2 * steps * 2 * width**2 + words * 4 * steps * width)
+        linears = layers * words * 2 * (6 * width**2 + 2 * width * self.decoder_ffn_dim)
+        return looking + linears + words * 2 * width * self.vocab_size
+
+
+class TranscriptLM(SpeechLM):
+    """A recogniser and a reader."""
+
+    family = "transcript"
+    model_types = ()
+    code_version = "transcript/1"
+    encoder_shape = TranscriptShape
+
+    def __init__(
+        self,
+        preset: Preset,
+        shape: Shape,
+        checkpoint: Checkpoint,
+        placement: Placement,
+        reader: Reader,
+        chat: Chat | None = None,
+        recogniser: Recogniser | None = None,
+    ) -> None:
+        super().__init__(preset, shape, checkpoint, placement)
+        self.reader, self.recogniser = reader, recogniser
+        if chat is not None:
+            self.chat = chat
+            self.end_tokens = chat.end_tokens(checkpoint.config)
+        if recogniser is not None:
+            self.revision = f"{recogniser.revision}+{checkpoint.revision}"
+        self.attention_implementation = reader.attention
+        self.language: str | None = None  # of what is said, where somebody told
+
+    @classmethod
+    def open(
+        cls, preset: Preset, revision: str | None, offline: bool, placement: Placement
+    ) -> Self:
+        """Both models, from wherever the preset's parts are. Raises ModelError."""
+        from speechprune_cli.backends._chat import Chat
+        from speechprune_cli.backends._reader import load_reader
+        from speechprune_cli.checkpoint import read_checkpoint
+        from speechprune_cli.transcripts.recogniser import Recogniser
+        from speechprune_cli.weights.finding import reader_folder, recogniser_folder
+
+        recogniser, reader = parts(preset, revision)
+        heard, recogniser_revision = recogniser_folder(recogniser, offline)
+        checkpoint = read_checkpoint(*reader_folder(reader, offline), source=reader.source)
+        chat, text_model = Chat(checkpoint.folder), load_reader(checkpoint, placement)
+        shape = _shape(preset, text_model.shape, checkpoint.parameters, heard)
+        return cls(
+            preset,
+            shape,
+            checkpoint,
+            placement,
+            text_model,
+            chat,
+            Recogniser(heard, recogniser_revision, placement.device.type),
+        )
+
+    @classmethod
+    def load(cls, preset: Preset, checkpoint: Checkpoint, placement: Placement) -> Self:
+        """There is no one folder of it: `open` finds two."""
+        raise NotImplementedError
+
+    @classmethod
+    def describe(cls, preset: Preset, folder: Path) -> Shape:
+        """From the reader's `config.json` and the tensors' names and shapes of both models."""
+        from speechprune_cli.backends.shape import read_decoder
+        from speechprune_cli.backends.stock import read_config
+        from speechprune_cli.checkpoint import read_checkpoint
+        from speechprune_cli.weights.finding import recogniser_folder
+
+        recogniser, reader = parts(preset)
+        heard, _ = recogniser_folder(recogniser, offline=False)
+        decoder = read_decoder(reader.source, read_config(folder).get_text_config(decoder=True))
+        checkpoint = read_checkpoint(folder, "", source=reader.source)
+        return _shape(preset, decoder, checkpoint.parameters, heard)
+
+    @classmethod
+    def random(cls, preset: Preset, shape: Shape, placement: Placement) -> Self:
+        """Words without meaning at the rate of speech, for a reader of that shape."""
+        from pathlib import Path
+
+        from speechprune_cli.backends._reader import random_reader
+        from speechprune_cli.checkpoint import Checkpoint
+
+        if placement.quantize != "none":
+            raise UsageError("--random-weights come unquantised: leave --quantize out")
+        reader = random_reader(shape.decoder, placement)
+        checkpoint = Checkpoint(Path(), preset.source, "random weights", {}, ())
+        made = cls(preset, shape, checkpoint, placement, reader)
+        made.end_tokens = frozenset()
+        return made
+
+    @property
+    def parameters(self) -> int:
+        return self.shape.parameters
+
+    def encode(
+        self,
+        audio: Audio,
+        batch_size: int | None = None,
+        on_progress: ProgressCallback | None = None,
+    ) -> AudioTokens:
+        return self.encode_once(audio, None, on_progress)
+
+    def encode_once(
+        self, audio: Audio, cache: TokenCache | None, on_progress: ProgressCallback | None = None
+    ) -> AudioTokens:
+        """Transcripts are kept as they are written: a run that was killed goes on where it was."""
+        from speechprune_cli.device import Stopwatch
+        from speechprune_cli.transcripts.store import transcribed
+
+        if self.recogniser is None:
+            return self._nonsense(audio)
+        folder = None if cache is None else cache.folder.with_name("transcripts")
+        clock = Stopwatch(self.device)
+        transcript = transcribed(audio, self.recogniser, self.language, folder, on_progress)
+        return self.read_transcript(audio, transcript, clock.lap())
+
+    def read_transcript(
+        self, audio: Audio, transcript: Transcript, seconds: float = 0.0
+    ) -> AudioTokens:
+        """Tokens of what was said; none where nothing was. `seconds`: what writing it took."""
+        import torch
+
+        from speechprune_cli.backends._spoken import spoken_tokens
+        from speechprune_cli.backends.listening import loudness
+
+        spoken = spoken_tokens(transcript, self.chat.encode, audio.seconds)
+        ids = torch.tensor(spoken.ids, dtype=torch.int64)
+        times = torch.tensor(spoken.times, dtype=torch.float32).reshape(-1, 2)
+        return AudioTokens(
+            embeds=self.embed(spoken.ids),
+            times=times,
+            per_second=max(len(ids), 1) / max(audio.seconds, 1e-3),
+            seconds=audio.seconds,
+            encode_seconds=seconds,
+            loudness=loudness(audio.samples, times, SAMPLE_RATE),
+            sentences=torch.tensor(spoken.sentences, dtype=torch.int64),
+            ids=ids,
+            transcript=transcript,
+        )
+
+    def _nonsense(self, audio: Audio) -> AudioTokens:
+        """What a model of random weights reads: random words, one after the other."""
+        import torch
+
+        from speechprune_cli.backends.listening import loudness
+
+        count = self.shape.audio_tokens(audio.seconds)
+        generator = torch.Generator().manual_seed(0)
+        ids = torch.randint(len(self.word_embeddings), (count,), generator=generator)
+        edges = torch.linspace(0, audio.seconds, count + 1)
+        times = torch.stack([edges[:-1], edges[1:]], 1)
+        return AudioTokens(
+            embeds=self.embed(ids.tolist()),
+            times=times,
+            per_second=TOKENS_PER_SECOND,
+            seconds=audio.seconds,
+            encode_seconds=0.0,
+            loudness=loudness(audio.samples, times, SAMPLE_RATE),
+        )
+
+    def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> PromptIds:
+        """The reader's own chat template around the transcript, the question and the options."""
+        options = zip(ascii_uppercase, choices, strict=False)
+        asked = "\n".join([question, *(f"{letter}. {choice}" for letter, choice in options)])
+        return self.chat.prompt(INTRODUCTION, f"\n\n{INSTRUCTION}\n{asked}")
+
+    def text_ids(self, text: str) -> list[int]:
+        return self.chat.ids(text.strip())
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        return self.chat.text(ids)
+
+    @property
+    def word_embeddings(self) -> Tensor:
+        return self.reader.word_embeddings
+
+    def embed_rows(self, ids: Tensor) -> Tensor:
+        return self.reader.embed_rows(ids)
+
+    def new_cache(self) -> Any:
+        return self.reader.new_cache()
+
+    def fork_cache(self, cache: Any) -> Any:
+        return self.reader.fork_cache(cache)
+
+    def run_decoder(
+        self, embeds: Tensor, positions: Tensor, mask: Tensor | None, cache: Any
+    ) -> Tensor:
+        return self.reader.run(embeds, positions, mask, cache)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        return self.reader.head(hidden)
+
+    def first_layer(self) -> FirstLayer:
+        decoder = self.shape.decoder
+        query, key = (weight.to(self.device) for weight in self.reader.projections())
+        return FirstLayer(query, key, decoder.num_attention_heads, decoder.num_key_value_heads)
+
+
+def parts(preset: Preset, revision: str | None = None) -> tuple[Part, Part]:
+    """Recogniser and reader. Raises UsageError where one is missing, or a revision is told."""
+    if preset.recogniser is None or preset.reader is None:
+        raise UsageError(f"preset {preset.name}: a transcript needs a recogniser and a reader")
+    if revision is not None:
+        raise UsageError(f"{preset.name} takes no --revision: its parts have theirs")
+    return preset.recogniser, preset.reader
+
+
+def _shape(preset: Preset, decoder: Decoder, parameters: int, folder: Path) -> Shape:
+    """Of both models, the recogniser's from its folder."""
+    shapes = read_shapes(folder / "model.bin")
+    encoder = TranscriptShape.of_tensors(shapes)
+    total = parameters + sum(math.prod(shape) for shape in shapes.values())
+    return Shape(preset.name, TranscriptLM.family, decoder, encoder, total)
+
+
+def _layers(shapes: Shapes, part: str) -> int:
+    return len(
+        {name.split("/")[1] for name in shapes if name.startswith(f"{part}/layer_")}
+        - {"layer_norm"}
+    )
