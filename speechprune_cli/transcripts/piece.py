@@ -1,0 +1,55 @@
+"""Parts of a recording that are recognised one after another, and the transcript they make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from speechprune_cli.flow import SAMPLE_RATE
+from speechprune_cli.transcripts.languages import language_name
+from speechprune_cli.transcripts.transcript import Transcript, Word, sentences_of
+from speechprune_cli.transcripts.trust import Stretch, without_loops
+from speechprune_cli.units import clock, length
+
+LISTED = 5  # stretches that a note names
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What was said between two samples of a recording; the next piece begins at the second."""
+
+    start: int
+    end: int
+    words: tuple[Word, ...] = ()
+    dropped: tuple[Stretch, ...] = ()  # where the words were not to be trusted
+    language: str | None = None  # None until somebody speaks
+    sure: float | None = None  # how likely it is that language, None where it was asked for
+
+    @property
+    def seconds(self) -> float:
+        """How far into the recording it reaches."""
+        return self.end / SAMPLE_RATE
+
+
+def joined(pieces: Sequence[Piece], origin: str) -> Transcript:
+    """The transcript of a recording from all its pieces, with notes of what was left out."""
+    words, loops = without_loops([word for piece in pieces for word in piece.words])
+    dropped = [stretch for piece in pieces for stretch in piece.dropped]
+    last = pieces[-1] if pieces else None
+    notes = []
+    if last and last.language and last.sure is not None:
+        notes.append(f"language: {language_name(last.language)}, {100 * last.sure:.0f}% sure")
+    if dropped:
+        notes.append(f"{_listed(dropped)}: no words that can be trusted")
+    if loops:
+        notes.append(f"{_listed(loops)}: the same words over and over, taken once")
+    return Transcript(sentences_of(words), last.language if last else None, origin, tuple(notes))
+
+
+def _listed(stretches: Sequence[Stretch]) -> str:
+    """`2 stretches, 14 s in all (00:31-00:40, 01:02-01:07)`."""
+    seconds = length(round(sum(end - start for start, end in stretches)))
+    named = [f"{clock(start)}-{clock(end)}" for start, end in stretches[:LISTED]]
+    more = ["..."] if len(stretches) > LISTED else []
+    count = f"{len(stretches)} stretch{'es' if len(stretches) > 1 else ''}"
+    return f"{count}, {seconds} in all ({', '.join(named + more)})"

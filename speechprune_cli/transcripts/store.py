@@ -1,0 +1,166 @@
+"""Transcripts kept on disk, so that nothing is recognised twice, and little is lost by a kill.
+
+An entry is `<key>.json`, in the format of `files.py` with the SHA-256 of the rest as one more key.
+While a recording is recognised, `<key>.partial` holds a line for every piece that is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from speechprune_cli.atomic import atomic
+from speechprune_cli.errors import SpeechPruneError
+from speechprune_cli.transcripts.journal import Journal
+from speechprune_cli.transcripts.jsons import as_json, read_json
+from speechprune_cli.transcripts.languages import language_code
+from speechprune_cli.transcripts.piece import Piece, joined
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from speechprune_cli.flow import Audio
+    from speechprune_cli.transcripts.transcript import Transcript
+
+FORMAT = 1  # the next number makes all anew: whenever the same sound gives other words
+
+log = logging.getLogger("speechprune")
+
+
+class Recognises(Protocol):
+    """What makes pieces of a recording, as `Recogniser` does."""
+
+    revision: str
+
+    @property
+    def settings(self) -> Mapping[str, str | float]:
+        """All beside weights and sound that the words depend on."""
+
+    @property
+    def origin(self) -> str:
+        """Who writes the transcripts."""
+
+    def transcribe(
+        self,
+        samples: np.ndarray,
+        language: str | None,
+        on_progress: Callable[[float], None],
+        done: Sequence[Piece],
+    ) -> Iterator[Piece]:
+        """The pieces that follow those `done`."""
+
+
+def transcribed(
+    audio: Audio,
+    recogniser: Recognises,
+    language: str | None = None,
+    folder: Path | None = None,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> Transcript:
+    """A recording's transcript, from `folder` or made and kept there; None keeps nothing.
+
+    `on_progress` is told how many of the recording's seconds are done. A killed run is gone on
+    with. Trouble with the disk costs time, never the answer: it is logged as a warning. Raises
+    UsageError for a language that Whisper does not know, ModelError where Whisper cannot be run.
+    """
+    code = language_code(language) if language else None
+    if folder is None:
+        return joined(
+            list(recogniser.transcribe(audio.samples, code, on_progress, ())), recogniser.origin
+        )
+    entry = folder / f"{_key(audio, recogniser, code)}.json"
+    with _held(entry):
+        if (kept := _kept(entry)) is not None:
+            on_progress(audio.seconds)
+            return kept
+        return _made(entry, audio, recogniser, code, on_progress)
+
+
+def _made(
+    entry: Path,
+    audio: Audio,
+    recogniser: Recognises,
+    language: str | None,
+    on_progress: Callable[[float], None],
+) -> Transcript:
+    with Journal(entry.with_suffix(".partial")) as journal:
+        done = tuple(journal.pieces)
+        if done:
+            on_progress(done[-1].seconds)
+        for piece in recogniser.transcribe(audio.samples, language, on_progress, done):
+            journal.add(piece)
+        transcript = joined(journal.pieces, recogniser.origin)
+    if _keep(entry, transcript):
+        journal.remove()
+    return transcript
+
+
+def _key(audio: Audio, recogniser: Recognises, language: str | None) -> str:
+    """All that a transcript depends on, as 64 hexadecimal digits."""
+    fields = {"format": FORMAT, "audio": audio.sha256, "revision": recogniser.revision}
+    return _digest({**fields, "settings": dict(recogniser.settings), "language": language})
+
+
+@contextmanager
+def _held(entry: Path) -> Iterator[None]:
+    """One process at a time makes an entry; the others wait, and find it there."""
+    from filelock import FileLock
+
+    lock = FileLock(entry.with_name(f".{entry.stem}.lock"))
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        log.warning("transcripts: cannot write to %s (%s)", entry.parent, error)
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            with suppress(OSError):
+                Path(lock.lock_file).unlink()
+        lock.release()
+
+
+def _kept(entry: Path) -> Transcript | None:
+    """None where there is nothing, or nothing sound."""
+    try:
+        return _read(entry)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        log.warning("transcripts: cannot read %s (%s)", entry, error)
+    except (ValueError, TypeError, AttributeError, KeyError, SpeechPruneError) as error:
+        log.warning("transcripts: removed the damaged %s (%s)", entry, error)
+        with suppress(OSError):
+            entry.unlink()
+    return None
+
+
+def _read(entry: Path) -> Transcript:
+    text = entry.read_text(encoding="utf-8")
+    content = json.loads(text)
+    if content.pop("sha256") != _digest(content):
+        raise ValueError("its content is not what its checksum says")
+    return read_json(text, str(entry), content["origin"])
+
+
+def _keep(entry: Path, transcript: Transcript) -> bool:
+    content = as_json(transcript)
+    try:
+        with atomic(entry) as temporary:
+            text = json.dumps({**content, "sha256": _digest(content)}, ensure_ascii=False, indent=1)
+            temporary.write_text(text + "\n", encoding="utf-8")
+    except SpeechPruneError as error:
+        log.warning("transcripts: not kept (%s)", error)
+        return False
+    return True
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

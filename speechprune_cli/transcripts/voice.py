@@ -1,0 +1,84 @@
+"""Where somebody speaks in a recording, in windows of a length that Whisper reads at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from speechprune_cli.flow import SAMPLE_RATE
+from speechprune_cli.transcripts.timing import MILLISECONDS
+from speechprune_cli.transcripts.transcript import Word
+
+BLOCK_SECONDS = 240  # looked at at once: what a killed run loses, and what it holds in memory
+WINDOW_SECONDS = 28  # Whisper's own is 30 s
+PAUSE_SECONDS = 0.5  # that parts two spans; what is longer than two pads is left out of a window
+PAD_SECONDS = 0.2  # kept on both sides of a span
+
+Span = tuple[int, int]  # the first sample, and the one behind the last
+
+
+@dataclass(frozen=True)
+class Window:
+    """Spans of speech that are recognised together, the pauses between them shortened."""
+
+    spans: tuple[Span, ...]
+
+    @property
+    def times(self) -> tuple[float, float]:
+        """Where it begins and ends in the recording, in seconds."""
+        return self.spans[0][0] / SAMPLE_RATE, self.spans[-1][1] / SAMPLE_RATE
+
+    def cut(self, samples: np.ndarray) -> np.ndarray:
+        """Its sound, float32 `[n]`, from that of the whole recording."""
+        return np.concatenate([samples[start:end] for start, end in self.spans])
+
+    def placed(self, text: str, start: float, end: float) -> Word:
+        """A word at the time that it has in the recording, from that in the window."""
+        at, middle = 0, (start + end) / 2 * SAMPLE_RATE
+        for span in self.spans:
+            length = span[1] - span[0]
+            if middle < at + length or span is self.spans[-1]:
+                break
+            at += length
+        places = (span[0] - at + time * SAMPLE_RATE for time in (start, end))
+        times = (min(max(place, span[0]), span[1]) / SAMPLE_RATE for place in places)
+        return Word(text, *(round(time, MILLISECONDS) for time in times))
+
+
+def next_block(samples: np.ndarray, begin: int) -> tuple[list[Window], int]:
+    """The windows of a block from the sample `begin` on, and where the next one begins.
+
+    What follows depends on `begin` alone, so that it can be gone on with from there.
+    """
+    block = samples[begin : begin + BLOCK_SECONDS * SAMPLE_RATE]
+    spans = [(begin + start, begin + end) for start, end in _speech(block)]
+    end = begin + len(block)
+    if end < len(samples) and len(spans) > 1 and spans[-1][1] == end:  # somebody is speaking
+        end = spans.pop()[0]
+    return list(_windows(spans)), end
+
+
+def _speech(block: np.ndarray) -> list[Span]:
+    from faster_whisper.vad import VadOptions, get_speech_timestamps
+
+    options = VadOptions(
+        min_silence_duration_ms=round(PAUSE_SECONDS * 1000),
+        speech_pad_ms=round(PAD_SECONDS * 1000),
+        max_speech_duration_s=WINDOW_SECONDS,
+    )
+    return [(span["start"], span["end"]) for span in get_speech_timestamps(block, options)]
+
+
+def _windows(spans: Sequence[Span]) -> Iterator[Window]:
+    held: list[Span] = []
+    length = 0
+    for start, end in spans:
+        if held and length + end - start > WINDOW_SECONDS * SAMPLE_RATE:
+            yield Window(tuple(held))
+            held, length = [], 0
+        held.append((start, end))
+        length += end - start
+    if held:
+        yield Window(tuple(held))
