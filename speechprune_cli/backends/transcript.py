@@ -194,7 +194,13 @@ class TranscriptLM(SpeechLM):
             return self._nonsense(audio)
         folder = None if cache is None else cache.folder.with_name("transcripts")
         clock = Stopwatch(self.device)
-        transcript = transcribed(audio, self.recogniser, self.language, folder, on_progress)
+        total = round(audio.seconds)
+
+        def on_seconds(done: float) -> None:
+            if on_progress is not None:
+                on_progress(min(round(done), total), total)
+
+        transcript = transcribed(audio, self.recogniser, self.language, folder, on_seconds)
         return self.read_transcript(audio, transcript, clock.lap())
 
     def read_transcript(

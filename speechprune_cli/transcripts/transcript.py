@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from speechprune_cli.flow import Sentence, Word
+from speechprune_cli.flow import Sentence, Transcript, Word
+
+__all__ = ["Sentence", "Transcript", "Word", "sentences_of"]
 
 ENDS = ".?!…。？！"
 CLOSING = "\"'”’»)]}」』"
