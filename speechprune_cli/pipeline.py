@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.errors import UsageError
-from speechprune_cli.flow import Audio, PruningTask
+from speechprune_cli.flow import Answer, Audio, PruningTask, Selection, Transcript
 
 if TYPE_CHECKING:
     from speechprune_cli.backends.base import ProgressCallback, SpeechLM
     from speechprune_cli.cache import TokenCache
-    from speechprune_cli.flow import Answer, AudioTokens, FirstLayer, Prompt, Selection
+    from speechprune_cli.flow import AudioTokens, FirstLayer, Prompt
     from speechprune_cli.methods import BudgetOption, MethodSpec
 
 NO_WORDS = "There are no words in this recording."
@@ -47,14 +47,21 @@ def load(
     quantize: str = "none",
     offline: bool = False,
     cache: bool = True,
+    language: str | None = None,
 ) -> Session:
-    """Load a Speech LLM by preset name, folder or Hub id. Raises what `load_backend` raises."""
+    """Load a Speech LLM by preset name, folder or Hub id, or `RECOGNISER+READER`.
+
+    `language` is what is spoken, for models that write transcripts (default: as it sounds). Raises
+    what `load_backend` raises, and UsageError for a language that the model does not know.
+    """
     from speechprune_cli.backends import load_backend
     from speechprune_cli.cache import TokenCache
     from speechprune_cli.config import resolve_model
 
     preset = resolve_model(model)
     backend = load_backend(preset, revision, device, dtype, quantize, offline)
+    if language is not None:
+        backend.hear(language)
     return Session(backend, TokenCache() if cache else None)
 
 
@@ -65,14 +72,27 @@ class Session:
         self.model, self.cache = model, cache
 
     def encode(
-        self, audio: Audio | str | Path, on_progress: ProgressCallback | None = None
+        self,
+        audio: Audio | str | Path,
+        on_progress: ProgressCallback | None = None,
+        transcript: Transcript | str | Path | None = None,
     ) -> AudioTokens:
-        """All tokens of a recording, from the cache where it was encoded before."""
+        """All tokens of a recording, from the cache where it was encoded before.
+
+        A model that reads transcripts takes a `transcript`, or a file of one, instead of
+        recognising. Raises AudioError, OutOfMemoryError, UsageError.
+        """
         if not isinstance(audio, Audio):
             from speechprune_cli.audio import load_audio
 
             audio = load_audio(audio)
-        return self.model.encode_once(audio, self.cache, on_progress)
+        if transcript is None:
+            return self.model.encode_once(audio, self.cache, on_progress)
+        if not isinstance(transcript, Transcript):
+            from speechprune_cli.transcripts.files import read_transcript
+
+            transcript = read_transcript(transcript)
+        return self.model.read_transcript(audio, transcript)
 
     def prune(
         self,
@@ -117,7 +137,7 @@ class Session:
 
         self.check_method(spec)
         if not len(tokens):
-            return _nothing(spec.name)
+            return nothing(spec.name)
         amount = spec.amount or Amount(rate=0.0)
         size = pruning_size(len(tokens), self.model.input_tokens, budget, amount)
         task = PruningTask(
@@ -171,7 +191,15 @@ class Session:
         max_new_tokens: int = 64,
         on_text: Callable[[str], None] | None = None,
     ) -> Answer:
-        """Answer a prompt: freely, or with the likeliest of `choices`."""
+        """Answer a prompt: freely, or with the likeliest of `choices`.
+
+        A prompt without audio, of a recording in which a recogniser found no words, is answered by
+        `NO_WORDS`: the model is not called.
+        """
+        if not prompt.audio_tokens:
+            if on_text is not None:
+                on_text(NO_WORDS)
+            return Answer(NO_WORDS, None, 0, True, 0.0, 0.0, 0)
         if choices:
             return self.model.choose(prompt, choices)
         return self.model.generate(prompt, max_new_tokens, on_text)
@@ -199,9 +227,7 @@ class Session:
         position: str | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> Answer:
-        """Answer `question` from the retained tokens alone; `NO_WORDS` where there are none."""
-        if not len(tokens):
-            return _wordless(on_text)
+        """Answer `question` from the retained tokens alone."""
         prompt = self.build_prompt(tokens, selection, question, choices=choices, position=position)
         return self.respond(prompt, choices=choices, max_new_tokens=max_new_tokens, on_text=on_text)
 
@@ -222,12 +248,9 @@ class Session:
         tokens = self.encode(audio, on_progress)
         selection = self.prune(tokens, question, choices=choices, **pruning)
         prompt = self.build_prompt(tokens, selection, question, choices=choices, position=position)
-        if len(tokens):
-            answer = self.respond(
-                prompt, choices=choices, max_new_tokens=max_new_tokens, on_text=on_text
-            )
-        else:
-            answer = _wordless(on_text)
+        answer = self.respond(
+            prompt, choices=choices, max_new_tokens=max_new_tokens, on_text=on_text
+        )
         return Result(tokens, selection, prompt, answer)
 
     @cached_property
@@ -235,23 +258,12 @@ class Session:
         return self.model.first_layer()
 
 
-def _nothing(method: str) -> Selection:
-    """Of a recording without words."""
+def nothing(method: str) -> Selection:
+    """No token: what is kept of a recording without words."""
     import torch
-
-    from speechprune_cli.flow import Selection
 
     none = torch.zeros(0, dtype=torch.int64)
     return Selection(none, torch.zeros(0), method, "there is nothing to choose from", 0, 0.0)
-
-
-def _wordless(on_text: Callable[[str], None] | None) -> Answer:
-    """The model is not called: it would make something up."""
-    from speechprune_cli.flow import Answer
-
-    if on_text is not None:
-        on_text(NO_WORDS)
-    return Answer(NO_WORDS, None, 0, True, 0.0, 0.0, 0)
 
 
 def _query_text(question: str, choices: Sequence[str], query: str) -> str:

@@ -124,6 +124,10 @@ class SpeechLM(ABC):
         cache.put(key, tokens)
         return tokens
 
+    def hear(self, language: str) -> None:
+        """Take a language for the one that is spoken. Raises UsageError: most models just hear."""
+        raise UsageError(f"{self.preset.name} takes no --language: it writes no transcript")
+
     def read_transcript(self, audio: Audio, transcript: Transcript) -> AudioTokens:
         """Tokens of what was said, where a transcript says it. Raises UsageError: most hear."""
         raise UsageError(f"{self.preset.name} hears by itself: transcripts are for readers")

@@ -175,6 +175,11 @@ class TranscriptLM(SpeechLM):
     def parameters(self) -> int:
         return self.shape.parameters
 
+    def hear(self, language: str) -> None:
+        from speechprune_cli.transcripts.languages import language_code
+
+        self.language = language_code(language)
+
     def encode(
         self,
         audio: Audio,

@@ -42,6 +42,7 @@ class Plan:
     dtype: str = "auto"
     quantize: str = "none"
     offline: bool = False
+    language: str | None = None  # what is spoken, for models that write transcripts
     budget: BudgetOption = None
     settings: dict[str, Any] = field(default_factory=dict)  # each for the methods that know it
     query: str = QUERIES[0]  # what the audio is matched against, see `Session.prune`

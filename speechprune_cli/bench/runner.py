@@ -23,7 +23,7 @@ from speechprune_cli.bench.sample import Sample
 from speechprune_cli.bench.scoring import parse_letter, rotations
 from speechprune_cli.bench.verdict import judge, judge_open, recall
 from speechprune_cli.flow import SAMPLE_RATE, Answer, Audio, AudioTokens, Prompt, Selection
-from speechprune_cli.pipeline import Session
+from speechprune_cli.pipeline import Session, nothing
 
 Order = tuple[int, ...]  # of options, by the sample's own numbers
 
@@ -81,21 +81,24 @@ class Runner:
         self, sample: Sample, condition: Condition, audio: Audio, tokens: AudioTokens
     ) -> Asked:
         plan, spec = self.plan, condition.spec
-        if condition.silence:
+        if condition.silence and tokens.transcript is None:
             tokens = self._silent(tokens)
         if spec.draws:
             # a seed of each sample's own, so that equal lengths are not pruned alike
             both = f"{spec.settings.get('seed', plan.seed)}/{sample.id}"
             seed = int.from_bytes(hashlib.sha256(both.encode()).digest()[:7])
             spec = replace(spec, settings={**spec.settings, "seed": seed})
-        selection = self.session.select(
-            tokens,
-            sample.question,
-            spec,
-            budget=plan.budget,
-            choices=sample.options,
-            query=plan.query,
-        )
+        if condition.silence and tokens.transcript is not None:
+            selection = nothing(spec.name)  # of silence, no word is written
+        else:
+            selection = self.session.select(
+                tokens,
+                sample.question,
+                spec,
+                budget=plan.budget,
+                choices=sample.options,
+                query=plan.query,
+            )
         orders = self._orders(sample)
         prompts = {order: self._prompt(sample, tokens, selection, order) for order in orders}
         return Asked(sample, condition, audio, tokens, selection, prompts)
@@ -118,6 +121,7 @@ class Runner:
             choices=shown(sample, order),
             position=self.plan.position,
             list_choices=True if by_letter else None,
+            share=self.plan.permute_options and bool(sample.options),
         )
 
     def _respond(self, asked: Sequence[Asked]) -> Iterator[Line]:
@@ -186,7 +190,7 @@ class Runner:
             total=len(tokens),
             budget=asked.selection.phase1_budget,
             kept=len(kept),
-            share=len(kept) / len(tokens),
+            share=len(kept) / max(len(tokens), 1),
             kept_ranges=ranges(kept.tolist()),
             recall=None if condition.silence else recall(sample.key_span, tokens.times, kept),
             nominal_times=tokens.nominal_times,

@@ -30,15 +30,18 @@ def ask(
     model: options.ModelOptions,
     pruning: options.PruningOptions,
     answering: options.AnswerOptions,
+    transcribing: options.TranscriptOptions,
     output: options.OutputOptions,
 ) -> None:
     """Answer questions about a recording.
 
-    In a pipe only the answers come out; a terminal also shows what was retained.
+    In a pipe only the answers come out; a terminal also shows what was retained. Where
+    a model reads transcripts and none holds a word, the answer is "There are no words
+    in this recording."
     """
     out, choices = output.open(), check_choices(answering.choice)
     check_questions(audio, questions)
-    heard = listen(out, audio, model, pruning)
+    heard = listen(out, audio, model, pruning, transcribing)
     several = questions is not None and len(questions) > 1
     for question in questions or typed_questions(out):
         if several:
@@ -68,6 +71,8 @@ def respond(
     described = describe_answer(prompt, answer, heard.describe(selection))
     fields = {"question": question, "choices": list(choices), **described}
     out.record(fields)
+    if answering.show:
+        heard.show_passages(fields)
     if out.rich:
         if answer.probabilities:
             out.show(choices_text(answer.probabilities, out.stdout.width))

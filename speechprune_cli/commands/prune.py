@@ -88,6 +88,7 @@ def prune(
     *,
     model: options.ModelOptions,
     pruning: options.PruningOptions,
+    transcribing: options.TranscriptOptions,
     files: Files,
     output_options: options.OutputOptions,
 ) -> None:
@@ -98,7 +99,7 @@ def prune(
     out = output_options.open()
     check_question(question)
     files.check(audio)
-    heard = listen(out, audio, model, pruning)
+    heard = listen(out, audio, model, pruning, transcribing)
     selection = heard.select(question)
     fields = {"question": question, **heard.describe(selection)}
     files.write(heard, selection, fields)

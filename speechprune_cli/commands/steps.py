@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.errors import UsageError
-from speechprune_cli.options import ModelOptions, PruningOptions
+from speechprune_cli.options import ModelOptions, PruningOptions, TranscriptOptions
 from speechprune_cli.options.grouping import by_environment
 from speechprune_cli.output import Output
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from speechprune_cli.flow import Audio, AudioTokens, Selection
     from speechprune_cli.methods import MethodSpec
     from speechprune_cli.pipeline import Session
@@ -51,6 +53,18 @@ class Listening:
         settings = {**asdict(self.spec.pruner), "query": self.pruning.query}
         return describe_selection(self.session, self.audio, self.tokens, selection, settings)
 
+    def show_passages(self, fields: dict[str, Any]) -> None:
+        """The text that was read, with its times."""
+        from speechprune_cli.report.passages import Passage, passages_text
+
+        found = [Passage(**each) for each in fields["passages"]]
+        if not found:
+            self.out.warning("--show: this model hears by itself, there is no text to show")
+        elif self.out.rich:
+            self.out.show(passages_text(found))
+        else:
+            self.out.text(f"{passages_text(found)}\n")
+
     def show(self, selection: Selection, fields: dict[str, Any]) -> None:
         """What was retained, and the facts in its JSON fields, for people."""
         from speechprune_cli.report.facts import facts, facts_text
@@ -61,8 +75,15 @@ class Listening:
         self.out.show(facts_text(facts(fields), width), "")
 
 
-def listen(out: Output, source: str, model: ModelOptions, pruning: PruningOptions) -> Listening:
+def listen(
+    out: Output,
+    source: str,
+    model: ModelOptions,
+    pruning: PruningOptions,
+    transcribing: TranscriptOptions,
+) -> Listening:
     """Decode, load and encode; what can be refused at once is."""
+    transcribing.check()
     spec, _ = pruning.spec(model.preset.defaults), pruning.b1
     for name in ("keep", "rate"):
         told = getattr(pruning, name) is not None and not by_environment(name)
@@ -80,13 +101,32 @@ def listen(out: Output, source: str, model: ModelOptions, pruning: PruningOption
     if caution := session.model.preset.caution:
         out.note(caution)
     with out.progress(f"encoding {audio.source}") as on_progress:
-        tokens = session.encode(audio, on_progress=on_progress)
+        tokens = session.encode(audio, on_progress, transcribing.from_transcript)
+    write_down(out, tokens, transcribing.transcript)
     origin = "from the cache" if tokens.from_cache else "encoded"
     out.note(
         f"{audio.source}: {audio.source_seconds:.1f} s at {audio.source_rate / 1000:g} kHz, "
         f"{tokens.seconds:.1f} s {origin}"
     )
-    if spec.amount and (spec.amount.tokens or 0) > len(tokens):
+    if not len(tokens):
+        out.warning(f"{audio.source}: no words were recognised in it")
+    elif spec.amount and (spec.amount.tokens or 0) > len(tokens):
         asked = f"--keep {spec.amount.tokens} is more than"
         out.warning(f"{asked} the {len(tokens)} tokens of {audio.source}: all are kept")
     return Listening(out, session, audio, tokens, spec, pruning)
+
+
+def write_down(out: Output, tokens: AudioTokens, path: Path | None) -> None:
+    """What was said, into a file where one is asked for, and what has to be said about it."""
+    transcript = tokens.transcript
+    if transcript is not None:
+        for note in transcript.notes:
+            out.warning(note)
+    if path is None:
+        return
+    if transcript is None:
+        raise UsageError("--transcript: this model hears by itself and writes none: try mini")
+    from speechprune_cli.transcripts.files import write_transcript
+
+    write_transcript(path, transcript)
+    out.note(f"wrote {path}")

@@ -1,7 +1,13 @@
 """The options that commands share, in groups: one wording, one environment variable, one check."""
 
 from speechprune_cli.options.grouping import argument, grouped, showing
-from speechprune_cli.options.model import AnswerOptions, AudioArgument, ModelOptions, PlaceOptions
+from speechprune_cli.options.model import (
+    AnswerOptions,
+    AudioArgument,
+    ModelOptions,
+    PlaceOptions,
+    TranscriptOptions,
+)
 from speechprune_cli.options.output import OutputOptions
 from speechprune_cli.options.pruning import GridOptions, MatchingOptions, PruningOptions
 
@@ -20,6 +26,7 @@ __all__ = [
     "OutputOptions",
     "PlaceOptions",
     "PruningOptions",
+    "TranscriptOptions",
     "argument",
     "grouped",
     "showing",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from speechprune_cli.options.grouping import answering, argument, panel, rare
@@ -20,7 +21,7 @@ AudioArgument = Annotated[
 ]
 Position = Literal["repacked", "original"] | None
 POSITION = "Positions of the retained tokens: repacked or original. Default: the preset's."
-loading = panel("Model")
+loading, transcribing = panel("Model"), panel("Transcript")
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ class ModelOptions(PlaceOptions):
         default="nano",
         env=True,
     )
+    language: str | None = loading(
+        "What is spoken, where a transcript is written: en, german, ... Default: as it sounds.",
+        "NAME",
+        env=True,
+    )
     no_cache: bool = rare("Encode again, and keep nothing.", env=True)
 
     @property
@@ -69,10 +75,29 @@ class ModelOptions(PlaceOptions):
         """Load the model, saying where it runs and why."""
         from speechprune_cli.pipeline import load
 
-        session = load(self.model, cache=not self.no_cache, **self.place)
+        session = load(self.model, language=self.language, cache=not self.no_cache, **self.place)
         for decision in session.model.decisions:
             out.note(decision)
         return session
+
+
+@dataclass(frozen=True)
+class TranscriptOptions:
+    """What was said, written and brought; of models that read transcripts alone."""
+
+    transcript: Path | None = transcribing(
+        "Write what was said: .srt, .vtt, .txt or .json, with times.", "FILE"
+    )
+    from_transcript: Path | None = transcribing(
+        "Read this .srt, .vtt or .json instead of recognising.", "FILE"
+    )
+
+    def check(self) -> None:
+        """Raise UsageError for a file that cannot be written."""
+        from speechprune_cli.report.files import check_destination
+        from speechprune_cli.transcripts.files import WRITERS
+
+        check_destination(self.transcript, "--transcript", tuple(WRITERS))
 
 
 @dataclass(frozen=True)
@@ -83,4 +108,5 @@ class AnswerOptions:
         "An option to choose from, by likelihood. Repeatable.", "TEXT"
     )
     max_new_tokens: int = answering("Longest answer.", "N", default=64, min=1, env=True)
+    show: bool = answering("The words that were read, with their times; of a transcript.")
     position: Position = rare(POSITION, "MODE", env=True)

@@ -17,6 +17,9 @@ Fields of one object (`ask` gives all of them, `prune` those without a prompt an
     timeline               times (exact, or nominal where the model only guesses when a token was
                            said), and per second of the recording: tokens, kept, scores (mean of
                            its tokens)
+    passages               start, end and text of every run of retained words; empty where a model
+                           hears by itself
+    language               of a transcript, or null
     best_seconds           the seconds that keep most tokens, best first
     kept                   (`prune`) indices of the retained tokens
     prompt                 text as rendered, audio_tokens, text_tokens
@@ -31,10 +34,12 @@ Fields of one object (`ask` gives all of them, `prune` those without a prompt an
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.costs import paper_tflops
 from speechprune_cli.provenance import describe_model, versions
+from speechprune_cli.report.passages import passages
 from speechprune_cli.report.timeline import Timeline
 from speechprune_cli.units import duration, quantity
 
@@ -74,6 +79,8 @@ def describe_selection(
             "kept": timeline.kept.tolist(),
             "scores": [round(score, 6) for score in timeline.scores.tolist()],
         },
+        "passages": [asdict(each) for each in passages(session.model, tokens, selection)],
+        "language": tokens.transcript.language if tokens.transcript else None,
         "best_seconds": timeline.best(),
         "seconds": {
             "encode": tokens.encode_seconds,
@@ -100,9 +107,9 @@ def describe_pruning(
         "tokens": len(tokens),
         "budget": budget,
         "kept": kept,
-        "share_kept": round(kept / len(tokens), 6),
-        "rate_of_budget": round(1 - kept / budget, 6) if kept <= budget else None,
-        "rate_of_recording": round(1 - kept / len(tokens), 6),
+        "share_kept": round(kept / max(len(tokens), 1), 6),
+        "rate_of_budget": round(1 - kept / budget, 6) if 0 < kept <= budget else None,
+        "rate_of_recording": round(1 - kept / max(len(tokens), 1), 6),
     }
 
 
@@ -152,7 +159,8 @@ def facts(fields: dict[str, Any]) -> list[str]:
 
 def bar_phrase(timeline: dict[str, Any]) -> str:
     """What a full bar of the drawn timeline stands for."""
-    peak = max(k / n for k, n in zip(timeline["kept"], timeline["tokens"], strict=True) if n)
+    pairs = zip(timeline["kept"], timeline["tokens"], strict=True)
+    peak = max((kept / total for kept, total in pairs if total), default=0.0)
     return f"█ = {peak:.0%} of a second"
 
 

@@ -62,6 +62,8 @@ def spans(tokens: AudioTokens, selection: Selection) -> list[tuple[float, float]
     import numpy as np
 
     kept = selection.kept.numpy()
+    if not len(kept):
+        return []
     runs = np.split(kept, np.flatnonzero(np.diff(kept) > 1) + 1)
     return [(float(tokens.times[run[0], 0]), float(tokens.times[run[-1], 1])) for run in runs]
 
@@ -83,4 +85,4 @@ def excerpt(audio: Audio, runs: list[tuple[float, float]]) -> np.ndarray:
         piece[:fade] *= ramp
         piece[len(piece) - fade :] *= ramp[::-1]
         pieces.append(piece)
-    return np.concatenate(pieces)
+    return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)

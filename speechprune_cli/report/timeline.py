@@ -40,12 +40,12 @@ class Timeline:
         scores = np.where(finite, scores, scores[finite].min() if finite.any() else 0.0)
         last = max(int(np.ceil(tokens.seconds)) - 1, 0)
         second = np.floor(times.mean(axis=1)).astype(int).clip(0, last)
-        counts = np.bincount(second[heard])
+        counts = np.bincount(second[heard], minlength=last + 1)
         return cls(
             tokens=counts,
             kept=np.bincount(second[kept][heard[kept]], minlength=len(counts)),
-            scores=np.bincount(second[heard], weights=scores[heard]) / counts.clip(1),
-            ranked=bool(np.ptp(scores[kept]) > 0),
+            scores=np.bincount(second[heard], scores[heard], last + 1) / counts.clip(1),
+            ranked=len(kept) > 0 and bool(np.ptp(scores[kept]) > 0),
         )
 
     @property
@@ -84,7 +84,7 @@ def draw(timeline: Timeline, seconds: float, width: int) -> Text:
     columns = max(width - len(start) - len(end), 10)
     text = Text(no_wrap=True)
     text.append(start, "dim")
-    for share in shares(timeline, columns) / timeline.peak:
+    for share in shares(timeline, columns) / (timeline.peak or 1.0):
         if share:
             text.append(LEVELS[min(int(share * len(LEVELS)), len(LEVELS) - 1)], "cyan")
         else:
