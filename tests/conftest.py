@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_models import make_tiny_model, make_tiny_voxtral
+from spoken import imagining  # noqa: F401 - a fixture
+from tiny_models import make_tiny_model, make_tiny_transcriber, make_tiny_voxtral
 
 from speechprune_cli.flow import SAMPLE_RATE, Audio
 
@@ -28,6 +29,10 @@ def _own_cache(tmp_path_factory):
     """No test touches the user's cache, or the network."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPEECHPRUNE_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("SPEECHPRUNE_CONFIG_DIR", str(tmp_path_factory.mktemp("config")))
+        # what is compared is compared exactly, in processes of their own too
+        patch.setenv("SPEECHPRUNE_DTYPE", "float32")
+        patch.setattr("speechprune_cli.device.bfloat16_unit", lambda: None)
         patch.setenv("HF_HUB_OFFLINE", "1")
         yield
 
@@ -48,6 +53,12 @@ def tiny_qwen2_folder(tmp_path_factory) -> Path:
 def tiny_voxtral_folder(tmp_path_factory) -> Path:
     """A model folder in Voxtral's format."""
     return make_tiny_voxtral(tmp_path_factory.mktemp("models") / "tiny-voxtral")
+
+
+@pytest.fixture(scope="session")
+def tiny_transcriber(tmp_path_factory) -> Path:
+    """A preset of the family `transcript`; with the fixture `imagining` its recogniser hears."""
+    return make_tiny_transcriber(tmp_path_factory.mktemp("transcript"))
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +159,62 @@ def _save_tokenizer(folder: Path):
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return tokenizer
+
+
+CHAT_TEMPLATE = (
+    "{% for each in messages %}<|im_start|>{{ each.role }}\n{{ each.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+WHISPER_TENSORS = {
+    "decoder/embeddings/weight": (51865, 32),
+    "decoder/layer_0/ffn/linear_0/weight": (64, 32),
+    "decoder/layer_norm/gamma": (32,),
+    "encoder/conv1/weight": (32, 80, 3),
+    "encoder/layer_0/ffn/linear_0/weight": (64, 32),
+    "encoder/layer_norm/gamma": (32,),
+    "encoder/position_encodings/encodings": (1500, 32),
+}
+
+
+def make_tiny_reader(folder: Path, text_family: str = "qwen2", **told: Any) -> Path:
+    """Save a causal text model with random weights, its tokenizer and a chat template."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    tokenizer = _save_tokenizer(folder)
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+    ends = {name: tokenizer.token_to_id("<|im_end|>") for name in ("eos_token_id", "pad_token_id")}
+    config = AutoConfig.for_model(
+        text_family,
+        **{"vocab_size": tokenizer.get_vocab_size(), "bos_token_id": None, **ends, **TEXT, **told},
+    )
+    _save_random(AutoModelForCausalLM.from_config, config, folder, ends["eos_token_id"])
+    return folder
+
+
+def make_tiny_transcriber(folder: Path) -> Path:
+    """Save a preset of a reader and of a recogniser that has names and shapes, but no weights."""
+    reader, recogniser = make_tiny_reader(folder / "reader"), folder / "recogniser"
+    recogniser.mkdir()
+    (recogniser / "model.bin").write_bytes(whisper_header(WHISPER_TENSORS))
+    for name in ("config.json", "tokenizer.json"):
+        (recogniser / name).write_text("{}")
+    preset = folder / "tiny-transcript.yaml"
+    preset.write_text(
+        "name: tiny-transcript\n"
+        f"recogniser: {{source: {recogniser}}}\n"
+        f"reader: {{source: {reader}}}\n"
+        "defaults: {keep: 20%}\n"
+    )
+    return preset
+
+
+def whisper_header(tensors: dict[str, tuple[int, ...]]) -> bytes:
+    """A Whisper in CTranslate2's format whose tensors take no bytes."""
+
+    def text(told: str) -> bytes:
+        return struct.pack("<H", len(told) + 1) + told.encode() + b"\0"
+
+    parts = [struct.pack("<I", 6), text("WhisperSpec"), struct.pack("<II", 3, len(tensors))]
+    for name, shape in tensors.items():
+        parts += [text(name), struct.pack(f"<B{len(shape)}IBI", len(shape), *shape, 4, 0)]
+    return b"".join(parts)
