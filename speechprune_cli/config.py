@@ -9,11 +9,15 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
 
-from speechprune_cli.errors import ModelError, UsageError
+from speechprune_cli.atomic import atomic
+from speechprune_cli.errors import ModelError, SpeechPruneError, UsageError
+from speechprune_cli.folders import config_folder
 from speechprune_cli.validation import explain
 
 PACKAGE = Path(__file__).parent
 TRANSCRIPT = "transcript"  # the family of models that are made of a recogniser and a reader
+STORED = "stored:"
+USER_FILE = "user.yaml"  # in the user's configuration folder
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
@@ -70,7 +74,10 @@ class PublishedCost(Frozen):
 
 
 class PublishedFile(Frozen):
-    """A file that somebody has published, on the Hub and perhaps in packages of the index too."""
+    """A file that somebody has published: on the Hub, in packages of the Python index, or both.
+
+    Where the two are not the same file, each is stated by itself, and has only its own way.
+    """
 
     name: str  # in the folder that it is put into
     bytes: PositiveInt
@@ -87,6 +94,19 @@ class Part(Frozen):
     source: str  # a folder, a Hub id, a GGUF file, or `stored:NAME`, which `models get` puts there
     revision: str | None = None
     files: tuple[PublishedFile, ...] = ()  # what `models get` fetches
+    bytes: PositiveInt | None = None  # on the disk, once `models get` has put it there
+    languages: tuple[str, ...] = ()  # it is known to know, as Whisper names them; none: not stated
+
+    @property
+    def stored(self) -> str | None:
+        """The name under which `models get` puts it; None for what comes from elsewhere."""
+        return self.source.removeprefix(STORED) if self.source.startswith(STORED) else None
+
+
+class User(Frozen):
+    """What a user has chosen once, for all commands."""
+
+    model: str = "nano"
 
 
 class Preset(Frozen):
@@ -122,6 +142,11 @@ class Preset(Frozen):
         if not self.source:
             raise ValueError("source: give one, or a recogniser and a reader")
         return self
+
+    @property
+    def stored_parts(self) -> tuple[Part, ...]:
+        """What `models get` fetches for it."""
+        return tuple(part for part in (self.recogniser, self.reader) if part and part.stored)
 
 
 def presets_folder() -> Path:
@@ -205,3 +230,27 @@ def _part(name: str, role: str) -> Part:
         return found
     path = Path(name).expanduser()
     return Part(source=str(path.resolve()) if path.exists() else name)
+
+
+def default_model() -> str:
+    """The model of this user where no option names one. Raises `UsageError` for a broken file."""
+    path = config_folder() / USER_FILE
+    if not path.is_file():
+        return User().model
+    try:
+        return User.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).model
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        raise UsageError(f"{path}: {explain(error, lambda _: list(User.model_fields))}") from error
+
+
+def set_default_model(name: str) -> None:
+    """Keep the user's choice. Raises `SpeechPruneError` where the system refuses to write."""
+    path = config_folder() / USER_FILE
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpeechPruneError(f"cannot write {path}: {error.strerror or error}") from error
+    with atomic(path) as temporary:
+        temporary.write_text(yaml.safe_dump({"model": name}), encoding="utf-8")

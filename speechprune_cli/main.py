@@ -10,7 +10,7 @@ import typer
 from speechprune_cli.commands.ask import ask
 from speechprune_cli.commands.build import build
 from speechprune_cli.commands.eval import evaluate
-from speechprune_cli.commands.models import models
+from speechprune_cli.commands.models import app as models
 from speechprune_cli.commands.profile import profile
 from speechprune_cli.commands.prune import prune
 from speechprune_cli.commands.report import report
@@ -31,7 +31,7 @@ app.command("eval", epilog=ENVIRONMENT)(evaluate)
 app.command(epilog=ENVIRONMENT)(profile)
 app.command()(build)
 app.command()(report)
-app.command()(models)
+app.add_typer(models, name="models")
 
 
 def print_version(wanted: bool) -> None:

@@ -47,7 +47,6 @@ class TranscriptShape(WhisperShape):
 
     exact: ClassVar[bool] = False
     decoder_layers: PositiveInt
-    decoder_ffn_dim: PositiveInt
     vocab_size: PositiveInt
 
     @classmethod
@@ -63,7 +62,6 @@ class TranscriptShape(WhisperShape):
                 num_mel_bins=bins,
                 max_source_positions=shapes["encoder/position_encodings/encodings"][0],
                 decoder_layers=_layers(shapes, "decoder"),
-                decoder_ffn_dim=shapes["decoder/layer_0/ffn/linear_0/weight"][0],
                 vocab_size=shapes["decoder/embeddings/weight"][0],
             )
         except (KeyError, ValueError) as error:
@@ -78,7 +76,7 @@ class TranscriptShape(WhisperShape):
         width, steps, layers = self.d_model, self.max_source_positions, self.decoder_layers
         words = round(30 * TOKENS_PER_SECOND)
         looking = layers * (2 * steps * 2 * width**2 + words * 4 * steps * width)
-        linears = layers * words * 2 * (6 * width**2 + 2 * width * self.decoder_ffn_dim)
+        linears = layers * words * 2 * (6 * width**2 + 2 * width * self.encoder_ffn_dim)
         return looking + linears + words * 2 * width * self.vocab_size
 
 

@@ -23,9 +23,10 @@ def shape_of(preset: Preset, revision: str | None = None, offline: bool = False)
         if stated := shape_of_preset(preset, preset.family, encoder):
             return stated
     folder = Path(preset.source)
-    if preset.reader is not None:
+    if preset.family is not None and preset.reader is not None:
         folder, _ = reader_folder(preset.reader, offline)
-    elif not folder.is_dir():
+        return FAMILIES.part(preset.family).describe(preset, folder)
+    if not folder.is_dir():
         folder = download(
             preset.source,
             ("config.json",),

@@ -1,0 +1,45 @@
+"""What fits this machine's memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from speechprune_cli.config import Preset
+
+ROOM = 1.5e9  # bytes beside the weights: libraries, the recording, the cache of a prompt
+ON_A_CPU = ("float32", "bfloat16")
+
+
+def total_memory() -> int | None:
+    """Bytes of this machine; None where the system does not say."""
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def fitting_dtype(preset: Preset, memory: int) -> str | None:
+    """The widest dtype in which a model runs on a CPU with so many bytes; None where in none."""
+    for dtype in ON_A_CPU:
+        if dtype in preset.weights_gb and preset.weights_gb[dtype] * 1e9 + ROOM <= memory:
+            return dtype
+    return None
+
+
+def advice(presets: Sequence[Preset], memory: int) -> str:
+    """One line for people: which model of those that read transcripts to take here."""
+    readers = sorted(
+        (preset for preset in presets if preset.stored_parts),
+        key=lambda preset: preset.parameters or 0,
+        reverse=True,
+    )
+    machine = f"this machine has {memory / 1e9:.1f} GB of memory"
+    fits = {preset.name: fitting_dtype(preset, memory) for preset in readers}
+    wide = next((name for name, dtype in fits.items() if dtype == "float32"), None)
+    narrow = next((name for name, dtype in fits.items() if dtype), None)
+    if narrow is None:
+        return f"{machine}: take nano"
+    if wide == narrow:
+        return f"{machine}: take {wide}"
+    alone = f"{narrow} fits in bfloat16 alone (fast with AMX-BF16 or AVX512-BF16)"
+    return f"{machine}: take {wide}; {alone}" if wide else f"{machine}: {alone}"
