@@ -288,9 +288,11 @@ class TestCommandLine:
         found = json.loads(
             self.run(capsys, "ask", recording, QUESTION, "-m", folder, "--keep", "20%", "--json")
         )
-        assert found["pruning"]["tokens"] == lm.shape.audio_tokens(34)
-        assert found["pruning"]["kept"] == round(0.2 * lm.shape.audio_tokens(34))
-        assert found["pruning"]["budget"] == min(lm.input_tokens, lm.shape.audio_tokens(34))
+        pruning, total = found["pruning"], len(lm.encode(make_audio(34)))
+        assert pruning["tokens"] == total
+        assert pruning["kept"] == round(0.2 * total)
+        assert pruning["budget"] == min(lm.input_tokens, total)
+        assert bool(found["passages"]) == (lm.family == "transcript")
 
     def test_prune(self, capsys, folder, recording):
         spans = self.run(capsys, "prune", recording, QUESTION, "-m", folder, "--keep", "10")

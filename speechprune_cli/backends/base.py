@@ -102,6 +102,10 @@ class SpeechLM(ABC):
         Raises `AudioError` where it is too short for a single one, `OutOfMemoryError`.
         """
 
+    def rehearse(self, audio: Audio) -> AudioTokens:
+        """As many tokens as a recording of that length has, whatever is said in it, to time."""
+        return self.encode(audio)
+
     def encode_once(
         self, audio: Audio, cache: TokenCache | None, on_progress: ProgressCallback | None = None
     ) -> AudioTokens:

@@ -194,7 +194,7 @@ class TranscriptLM(SpeechLM):
         from speechprune_cli.transcripts.store import transcribed
 
         if self.recogniser is None:
-            return self._nonsense(audio)
+            return self.rehearse(audio)
         folder = None if cache is None else cache.folder.with_name("transcripts")
         clock = Stopwatch(self.device)
         total = round(audio.seconds)
@@ -230,8 +230,8 @@ class TranscriptLM(SpeechLM):
             transcript=transcript,
         )
 
-    def _nonsense(self, audio: Audio) -> AudioTokens:
-        """What a model of random weights reads: random words, one after the other."""
+    def rehearse(self, audio: Audio) -> AudioTokens:
+        """Random words, one after the other."""
         import torch
 
         from speechprune_cli.backends.listening import loudness
@@ -257,6 +257,8 @@ class TranscriptLM(SpeechLM):
         return self.chat.prompt(INTRODUCTION, f"\n\n{INSTRUCTION}\n{asked}")
 
     def text_ids(self, text: str) -> list[int]:
+        if self.recogniser is None:  # random weights read no text
+            return list(range(8))
         return self.chat.ids(text.strip())
 
     def text_of(self, ids: Sequence[int]) -> str:

@@ -67,7 +67,7 @@ def evaluate(
         else:
             done = evaluate_benchmark(
                 benchmark,
-                model=model.model,
+                model=model.name,
                 output=run.output,
                 observer=progress,
                 **pruning.asked,

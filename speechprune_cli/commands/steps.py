@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from speechprune_cli.config import PACKAGE
 from speechprune_cli.errors import UsageError
 from speechprune_cli.options import ModelOptions, PruningOptions, TranscriptOptions
 from speechprune_cli.options.grouping import by_environment
@@ -14,6 +16,7 @@ from speechprune_cli.output import Output
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from speechprune_cli.config import Preset
     from speechprune_cli.flow import Audio, AudioTokens, Selection
     from speechprune_cli.methods import MethodSpec
     from speechprune_cli.pipeline import Session
@@ -98,8 +101,7 @@ def listen(
         out.warning(warning)
     session = model.load(out)
     session.check_method(spec)
-    if caution := session.model.preset.caution:
-        out.note(caution)
+    advise(out, session.model.preset, audio)
     with out.progress(f"encoding {audio.source}") as on_progress:
         tokens = session.encode(audio, on_progress, transcribing.from_transcript)
     write_down(out, tokens, transcribing.transcript)
@@ -110,16 +112,38 @@ def listen(
     )
     if not len(tokens):
         out.warning(f"{audio.source}: no words were recognised in it")
-    elif spec.amount and (spec.amount.tokens or 0) > len(tokens):
+    elif pruning.keep is not None and spec.amount and (spec.amount.tokens or 0) > len(tokens):
         asked = f"--keep {spec.amount.tokens} is more than"
         out.warning(f"{asked} the {len(tokens)} tokens of {audio.source}: all are kept")
     return Listening(out, session, audio, tokens, spec, pruning)
+
+
+def advise(out: Output, preset: Preset, audio: Audio) -> None:
+    """What people should know before they trust an answer."""
+    if preset.name == "nano" and not packaged(audio):
+        out.warning(
+            "nano misreads most recordings but its own: `speechprune models get mini` fetches a "
+            "model that reads yours"
+        )
+    elif preset.caution:
+        out.note(preset.caution)
+
+
+def packaged(audio: Audio) -> bool:
+    """Whether a recording is one of those inside this package."""
+    for path in (PACKAGE / "examples").glob("*.ogg"):
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() == audio.sha256:
+                return True
+    return False
 
 
 def write_down(out: Output, tokens: AudioTokens, path: Path | None) -> None:
     """What was said, into a file where one is asked for, and what has to be said about it."""
     transcript = tokens.transcript
     if transcript is not None:
+        if transcript.language is not None:
+            out.note(f"language: {transcript.language}")
         for note in transcript.notes:
             out.warning(note)
     if path is None:

@@ -49,12 +49,12 @@ class PlaceOptions:
 class ModelOptions(PlaceOptions):
     """Which model, and where it runs."""
 
-    model: str = loading(
-        "A preset (see speechprune models), a folder, or a Hub id.",
+    model: str | None = loading(
+        "A preset (see speechprune models), a folder, a Hub id, or RECOGNISER+READER. Default: "
+        "that of speechprune models use, else nano.",
         "NAME",
         "--model",
         "-m",
-        default="nano",
         env=True,
     )
     language: str | None = loading(
@@ -65,17 +65,24 @@ class ModelOptions(PlaceOptions):
     no_cache: bool = rare("Encode again, and keep nothing.", env=True)
 
     @property
+    def name(self) -> str:
+        """Of the model, or of this user's default. Raises UsageError."""
+        from speechprune_cli.config import default_model
+
+        return self.model or default_model()
+
+    @property
     def preset(self) -> Preset:
         """Of the model named. Raises ModelError, UsageError."""
         from speechprune_cli.config import resolve_model
 
-        return resolve_model(self.model)
+        return resolve_model(self.name)
 
     def load(self, out: Output) -> Session:
         """Load the model, saying where it runs and why."""
         from speechprune_cli.pipeline import load
 
-        session = load(self.model, language=self.language, cache=not self.no_cache, **self.place)
+        session = load(self.name, language=self.language, cache=not self.no_cache, **self.place)
         for decision in session.model.decisions:
             out.note(decision)
         return session

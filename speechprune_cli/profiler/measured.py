@@ -124,7 +124,7 @@ class Bench:
             seconds: replace(self.audio, samples=self.audio.samples[: round(seconds * SAMPLE_RATE)])
             for seconds in lengths
         }
-        return {seconds: self.lm.encode(part) for seconds, part in parts.items()}
+        return {seconds: self.lm.rehearse(part) for seconds, part in parts.items()}
 
     def prompts(self, load: Load, tokens: AudioTokens) -> list[Prompt]:
         """One for each question of the batch, each pruned by itself."""
