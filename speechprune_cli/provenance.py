@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,12 @@ from speechprune_cli.version import __version__
 if TYPE_CHECKING:
     from speechprune_cli.backends.base import SpeechLM
 
+LIBRARIES = ("torch", "transformers")
+
 
 def versions() -> dict[str, str]:
-    """Of this package and the two that compute."""
-    import torch
-    import transformers
-
-    libraries = {"torch": torch.__version__, "transformers": transformers.__version__}
-    return {"speechprune": __version__, **libraries}
+    """Of this package and the two that compute, told without importing them."""
+    return {"speechprune": __version__, **{name: version(name) for name in LIBRARIES}}
 
 
 def processor() -> str:

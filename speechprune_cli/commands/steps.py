@@ -7,7 +7,6 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from speechprune_cli.config import PACKAGE
 from speechprune_cli.errors import UsageError
 from speechprune_cli.options import ModelOptions, PruningOptions, TranscriptOptions
 from speechprune_cli.options.grouping import by_environment
@@ -131,6 +130,8 @@ def advise(out: Output, preset: Preset, audio: Audio) -> None:
 
 def packaged(audio: Audio) -> bool:
     """Whether a recording is one of those inside this package."""
+    from speechprune_cli.config import PACKAGE
+
     for path in (PACKAGE / "examples").glob("*.ogg"):
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() == audio.sha256:

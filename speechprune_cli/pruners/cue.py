@@ -3,7 +3,8 @@
 What the question asks for stands beside its own words. A word that matches everywhere says
 nothing, a word that matches one place says where to look:
 
-1. The recording is cut into segments at its quietest moments.
+1. The recording is cut into segments: sentences where a transcript has them, else at its quietest
+   moments.
 2. Cosines of audio tokens and question tokens, both centred: the recording's mean is taken from
    the one, the vocabulary's from the other, as all cosines share those directions. Two
    neighbouring question tokens heard in a row are a cue of their own.
@@ -12,7 +13,8 @@ nothing, a word that matches one place says where to look:
 4. Segments are taken greedily by the cues they hold and, in part, those that their neighbours hold,
    until the budget is spent or a segment is worth little beside the first: whole, or thinned where
    it does not fit. What is covered already counts for less, so that a question of two parts gets
-   both.
+   both. Sentences are taken until the budget is spent, and the last one is cut: a reader makes
+   nothing of every third word.
 5. The rest of the budget is spread evenly over what is left, for context. Where no segment stands
    out by more than chance would have it, there is nothing to find, as in "what is it about?": the
    less evidence, the more is spread evenly.
@@ -29,6 +31,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Interval
 
 from speechprune_cli.costs import QUESTION_TOKENS, PruningSize
+from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import AudioTokens, PruningTask
 from speechprune_cli.pruners._segments import equal_segments, quiet_segments
 from speechprune_cli.pruners._similarity import TOKENS_PER_BLOCK, check_finite
@@ -37,7 +40,7 @@ from speechprune_cli.pruners.base import Choice, Pruner, evenly
 if TYPE_CHECKING:
     from torch import Tensor
 
-Segments = Literal["quiet", "seconds", "tokens"]
+Segments = Literal["auto", "sentences", "quiet", "seconds", "tokens"]
 Match = Literal["best", "mean"]
 Share = Annotated[float, Interval(ge=0, le=1)]
 
@@ -52,7 +55,8 @@ LITTLE_EVIDENCE = 1.0
 class Cue(Pruner):
     """Settings other than the defaults are there to be ablated."""
 
-    segments: Segments = "quiet"  # borders in silence, every second, or every token by itself
+    segments: Segments = "auto"
+    """`sentences`, else borders in silence (`quiet`); every second; or every token by itself."""
     centre: bool = True  # subtract the recording's and the vocabulary's mean before the cosine
     match: Match = "best"  # of a segment's tokens, the best match of a cue, or the mean
     phrases: bool = True  # neighbouring question tokens heard in a row are cues too
@@ -64,18 +68,19 @@ class Cue(Pruner):
     context: Share = 0.0  # of the budget, the least that is spread evenly over what passages leave
 
     def score_and_keep(self, task: PruningTask) -> Choice:
-        segments = self._segments(task.tokens)
+        segments, spoken = self._segments(task.tokens)
         matches = self._matches(task, segments)
         held, evidence = self._cues(matches)
-        focus = min(1.0, evidence / ENOUGH_EVIDENCE) * (1 - self.context)
-        taken = self._take(held, segments, round(focus * task.keep))
+        focus = 1.0 if spoken else min(1.0, evidence / ENOUGH_EVIDENCE)
+        budget = round(focus * (1 - self.context) * task.keep)
+        taken = self._take(held, segments, budget, spoken)
         found = int(taken.sum())
         kept = spread(taken, task.keep - found)
         reason = (
             f"{len(segments)} -> {task.keep} tokens: {found} in passages around the question's "
             f"words, {task.keep - found} evenly over the rest (evidence {evidence:.1f})"
         )
-        unsure = evidence < LITTLE_EVIDENCE and task.keep < len(segments)
+        unsure = evidence < LITTLE_EVIDENCE and found < task.keep < len(segments)
         warning = (
             f"little in the recording stands out for this question, so {task.keep - found} of "
             f"{task.keep} tokens are spread evenly: it asks about the whole, or this model's audio "
@@ -83,10 +88,16 @@ class Cue(Pruner):
         )
         return Choice(kept, held.sum(1)[segments], reason, warning=warning if unsure else "")
 
-    def _segments(self, tokens: AudioTokens) -> Tensor:
-        if self.segments == "quiet":
-            return quiet_segments(tokens.loudness.cpu(), tokens.per_second)
-        return equal_segments(len(tokens), tokens.per_second if self.segments == "seconds" else 1.0)
+    def _segments(self, tokens: AudioTokens) -> tuple[Tensor, bool]:
+        """Number of each token's segment `[N]`, and whether these are sentences."""
+        if self.segments in ("auto", "sentences") and tokens.sentences is not None:
+            return tokens.sentences.cpu(), True
+        if self.segments == "sentences":
+            raise UsageError("cue: segments=sentences: this model writes no sentences down")
+        if self.segments in ("auto", "quiet"):
+            return quiet_segments(tokens.loudness.cpu(), tokens.per_second), False
+        every = tokens.per_second if self.segments == "seconds" else 1.0
+        return equal_segments(len(tokens), every), False
 
     def _matches(self, task: PruningTask, segments: Tensor) -> Tensor:
         """How well each segment matches each cue, float64 `[segments, cues]`."""
@@ -142,7 +153,7 @@ class Cue(Pruner):
         shared[:-1] += self.reach / 2 * held[1:]
         return shared
 
-    def _take(self, held: Tensor, segments: Tensor, budget: int) -> Tensor:
+    def _take(self, held: Tensor, segments: Tensor, budget: int, spoken: bool) -> Tensor:
         """Whether each token is kept `[N]`: `budget` tokens of the best segments."""
         import torch
 
@@ -156,10 +167,12 @@ class Cue(Pruner):
             worth = (held - self.diversity * held.minimum(covered)).sum(1)
             best = int(worth.masked_fill(closed, -math.inf).argmax())
             first = first or float(worth[best])
-            if worth[best] < self.least * first:
+            if worth[best] < self.least * first and not spoken:
                 break
-            fitting = min(budget, int(sizes[best]))
-            taken[starts[best] + evenly(fitting, int(sizes[best]))] = True
+            size = int(sizes[best])
+            fitting = min(budget, size)
+            part = torch.arange(fitting) if spoken else evenly(fitting, size)
+            taken[starts[best] + part] = True
             budget -= fitting
             covered = covered.maximum(held[best])
             closed[best] = True
