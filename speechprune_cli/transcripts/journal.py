@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from io import BufferedRandom
+from io import FileIO
 from pathlib import Path
 
 from speechprune_cli.transcripts.piece import Piece
@@ -21,27 +21,33 @@ class Journal:
     """The pieces of a recording, and a file that has a line for each as soon as it is there.
 
     What a killed run left in the file comes first, up to the first line that is torn or damaged.
-    Where the disk refuses, pieces are only held in memory, which one warning says.
+    Where the disk refuses, which one warning says, and without a path, pieces are only held in
+    memory.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.path = path
         self.pieces: list[Piece] = []
-        self._file: BufferedRandom | None = None
+        self._file: FileIO | None = None
 
     def __enter__(self) -> Journal:
-        with self._refusal():
-            self.path.touch()
-            self._file = self.path.open("r+b")
-            sound = self._read()
-            self._file.seek(sound)
-            self._file.truncate()
+        if self.path:
+            with self._refusal():
+                self.path.touch()
+                self._file = self.path.open("r+b", buffering=0)
+                sound = self._read()
+                self._file.seek(sound)
+                self._file.truncate()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._file:
-            with self._refusal():
-                self._file.close()
+            self._file.close()
+
+    @property
+    def kept(self) -> bool:
+        """Whether all its pieces are in the file."""
+        return self._file is not None
 
     def add(self, piece: Piece) -> None:
         """One more, handed to the system before this returns."""
@@ -49,12 +55,13 @@ class Journal:
         if self._file:
             with self._refusal():
                 self._file.write(_line(piece))
-                self._file.flush()
 
     def remove(self) -> None:
-        """The file, once it is closed and nobody needs it."""
-        with suppress(OSError):
-            self.path.unlink()
+        """The file, once nobody needs it."""
+        self.__exit__()
+        if self.path:
+            with suppress(OSError):
+                self.path.unlink()
 
     def _read(self) -> int:
         """Take what is sound, and tell how many bytes that is."""
@@ -73,6 +80,7 @@ class Journal:
             yield
         except OSError as error:
             log.warning("transcripts: what is done cannot be kept in %s (%s)", self.path, error)
+            self.__exit__()
             self._file = None
 
 

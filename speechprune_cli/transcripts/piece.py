@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from speechprune_cli.flow import SAMPLE_RATE
@@ -35,20 +35,29 @@ def joined(pieces: Sequence[Piece], origin: str) -> Transcript:
     """The transcript of a recording from all its pieces, with notes of what was left out."""
     words, loops = without_loops([word for piece in pieces for word in piece.words])
     dropped = [stretch for piece in pieces for stretch in piece.dropped]
-    last = pieces[-1] if pieces else None
-    notes = []
-    if last and last.language and last.sure is not None:
-        notes.append(f"language: {language_name(last.language)}, {100 * last.sure:.0f}% sure")
+    last = pieces[-1] if pieces else Piece(0, 0)
+    notes = list(_language(last))
     if dropped:
         notes.append(f"{_listed(dropped)}: no words that can be trusted")
+    if words and last.language and _seconds(dropped) > sum(word.end - word.start for word in words):
+        notes.append(f"is it {language_name(last.language)}? most of it could not be recognised")
     if loops:
         notes.append(f"{_listed(loops)}: the same words over and over, taken once")
-    return Transcript(sentences_of(words), last.language if last else None, origin, tuple(notes))
+    return Transcript(sentences_of(words), last.language, origin, tuple(notes))
+
+
+def _language(last: Piece) -> Iterator[str]:
+    if last.language and last.sure is not None:
+        yield f"language: {language_name(last.language)}, {100 * last.sure:.0f}% sure"
+
+
+def _seconds(stretches: Sequence[Stretch]) -> float:
+    return sum(end - start for start, end in stretches)
 
 
 def _listed(stretches: Sequence[Stretch]) -> str:
     """`2 stretches, 14 s in all (00:31-00:40, 01:02-01:07)`."""
-    seconds = length(round(sum(end - start for start, end in stretches)))
+    seconds = length(round(_seconds(stretches)))
     named = [f"{clock(start)}-{clock(end)}" for start, end in stretches[:LISTED]]
     more = ["..."] if len(stretches) > LISTED else []
     count = f"{len(stretches)} stretch{'es' if len(stretches) > 1 else ''}"

@@ -113,9 +113,11 @@ class Recogniser:
             if windows and language is None:
                 language, sure = self._heard_language(windows, samples)
             heard = self._heard(windows, samples, language)
-        words = [word for each in heard if each.trusted for word in each.words]
-        dropped = [each.window.times for each in heard if not each.trusted]
-        return Piece(last.end, end, tuple(in_order(words)), tuple(dropped), language, sure)
+        words = tuple(in_order(word for each in heard if each.trusted for word in each.words))
+        dropped = tuple(each.window.times for each in heard if not each.trusted)
+        if not words:  # what sounded like a language was none
+            language, sure = last.language, last.sure
+        return Piece(last.end, end, words, dropped, language, sure)
 
     def _heard_language(self, windows: Sequence[Window], samples: np.ndarray) -> tuple[str, float]:
         sound = np.concatenate([window.cut(samples) for window in windows[:LANGUAGE_WINDOWS]])

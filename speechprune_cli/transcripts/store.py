@@ -69,35 +69,34 @@ def transcribed(
     UsageError for a language that Whisper does not know, ModelError where Whisper cannot be run.
     """
     code = language_code(language) if language else None
-    if folder is None:
-        return joined(
-            list(recogniser.transcribe(audio.samples, code, on_progress, ())), recogniser.origin
-        )
-    entry = folder / f"{_key(audio, recogniser, code)}.json"
-    with _held(entry):
+    entry = folder and folder / f"{_key(audio, recogniser, code)}.json"
+    if entry is None:
+        return _made(audio, recogniser, code, on_progress, Journal(None))
+    with _held(entry) as writable:
         if (kept := _kept(entry)) is not None:
             on_progress(audio.seconds)
             return kept
-        return _made(entry, audio, recogniser, code, on_progress)
+        with Journal(entry.with_suffix(".partial") if writable else None) as journal:
+            transcript = _made(audio, recogniser, code, on_progress, journal)
+            if journal.kept and _keep(entry, transcript):
+                journal.remove()
+    return transcript
 
 
 def _made(
-    entry: Path,
     audio: Audio,
     recogniser: Recognises,
     language: str | None,
     on_progress: Callable[[float], None],
+    journal: Journal,
 ) -> Transcript:
-    with Journal(entry.with_suffix(".partial")) as journal:
-        done = tuple(journal.pieces)
-        if done:
-            on_progress(done[-1].seconds)
-        for piece in recogniser.transcribe(audio.samples, language, on_progress, done):
-            journal.add(piece)
-        transcript = joined(journal.pieces, recogniser.origin)
-    if _keep(entry, transcript):
-        journal.remove()
-    return transcript
+    """The pieces that the journal does not have are added to it."""
+    done = tuple(journal.pieces)
+    if done:
+        on_progress(done[-1].seconds)
+    for piece in recogniser.transcribe(audio.samples, language, on_progress, done):
+        journal.add(piece)
+    return joined(journal.pieces, recogniser.origin)
 
 
 def _key(audio: Audio, recogniser: Recognises, language: str | None) -> str:
@@ -107,8 +106,11 @@ def _key(audio: Audio, recogniser: Recognises, language: str | None) -> str:
 
 
 @contextmanager
-def _held(entry: Path) -> Iterator[None]:
-    """One process at a time makes an entry; the others wait, and find it there."""
+def _held(entry: Path) -> Iterator[bool]:
+    """One process at a time makes an entry; the others wait, and find it there.
+
+    False where nothing can be written.
+    """
     from filelock import FileLock
 
     lock = FileLock(entry.with_name(f".{entry.stem}.lock"))
@@ -116,13 +118,14 @@ def _held(entry: Path) -> Iterator[None]:
         entry.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except OSError as error:
-        log.warning("transcripts: cannot write to %s (%s)", entry.parent, error)
+        log.warning("transcripts: nothing can be kept in %s (%s)", entry.parent, error)
+        yield False
+        return
     try:
-        yield
+        yield True
     finally:
-        if lock.is_locked:
-            with suppress(OSError):
-                Path(lock.lock_file).unlink()
+        with suppress(OSError):  # who waits for it looks for the entry first
+            Path(lock.lock_file).unlink()
         lock.release()
 
 
@@ -130,7 +133,7 @@ def _kept(entry: Path) -> Transcript | None:
     """None where there is nothing, or nothing sound."""
     try:
         return _read(entry)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         log.warning("transcripts: cannot read %s (%s)", entry, error)

@@ -17,7 +17,8 @@ ROLLING_REPEATS = 3  # lines said again by the next cue that make captions rolli
 TIME = r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:[.,]\d{1,3})?)"
 TIMES = re.compile(rf"\s*{TIME}\s*-->\s*{TIME}(?:\s.*)?")
 INLINE = re.compile(rf"<{TIME}>")
-TAG = re.compile(r"</?(?:i|b|u|s|c|v|font|lang|ruby|rt)\b[^>]*>|\{\\[^}]*\}", re.IGNORECASE)
+STYLED = r"[ibus](?:\.[\w.-]+)?|c(?:\.[^<>]*)?|(?:v|lang)(?:[.\s][^<>]*)?|font[^<>]*|ruby|rt"
+TAG = re.compile(rf"</?(?:{STYLED})>|\{{\\[^}}]*\}}", re.IGNORECASE)
 SPEAKER = re.compile(r"<v[\s.]", re.IGNORECASE)
 DASH = re.compile(r"^\s*[-–—]\s+")  # before what another speaker says
 
@@ -132,7 +133,7 @@ def _bare(line: str) -> str:
 
 def _apart(cues: list[Cue]) -> Iterator[Cue]:
     """Cues that overlap (two people at once) end where the next one begins."""
-    for cue, following in zip(cues, [*cues[1:], None], strict=True):
+    for cue, following in zip(cues, [*cues[1:], None], strict=False):
         overlaps = following and cue.start < following.start < cue.end
         yield replace(cue, end=following.start) if following and overlaps else cue
 

@@ -11,7 +11,7 @@ __all__ = ["Sentence", "Transcript", "Word", "sentences_of"]
 ENDS = ".?!…。？！"
 CLOSING = "\"'”’»)]}」』"
 LONGEST_WORDS = 60  # of a sentence: recognisers that set no full stops would never end one
-ABBREVIATIONS = ("Mr.", "Mrs.", "Ms.", "Dr.", "Prof.", "St.", "vs.", "etc.", "e.g.", "i.e.", "No.")
+ABBREVIATIONS = ("Mr.", "Mrs.", "Ms.", "Dr.", "Prof.", "St.", "vs.", "etc.", "e.g.", "i.e.")
 PAUSE_SECONDS = 2.0  # that ends a sentence by itself
 
 
@@ -34,9 +34,11 @@ def _ends(open_words: list[Word], following: Word) -> bool:
     if len(open_words) >= LONGEST_WORDS or following.start - last.end >= PAUSE_SECONDS:
         return True
     bare = last.text.strip().rstrip(CLOSING)
-    return bare.endswith(tuple(ENDS)) and not _abbreviates(bare)
+    return bare.endswith(tuple(ENDS)) and not _abbreviates(bare, following)
 
 
-def _abbreviates(bare: str) -> bool:
-    """`Dr.`, `J.` and the like end no sentence."""
+def _abbreviates(bare: str, following: Word) -> bool:
+    """`Dr.`, `J.` and the like end no sentence; `No.` does, unless a number follows."""
+    if bare == "No.":
+        return following.text.strip()[:1].isdigit()
     return bare.endswith(".") and (bare in ABBREVIATIONS or (len(bare) == 2 and bare[0].isupper()))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from speechprune_cli.transcripts.transcript import Word
 BLOCK_SECONDS = 240  # looked at at once: what a killed run loses, and what it holds in memory
 WINDOW_SECONDS = 28  # Whisper's own is 30 s
 PAUSE_SECONDS = 0.5  # that parts two spans; what is longer than two pads is left out of a window
-PAD_SECONDS = 0.2  # kept on both sides of a span
+PAD_SECONDS = 0.4  # kept on both sides of a span: 7.1% of words wrong, 8.3% with 0.2
 
 Span = tuple[int, int]  # the first sample, and the one behind the last
 
@@ -72,13 +74,14 @@ def _speech(block: np.ndarray) -> list[Span]:
 
 
 def _windows(spans: Sequence[Span]) -> Iterator[Window]:
-    held: list[Span] = []
-    length = 0
-    for start, end in spans:
-        if held and length + end - start > WINDOW_SECONDS * SAMPLE_RATE:
-            yield Window(tuple(held))
-            held, length = [], 0
-        held.append((start, end))
-        length += end - start
-    if held:
-        yield Window(tuple(held))
+    """As long as they may be, but cut at the longest pause of their second half."""
+    at = 0
+    while at < len(spans):
+        ends = list(accumulate(end - start for start, end in spans[at:]))
+        fit = max(1, bisect_right(ends, WINDOW_SECONDS * SAMPLE_RATE))
+        if at + fit < len(spans):
+            half = bisect_left(ends, WINDOW_SECONDS * SAMPLE_RATE / 2) + 1
+            cuts = range(min(half, fit), fit + 1)
+            fit = max(cuts, key=lambda n: (spans[at + n][0] - spans[at + n - 1][1], n))
+        yield Window(tuple(spans[at : at + fit]))
+        at += fit
