@@ -22,7 +22,6 @@ UNITS = {"MB": 1e6, "GB": 1e9, "TB": 1e12, "MiB": 2**20, "GiB": 2**30, "TiB": 2*
 
 def table_i_specs() -> tuple[MethodSpec, ...]:
     """The method of the paper's table I at its rates."""
-    [Amount(rate=rate) for rate in (0.0, *methods.PAPER_RATES)]
     names, rates = methods.TABLE_I
     return methods.grid(names, methods.amounts(rates, ()))
 

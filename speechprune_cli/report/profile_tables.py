@@ -17,6 +17,7 @@ from speechprune_cli.costs import QUESTION_TOKENS
 from speechprune_cli.methods import FULL
 from speechprune_cli.profiler import counted
 from speechprune_cli.profiler.counted import DTYPES, Compute, Growth, Longest, Memory, PaperCount
+from speechprune_cli.profiler.repeated import Repeated, repeated
 from speechprune_cli.profiler.setting import LONGEST, Setting
 from speechprune_cli.table import DASH, Table, or_dash
 from speechprune_cli.units import amount, length
@@ -39,6 +40,7 @@ def counted_tables(
         compute_table(shape, setting, counted.compute(shape, setting)),
         memory_table(shape, setting, counted.memory(shape, setting)),
         growth_table(shape, setting, dtype, counted.growth(shape, setting, dtype, lengths)),
+        repeated_table(shape, setting, repeated(shape, setting)),
     ]
     if memory_limit is not None:
         found = counted.longest(shape, setting, memory_limit)
@@ -180,6 +182,26 @@ def growth_table(shape: Shape, setting: Setting, dtype: str, rows: Sequence[Grow
     ]
     title = f"{shape.name}, {setting.text_tokens} text tokens: cost over length"
     return Table.of("length", title, columns, rows, asdict, caption)
+
+
+def repeated_table(shape: Shape, setting: Setting, rows: Sequence[Repeated]) -> Table:
+    """From how many questions on it is cheaper to keep what was read of the whole."""
+    columns: dict[str, Callable[[Repeated], str]] = {
+        "condition": lambda row: row.condition,
+        "first question\nTFLOPs": lambda row: or_dash(amount, row.first),
+        "each further\nTFLOPs": lambda row: or_dash(amount, row.further),
+        "kept\nGB": lambda row: amount(row.kept_gb) if row.keeps else DASH,
+        "full is cheaper\nfrom questions": lambda row: or_dash("{:,}".format, row.full_from),
+    }
+    caption = [
+        "Choosing and reading; the encoder, which hears once, and the answers are left out.",
+        "Kept: the KV cache of what is the same for every question, in 16 bits; a method that "
+        f"looks at the question reads anew ({DASH}).",
+        f"Full is cheaper: from so many questions about one recording on; {DASH}: never, or not "
+        "counted.",
+    ]
+    title = f"{about(shape, setting)}: several questions"
+    return Table.of("questions", title, columns, rows, asdict, caption)
 
 
 def example(row: Growth) -> str | None:
