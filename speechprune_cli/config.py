@@ -113,7 +113,7 @@ class Preset(Frozen):
     """A model under a name, or one made up on the spot for a folder or a Hub id."""
 
     name: str
-    source: str = ""  # a Hub id, a folder, or `package:<folder>` inside this package; or two parts
+    source: str  # a Hub id, a folder, or `package:<folder>`; of two parts, their sources
     family: str | None = None  # its file in `backends/`; None: told by the checkpoint
     recogniser: Part | None = None  # of the family `transcript`: writes down what was said
     reader: Part | None = None  # of the family `transcript`: a text model that reads it
@@ -131,17 +131,13 @@ class Preset(Frozen):
     @classmethod
     def _name_source(cls, told: Any) -> Any:
         """A model of two parts has both of their sources."""
-        parts = [told.get(name) for name in ("recogniser", "reader")]
-        sources = [Part.model_validate(each).source for each in parts if each]
-        if told.get("source") or len(sources) < 2:
+        if not isinstance(told, dict) or "source" in told:
             return told
+        parts = [told.get(name) for name in ("recogniser", "reader")]
+        if not all(parts):
+            return told
+        sources = [Part.model_validate(each).source for each in parts]
         return {"family": TRANSCRIPT, **told, "source": "+".join(sources)}
-
-    @model_validator(mode="after")
-    def _check_source(self) -> Preset:
-        if not self.source:
-            raise ValueError("source: give one, or a recogniser and a reader")
-        return self
 
     @property
     def stored_parts(self) -> tuple[Part, ...]:

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from spoken import imagining  # noqa: F401 - a fixture
 from tiny_models import make_tiny_model, make_tiny_transcriber, make_tiny_voxtral
 
 from speechprune_cli.flow import SAMPLE_RATE, Audio
+
+settings.register_profile("patient", deadline=None)  # a busy machine is no fault
+settings.load_profile("patient")
 
 
 def make_audio(seconds: float, seed: int = 0) -> Audio:

@@ -17,10 +17,12 @@ import pytest
 import soundfile
 from conftest import make_audio
 
+from speechprune_cli.config import PACKAGE
 from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.main import main
 from speechprune_cli.report import facts
 
+EXAMPLE = str(PACKAGE / "examples" / "meeting.ogg")
 COMMAND = [sys.executable, "-m", "speechprune_cli"]
 QUESTION = "When is the report due?"
 
@@ -235,7 +237,9 @@ def test_models(capsys):
     assert (*header[:3], *header[-2:]) == (
         "model", "parameters", "GB in float32", "weights", "what it is",
     )  # fmt: skip
-    assert [name for name, *_ in rows] == [p["name"] for p in presets]
+    rows = rows[: len(presets)]
+    assert [row[0].removesuffix(" (default)") for row in rows] == [p["name"] for p in presets]
+    assert [row[0] for row in rows if "default" in row[0]] == ["nano (default)"]
     (large,) = (p for p in presets if p["name"] == "qwen2-audio")
     assert large["weights_gb"]["nf4"] == 7.48
     assert [row[header.index("GB in nf4")] for row in rows if row[0] == "qwen2-audio"] == ["7.48"]
@@ -264,7 +268,10 @@ def test_a_full_disk_behind_stdout_is_one_line(arguments):
 
 @pytest.mark.parametrize("model", ["nano", "tiny_model_folder", "tiny_voxtral_folder"])
 def test_no_library_warning_reaches_stderr(model, recording, request):
-    model = model if model == "nano" else request.getfixturevalue(model)
+    if model == "nano":  # of any other recording it says that it is no model for it
+        recording = EXAMPLE
+    else:
+        model = request.getfixturevalue(model)
     command = [sys.executable, "-W", "error", *COMMAND[1:], "ask", recording, QUESTION, "--quiet"]
     done = subprocess.run(
         [*command, "--model", str(model), "--method", "speechprune", "--max-new-tokens", "4"],

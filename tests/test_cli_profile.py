@@ -77,7 +77,7 @@ def test_json_has_an_object_for_every_table(profile):
     found = objects(
         profile("qwen2-audio", *SPEECHPRUNE, "--json", "--memory", "24GB", "--rate", 0.2)
     )
-    assert list(found) == ["paper", "compute", "memory", "length", "longest"]
+    assert list(found) == ["paper", "compute", "memory", "length", "questions", "longest"]
     assert {one["kind"] for one in found.values()} == {"counted"}
     assert [row["condition"] for row in found["compute"]["rows"]] == [
         "full", "original", "speechprune 0.2",

@@ -67,8 +67,9 @@ def family_of(preset: Preset, model_type: object) -> type[SpeechLM]:
         family = FAMILIES.part(preset.family)
         family.check_type(preset, model_type)
         return family
-    names = (*FAMILIES.modules, *FAMILIES.foreign)
-    for family in map(FAMILIES.part, names):
+    families = list(map(FAMILIES.part, (*FAMILIES.modules, *FAMILIES.foreign)))
+    for family in families:
         if model_type in family.model_types:
             return family
+    names = [family.family for family in families if family.model_types]
     raise ModelError(f"{preset.source} is a '{model_type}' model: expected {', '.join(names)}")
