@@ -30,7 +30,7 @@ def make_audio(seconds: float, seed: int = 0) -> Audio:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
-    """No test touches the user's cache, or the network."""
+    """No test touches the user's cache, the user's choices, or the network."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPEECHPRUNE_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("SPEECHPRUNE_CONFIG_DIR", str(tmp_path_factory.mktemp("config")))

