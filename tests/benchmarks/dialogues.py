@@ -107,10 +107,10 @@ def speak_missing(dialogues: list[Dialogue], out: Path, seed: int) -> None:
 
 def is_spoken(dialogue: Dialogue, out: Path) -> bool:
     """Whether its recording is there, and says these words with these voices."""
-    path = out / "said" / f"{dialogue.id}.json"
-    if not path.is_file():
+    audio, times = out / "audio" / f"{dialogue.id}.opus", out / "said" / f"{dialogue.id}.json"
+    if not (audio.is_file() and times.is_file()):
         return False
-    said = json.loads(path.read_text("utf-8"))
+    said = json.loads(times.read_text("utf-8"))
     wanted = [(dialogue.voices[speaker], text) for speaker, text in dialogue.utterances]
     return [(each["voice"], each["text"]) for each in said] == wanted
 
