@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -59,7 +59,7 @@ def next_block(samples: np.ndarray, begin: int) -> tuple[list[Window], int]:
     end = begin + len(block)
     if end < len(samples) and len(spans) > 1 and spans[-1][1] == end:  # somebody is speaking
         end = spans.pop()[0]
-    return list(_windows(spans)), end
+    return windows_of(spans), end
 
 
 def _speech(block: np.ndarray) -> list[Span]:
@@ -73,8 +73,9 @@ def _speech(block: np.ndarray) -> list[Span]:
     return [(span["start"], span["end"]) for span in get_speech_timestamps(block, options)]
 
 
-def _windows(spans: Sequence[Span]) -> Iterator[Window]:
+def windows_of(spans: Sequence[Span]) -> list[Window]:
     """As long as they may be, but cut at the longest pause of their second half."""
+    windows: list[Window] = []
     at = 0
     while at < len(spans):
         ends = list(accumulate(end - start for start, end in spans[at:]))
@@ -83,5 +84,6 @@ def _windows(spans: Sequence[Span]) -> Iterator[Window]:
             half = bisect_left(ends, WINDOW_SECONDS * SAMPLE_RATE / 2) + 1
             cuts = range(min(half, fit), fit + 1)
             fit = max(cuts, key=lambda n: (spans[at + n][0] - spans[at + n - 1][1], n))
-        yield Window(tuple(spans[at : at + fit]))
+        windows.append(Window(tuple(spans[at : at + fit])))
         at += fit
+    return windows
