@@ -32,6 +32,7 @@ class Chat:
             raise ModelError(f"{folder} has no tokenizer.json: save it with a fast tokenizer")
         self.told = read_json(folder / "tokenizer_config.json")
         self.template = self._template()
+        self.opening, self.closing = self._render().split(AUDIO)
         try:
             # two of them, as a switch between uses would not be safe among threads
             self.markup, self.words = (Tokenizer.from_file(str(path)) for _ in range(2))
@@ -54,9 +55,9 @@ class Chat:
 
     def prompt(self, before: str, after: str) -> PromptIds:
         """A user's turn that says `before`, the recording and `after`; then the model's begins."""
-        turn = self._render().split(AUDIO)
+        turn = (self.opening, self.closing)
         first, last = (self.markup.encode(part, add_special_tokens=False).ids for part in turn)
-        text = f"{turn[0]}{before}[transcript]{after}{turn[1]}"
+        text = f"{self.opening}{before}[transcript]{after}{self.closing}"
         return PromptIds([*first, *self.ids(before)], [*self.ids(after), *last], text)
 
     def end_tokens(self, config: dict[str, Any]) -> frozenset[int]:
@@ -101,7 +102,7 @@ class Chat:
                 enable_thinking=False,  # Qwen3 would reason at length first
                 **tokens,
             )
-        except TemplateError as error:
+        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise ModelError(f"{self.folder}: chat template: {one_line(error)}") from error
         if text.count(AUDIO) != 1:
             raise ModelError(f"{self.folder}: its chat template does not say the question once")

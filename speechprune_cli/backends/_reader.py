@@ -213,7 +213,6 @@ def _load_stock(checkpoint: Checkpoint, placement: Placement) -> StockReader:
             model, report = stock("AutoModelForCausalLM").from_pretrained(
                 checkpoint.folder,
                 dtype=placement.dtype,
-                attn_implementation="sdpa",
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,
                 local_files_only=True,
