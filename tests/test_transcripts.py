@@ -341,6 +341,16 @@ def test_languages_by_code_and_by_name():
 AUDIO = recording(8)
 
 
+def test_a_recogniser_that_knows_another_language_is_told_of_each_time(tmp_path, caplog):
+    for _ in range(2):
+        caplog.clear()
+        transcribed(AUDIO, StandIn(only="en"), "German", tmp_path)
+        assert "writes English, not German" in caplog.text
+    caplog.clear()
+    transcribed(AUDIO, StandIn(only="en"), None, tmp_path)
+    assert not caplog.records
+
+
 def test_a_second_time_nothing_is_recognised(tmp_path):
     first = transcribed(AUDIO, StandIn(), "en", tmp_path)
     assert first.sentences
