@@ -84,8 +84,9 @@ class Recogniser:
         """The pieces of a recording that follow those `done`, in order.
 
         `samples` are float32 `[T]` at 16 kHz. The language is a code or a name; None: as the first
-        speech sounds. An English-only model writes English. `on_progress` is told how many seconds of the recording are done. A run that
-        goes on where another one stopped finds what one run would have found.
+        speech sounds. An English-only model writes English. `on_progress` is told how many seconds
+        of the recording are done. A run that goes on where another one stopped finds what one run
+        would have found.
         """
         code = language_code(language) if language else None
         last = done[-1] if done else Piece(0, 0, language=code if self.multilingual else "en")
