@@ -21,12 +21,15 @@ def recording(seconds: int) -> Audio:
 class StandIn:
     """A sentence of two words a second, one piece each."""
 
-    def __init__(self, *, refuse: bool = False, stop_after: int | None = None) -> None:
+    def __init__(
+        self, *, refuse: bool = False, stop_after: int | None = None, only: str = ""
+    ) -> None:
         self.revision = "stand-in"
         self.settings = {"beam": 1}
         self.origin = "a stand-in"
         self.refuse = refuse
         self.stop_after = stop_after
+        self.only = only  # the one language that it knows
         self.made = 0
 
     def transcribe(
@@ -49,4 +52,4 @@ class StandIn:
             )
             self.made += 1
             on_progress(second + 1.0)
-            yield Piece(start, start + SAMPLE_RATE, words, language=language or "en")
+            yield Piece(start, start + SAMPLE_RATE, words, language=self.only or language or "en")

@@ -68,6 +68,8 @@ def read_json(text: str, name: str, origin: str) -> Transcript:
         content = json.loads(text)
     except json.JSONDecodeError as error:
         raise UsageError(f"{name}, line {error.lineno}: not JSON: {error.msg}") from error
+    except RecursionError as error:
+        raise UsageError(f"{name}: not a transcript: its JSON is nested too deep") from error
     if isinstance(content, list):  # faster-whisper's segments, dumped as they come
         content = {"segments": content}
     if not isinstance(content, dict) or not {SHOWN, "segments"} & set(content):

@@ -18,7 +18,7 @@ from speechprune_cli.atomic import atomic
 from speechprune_cli.errors import SpeechPruneError
 from speechprune_cli.transcripts.journal import Journal
 from speechprune_cli.transcripts.jsons import as_json, read_json
-from speechprune_cli.transcripts.languages import language_code
+from speechprune_cli.transcripts.languages import language_code, language_name
 from speechprune_cli.transcripts.piece import Piece, joined
 
 if TYPE_CHECKING:
@@ -65,10 +65,26 @@ def transcribed(
     """A recording's transcript, from `folder` or made and kept there; None keeps nothing.
 
     `on_progress` is told how many of the recording's seconds are done. A killed run is gone on
-    with. Trouble with the disk costs time, never the answer: it is logged as a warning. Raises
-    UsageError for a language that Whisper does not know, ModelError where Whisper cannot be run.
+    with. Trouble with the disk costs time, never the answer: it is logged as a warning, as is a
+    language that the recogniser does not know. Raises UsageError for one that no Whisper knows,
+    ModelError where Whisper cannot be run.
     """
     code = language_code(language) if language else None
+    transcript = _found(audio, recogniser, code, folder, on_progress)
+    if code and transcript.language not in (None, code):
+        names = language_name(transcript.language or ""), language_name(code)
+        log.warning("%s writes %s, not %s: its words will be wrong", recogniser.revision, *names)
+    return transcript
+
+
+def _found(
+    audio: Audio,
+    recogniser: Recognises,
+    code: str | None,
+    folder: Path | None,
+    on_progress: Callable[[float], None],
+) -> Transcript:
+    """From the folder, or made and put there."""
     entry = folder and folder / f"{_key(audio, recogniser, code)}.json"
     if entry is None:
         return _made(audio, recogniser, code, on_progress, Journal(None))
