@@ -9,7 +9,7 @@ model's embedding width, B1 the budget of phase 1, k the tokens retained.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from speechprune_cli.errors import UsageError
@@ -80,6 +80,9 @@ class Transcript:
     language: str | None  # two letters, as Whisper names it; None where nobody told
     origin: str  # who wrote it: a recogniser and its settings, or a file
     notes: tuple[str, ...] = ()  # for people, one line each: what was dropped, and why
+    sure: float | None = None  # how likely it is that language; None where it was told
+    seconds: float = field(default=0.0, compare=False, repr=False)  # that recognising took
+    kept: bool = field(default=False, compare=False, repr=False)  # whether it was there already
 
     @property
     def words(self) -> Iterator[Word]:

@@ -166,7 +166,7 @@ def test_a_damaged_entry_is_made_anew_with_one_warning(tmp_path, caplog, damage)
     )
     entry.write_bytes(damage)
     assert transcribed(AUDIO, StandIn(), "en", tmp_path) == whole
-    assert entry.read_bytes() == sound
+    assert read_transcript(entry) == whole
     assert len(caplog.records) == 1
     assert str(entry) in caplog.text
 

@@ -190,13 +190,11 @@ class TranscriptLM(SpeechLM):
         self, audio: Audio, cache: TokenCache | None, on_progress: ProgressCallback | None = None
     ) -> AudioTokens:
         """Transcripts are kept as they are written: a run that was killed goes on where it was."""
-        from speechprune_cli.device import Stopwatch
         from speechprune_cli.transcripts.store import transcribed
 
         if self.recogniser is None:
             return self.rehearse(audio)
         folder = None if cache is None else cache.folder.with_name("transcripts")
-        clock = Stopwatch(self.device)
         total = round(audio.seconds)
 
         def on_seconds(done: float) -> None:
@@ -204,12 +202,10 @@ class TranscriptLM(SpeechLM):
                 on_progress(min(round(done), total), total)
 
         transcript = transcribed(audio, self.recogniser, self.language, folder, on_seconds)
-        return self.read_transcript(audio, transcript, clock.lap())
+        return self.read_transcript(audio, transcript)
 
-    def read_transcript(
-        self, audio: Audio, transcript: Transcript, seconds: float = 0.0
-    ) -> AudioTokens:
-        """Tokens of what was said; none where nothing was. `seconds`: what writing it took."""
+    def read_transcript(self, audio: Audio, transcript: Transcript) -> AudioTokens:
+        """Tokens of what was said; none where nothing was."""
         import torch
 
         from speechprune_cli.backends._spoken import spoken_tokens
@@ -223,7 +219,8 @@ class TranscriptLM(SpeechLM):
             times=times,
             per_second=max(len(ids), 1) / max(audio.seconds, 1e-3),
             seconds=audio.seconds,
-            encode_seconds=seconds,
+            encode_seconds=transcript.seconds,
+            from_cache=transcript.kept,
             loudness=loudness(audio.samples, times, SAMPLE_RATE),
             sentences=torch.tensor(spoken.sentences, dtype=torch.int64),
             ids=ids,

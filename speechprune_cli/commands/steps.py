@@ -144,7 +144,8 @@ def write_down(out: Output, tokens: AudioTokens, path: Path | None) -> None:
     transcript = tokens.transcript
     if transcript is not None:
         if transcript.language is not None:
-            out.note(f"language: {transcript.language}")
+            sure = "" if transcript.sure is None else f", {transcript.sure:.0%} sure"
+            out.note(f"language: {transcript.language}{sure}")
         for note in transcript.notes:
             out.warning(note)
     if path is None:

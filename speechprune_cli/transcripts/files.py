@@ -1,8 +1,9 @@
 """Transcript files: `.json`, `.srt`, `.vtt`, and `.txt` for reading with one's eyes.
 
-Our JSON loses nothing; times are in seconds of the recording, and a word has the blank before it:
+Our JSON loses nothing; times are in seconds of the recording, and a word has the blank before it
+(`sure`: of the language; `seconds`: that recognising took):
 
-    {"language": "en", "origin": "Whisper base ...", "notes": ["..."],
+    {"language": "en", "sure": 0.99, "seconds": 5.2, "origin": "Whisper base ...", "notes": ["..."],
      "sentences": [{"start": 0.31, "end": 1.2, "text": "Good morning.",
                     "words": [{"text": " Good", "start": 0.31, "end": 0.6},
                               {"text": " morning.", "start": 0.6, "end": 1.2}]}]}
@@ -13,6 +14,7 @@ Read are also the JSON of openai-whisper, faster-whisper and WhisperX (`segments
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from speechprune_cli.atomic import atomic
@@ -40,7 +42,7 @@ def read_transcript(path: str | Path) -> Transcript:
     if not text.strip():
         raise UsageError(f"{path}: is empty")
     found = reader(text, str(path), f"the file {path.name}")
-    return Transcript(found.sentences, found.language, found.origin, (*notes, *found.notes))
+    return replace(found, notes=(*notes, *found.notes), seconds=0.0)
 
 
 def write_transcript(path: str | Path, transcript: Transcript) -> None:

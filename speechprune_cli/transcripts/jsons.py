@@ -48,6 +48,8 @@ def as_json(transcript: Transcript) -> dict[str, Any]:
     """What `read_json` reads, with each sentence's text and times for people."""
     return {
         "language": transcript.language,
+        "sure": transcript.sure,
+        "seconds": round(transcript.seconds, 3),
         "origin": transcript.origin,
         "notes": list(transcript.notes),
         SHOWN: [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from speechprune_cli.flow import SAMPLE_RATE
@@ -36,19 +36,14 @@ def joined(pieces: Sequence[Piece], origin: str) -> Transcript:
     words, loops = without_loops([word for piece in pieces for word in piece.words])
     dropped = [stretch for piece in pieces for stretch in piece.dropped]
     last = pieces[-1] if pieces else Piece(0, 0)
-    notes = list(_language(last))
+    notes = []
     if dropped:
         notes.append(f"{_listed(dropped)}: no words that can be trusted")
     if words and last.language and _seconds(dropped) > sum(word.end - word.start for word in words):
         notes.append(f"is it {language_name(last.language)}? most of it could not be recognised")
     if loops:
         notes.append(f"{_listed(loops)}: the same words over and over, taken once")
-    return Transcript(sentences_of(words), last.language, origin, tuple(notes))
-
-
-def _language(last: Piece) -> Iterator[str]:
-    if last.language and last.sure is not None:
-        yield f"language: {language_name(last.language)}, {100 * last.sure:.0f}% sure"
+    return Transcript(sentences_of(words), last.language, origin, tuple(notes), last.sure)
 
 
 def _seconds(stretches: Sequence[Stretch]) -> float:

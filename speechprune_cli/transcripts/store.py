@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -91,7 +93,7 @@ def _found(
     with _held(entry) as writable:
         if (kept := _kept(entry)) is not None:
             on_progress(audio.seconds)
-            return kept
+            return replace(kept, kept=True)
         with Journal(entry.with_suffix(".partial") if writable else None) as journal:
             transcript = _made(audio, recogniser, code, on_progress, journal)
             if journal.kept and _keep(entry, transcript):
@@ -107,12 +109,13 @@ def _made(
     journal: Journal,
 ) -> Transcript:
     """The pieces that the journal does not have are added to it."""
-    done = tuple(journal.pieces)
+    done, begun = tuple(journal.pieces), time.perf_counter()
     if done:
         on_progress(done[-1].seconds)
     for piece in recogniser.transcribe(audio.samples, language, on_progress, done):
         journal.add(piece)
-    return joined(journal.pieces, recogniser.origin)
+    transcript = joined(journal.pieces, recogniser.origin)
+    return replace(transcript, seconds=time.perf_counter() - begun)
 
 
 def _key(audio: Audio, recogniser: Recognises, language: str | None) -> str:
