@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import make_audio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -19,6 +20,7 @@ from speechprune_cli.atomic import atomic
 from speechprune_cli.errors import SpeechPruneError, UsageError
 from speechprune_cli.flow import SAMPLE_RATE, Audio, AudioTokens, Selection
 from speechprune_cli.report import facts, figures, files
+from speechprune_cli.report.passages import Passage
 from speechprune_cli.report.timeline import LEVELS, Timeline, draw, markers, shares
 from speechprune_cli.units import clock, duration
 
@@ -253,7 +255,9 @@ def test_excerpt_is_what_is_kept_without_clicks():
 )
 def test_timeline_figure(tmp_path, suffix, magic):
     path = tmp_path / f"timeline{suffix}"
-    figures.save_timeline(path, make_tokens(), make_selection(range(60)), "A $5 question_?")
+    audio, said = make_audio(10), [Passage(0.0, 2.4, "It costs $5 or _$6_.")]
+    selection = make_selection(range(60))
+    figures.save_timeline(path, audio, make_tokens(), selection, "A $5 question_?", said)
     assert path.read_bytes().startswith(magic)
     assert list(tmp_path.iterdir()) == [path]
 

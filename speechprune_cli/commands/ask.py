@@ -61,6 +61,7 @@ def respond(
         heard.tokens, selection, question, choices=choices, position=answering.position
     )
     out.detail(prompt.text)
+    warn_of_context(heard, prompt.audio_tokens + prompt.text_tokens)
     answer = session.respond(
         prompt, choices=choices, max_new_tokens=answering.max_new_tokens, on_text=out.stream()
     )
@@ -77,6 +78,17 @@ def respond(
         if answer.probabilities:
             out.show(choices_text(answer.probabilities, out.stdout.width))
         heard.show(selection, fields)
+
+
+def warn_of_context(heard: Listening, count: int) -> None:
+    """Say that a prompt of so many tokens is longer than the model was made for."""
+    model = heard.session.model
+    context = model.shape.decoder.max_position_embeddings
+    if count > context:
+        heard.out.warning(
+            f"the prompt has {count:,} tokens, {model.preset.name} was made for {context:,}: "
+            "its answer cannot be trusted, keep less"
+        )
 
 
 def check_choices(choices: list[str] | None) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.pipeline import check_question
 from speechprune_cli.report import figures
 from speechprune_cli.report.files import check_destination, excerpt, save_selection, spans
+from speechprune_cli.report.passages import passages
 
 if TYPE_CHECKING:
     from speechprune_cli.flow import Selection
@@ -34,7 +35,7 @@ class Files:
         "What is retained, to listen to: .flac, .wav, .ogg, ...", "FILE", "--audio"
     )
     plot: Path | None = options.showing(
-        "What is retained of every second, as .png, .svg or .pdf", "FILE"
+        "The sound, what is retained of it, and its words, as .png, .svg or .pdf", "FILE"
     )
     tsne: Path | None = options.showing(
         "Pruned, kept and question tokens in a plane, as .png, .svg or .pdf", "FILE"
@@ -55,7 +56,7 @@ class Files:
         check_destination(self.plot, "--plot", figures.FORMATS)
         check_destination(self.tsne, "--tsne", figures.FORMATS)
         if self.plot:
-            figures.check_drawable("--plot", "matplotlib")
+            figures.check_drawable("--plot", "matplotlib", "librosa")
         if self.tsne:
             figures.check_drawable("--tsne", "matplotlib", "sklearn")
         if len(set(self.names)) < len(self.names):
@@ -72,7 +73,8 @@ class Files:
         if self.output:
             save_selection(self.output, tokens, selection, fields)
         if self.plot:
-            figures.save_timeline(self.plot, tokens, selection, question)
+            read = passages(heard.session.model, tokens, selection)
+            figures.save_timeline(self.plot, heard.audio, tokens, selection, question, read)
         if self.tsne:
             text, seed = heard.session.model.embed_text(question), heard.pruning.seed or 0
             figures.save_tsne(self.tsne, tokens, selection, text, question=question, seed=seed)

@@ -103,7 +103,7 @@ def listen(
     advise(out, session.model.preset, audio)
     with out.progress(f"encoding {audio.source}") as on_progress:
         tokens = session.encode(audio, on_progress, transcribing.from_transcript)
-    write_down(out, tokens, transcribing.transcript)
+    write_down(out, session.model.preset, tokens, transcribing.transcript)
     origin = "from the cache" if tokens.from_cache else "encoded"
     out.note(
         f"{audio.source}: {audio.source_seconds:.1f} s at {audio.source_rate / 1000:g} kHz, "
@@ -139,13 +139,18 @@ def packaged(audio: Audio) -> bool:
     return False
 
 
-def write_down(out: Output, tokens: AudioTokens, path: Path | None) -> None:
+def write_down(out: Output, preset: Preset, tokens: AudioTokens, path: Path | None) -> None:
     """What was said, into a file where one is asked for, and what has to be said about it."""
     transcript = tokens.transcript
     if transcript is not None:
         if transcript.language is not None:
             sure = "" if transcript.sure is None else f", {transcript.sure:.0%} sure"
             out.note(f"language: {transcript.language}{sure}")
+            known = preset.reader.languages if preset.reader else ()
+            if known and transcript.language not in known:
+                out.warning(
+                    f"{preset.name} is not known to read '{transcript.language}': expect nonsense"
+                )
         for note in transcript.notes:
             out.warning(note)
     if path is None:

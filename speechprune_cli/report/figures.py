@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechprune_cli.atomic import atomic
 from speechprune_cli.extras import need
+from speechprune_cli.flow import SAMPLE_RATE
+from speechprune_cli.report.files import spans
 from speechprune_cli.report.timeline import Timeline
 from speechprune_cli.units import clock
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from speechprune_cli.flow import AudioTokens, Selection
+    from speechprune_cli.flow import Audio, AudioTokens, Selection
+    from speechprune_cli.report.passages import Passage
 
 FORMATS = (".png", ".svg", ".pdf")
 PRUNED, KEPT, TEXT = "#cfd3d8", "#2166ac", "#d6302a"
+HOP = 512  # samples between columns of a spectrogram, at least
+MOST_COLUMNS = 2000  # of it: more than a figure has pixels
+MOST_PASSAGES = 8  # that are written below it
+LINE = 190  # characters
 MOST_POINTS = 4000  # t-SNE of more tokens takes minutes and shows no more; more are thinned evenly
 
 
@@ -27,8 +36,18 @@ def check_drawable(option: str, *packages: str) -> None:
         need(package, option, "plot")
 
 
-def save_timeline(path: Path, tokens: AudioTokens, selection: Selection, question: str) -> None:
-    """Draw tokens retained and mean score of every second, the best-matching seconds marked."""
+def save_timeline(
+    path: Path,
+    audio: Audio,
+    tokens: AudioTokens,
+    selection: Selection,
+    question: str,
+    read: Sequence[Passage] = (),
+) -> None:
+    """Draw the sound as a mel spectrogram, what is retained of it, and the score of every second.
+
+    Where the retained tokens are words, `read` has them: the longest passages are written below.
+    """
     import numpy as np
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -36,21 +55,50 @@ def save_timeline(path: Path, tokens: AudioTokens, selection: Selection, questio
     timeline = Timeline.of(tokens, selection)
     second = np.arange(len(timeline.tokens))
     best = timeline.best()
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    said = longest(read)
+    figure = Figure(figsize=(9, 4.6 + 0.19 * len(said)), layout="constrained")
+    sound, above, below = figure.subplots(3, 1, sharex=True, height_ratios=(3, 2, 1.5))
+    draw_sound(sound, audio, spans(tokens, selection))
     above.bar(second + 0.5, timeline.tokens, width=1, color=PRUNED, label="pruned")
     above.bar(second + 0.5, timeline.kept, width=1, color=KEPT, label="kept")
     above.plot(np.add(best, 0.5), timeline.kept[best] + 1, "v", color=TEXT, markersize=4)
-    above.set_ylabel("tokens per second")
-    above.legend(loc="upper right", ncols=2, frameon=False, bbox_to_anchor=(1, 1.22))
-    above.set_title(caption(tokens, selection, question), loc="left", fontsize=9)
+    above.set_ylabel("tokens / s")
+    above.legend(loc="upper right", ncols=2, frameon=False, bbox_to_anchor=(1, 1.3))
+    sound.set_title(caption(tokens, selection, question), loc="left", fontsize=9)
     below.step(second, timeline.scores, where="post", color=KEPT, linewidth=1)
-    below.set_ylabel("mean score")
+    below.set_ylabel("score")
     below.set_xlabel("time")
     below.set_xlim(0, max(tokens.seconds, 1))
     below.xaxis.set_major_formatter(FuncFormatter(lambda at, _: clock(at)))
     below.xaxis.set_major_locator(MaxNLocator(10, steps=(1, 1.5, 2, 3, 6, 10), integer=True))
+    if said:
+        figure.supxlabel("\n".join(said), x=0.01, ha="left", fontsize=7, parse_math=False)
     write(figure, path)
+
+
+def draw_sound(axes: Axes, audio: Audio, kept: Sequence[tuple[float, float]]) -> None:
+    """A mel spectrogram in dB, with a bar over what is kept."""
+    import librosa
+    import numpy as np
+
+    hop = max(HOP, len(audio.samples) // MOST_COLUMNS)
+    mel = librosa.feature.melspectrogram(
+        y=audio.samples, sr=SAMPLE_RATE, n_fft=2048, hop_length=hop, n_mels=64
+    )
+    level = librosa.power_to_db(mel, ref=np.max)
+    extent = (0.0, audio.seconds, 0.0, 1.0)
+    axes.imshow(level, origin="lower", aspect="auto", extent=extent, cmap="Greys", vmin=-70)
+    for start, end in kept:
+        axes.axvspan(start, end, color=KEPT, alpha=0.3, linewidth=0)
+    axes.set(yticks=[], ylabel="mel bands")
+
+
+def longest(read: Sequence[Passage]) -> list[str]:
+    """The longest passages in order, each as a line."""
+    chosen = sorted(read, key=lambda passage: len(passage.text), reverse=True)[:MOST_PASSAGES]
+    chosen.sort(key=lambda passage: passage.start)
+    lines = [f"{clock(each.start)}-{clock(each.end)}  {each.text}" for each in chosen]
+    return [line if len(line) <= LINE else f"{line[: LINE - 1]}…" for line in lines]
 
 
 def save_tsne(
