@@ -13,8 +13,8 @@ nothing, a word that matches one place says where to look:
 4. Segments are taken greedily by the cues they hold and, in part, those that their neighbours hold,
    until the budget is spent or a segment is worth little beside the first: whole, or thinned where
    it does not fit. What is covered already counts for less, so that a question of two parts gets
-   both. Sentences are taken until the budget is spent, and the last one is cut: a reader makes
-   nothing of every third word.
+   both. Sentences are taken by what they hold alone, until the budget is spent, and the last one is
+   cut: a reader makes nothing of every third word.
 5. The rest of the budget is spread evenly over what is left, for context. Where no segment stands
    out by more than chance would have it, there is nothing to find, as in "what is it about?": the
    less evidence, the more is spread evenly.
@@ -63,7 +63,8 @@ class Cue(Pruner):
     standardise: bool = True  # divide matches by their standard deviation over the segments
     prominence: bool = True  # weigh cues by how far they stand out
     reach: Share = 0.25  # of a segment's cues, for the next one; half of it for the one before
-    diversity: Share = 0.5  # by how much a cue counts for less once a segment with it is taken
+    diversity: Share = 0.5
+    """By how much a cue counts for less once a segment with it is taken; sentences leave it out."""
     least: Share = 0.3  # of the first segment's worth, below which none is taken any more
     context: Share = 0.0  # of the budget, the least that is spread evenly over what passages leave
 
@@ -162,9 +163,9 @@ class Cue(Pruner):
         starts = sizes.cumsum(0) - sizes
         closed = torch.zeros(len(held), dtype=torch.bool)
         covered = torch.zeros(held.shape[1], dtype=held.dtype)
-        first = 0.0
+        first, diversity = 0.0, 0.0 if spoken else self.diversity
         while budget > 0:
-            worth = (held - self.diversity * held.minimum(covered)).sum(1)
+            worth = (held - diversity * held.minimum(covered)).sum(1)
             best = int(worth.masked_fill(closed, -math.inf).argmax())
             first = first or float(worth[best])
             if worth[best] < self.least * first and not spoken:
