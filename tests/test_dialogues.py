@@ -14,7 +14,7 @@ import soundfile
 
 pytest.importorskip("pyloudnorm", reason="building is an extra")
 
-from benchmarks import dialogues, joined
+from benchmarks import dialogues, joined, judge
 
 from speechprune_cli.bench import tasks
 from speechprune_cli.bench.sample import Benchmark
@@ -23,6 +23,7 @@ from speechprune_cli.builder.speakers.kokoro import HELD_OUT
 
 ALL = dialogues.read()
 QUESTIONS = [(dialogue, question) for dialogue in ALL for question in dialogue.questions]
+EVERYDAY = [(dialogue, question) for dialogue, question in QUESTIONS if dialogue.set == "everyday"]
 COMMON = re.compile(
     "what|which|where|when|who|whose|whom|how|many|much|why|was|were|are|been|does|did|will|have|"
     "has|had|having|can|could|should|might|must|would|the|and|from|with|for|not|into|out|this|"
@@ -32,6 +33,7 @@ each_dialogue = pytest.mark.parametrize("dialogue", ALL, ids=lambda each: each.i
 each_question = pytest.mark.parametrize(
     ("dialogue", "question"), QUESTIONS, ids=[question.question for _, question in QUESTIONS]
 )
+each_index = pytest.mark.parametrize("index", dialogues.INDEXES)
 
 
 def words(text: str) -> list[str]:
@@ -45,29 +47,74 @@ def telling(text: str) -> set[str]:
 
 
 def test_there_are_as_many_as_asked():
-    assert len({dialogue.id for dialogue in ALL}) == len(ALL) == 16
-    assert Counter(dialogue.half for dialogue in ALL) == {"tune": 8, "report": 8}
+    assert len({dialogue.id for dialogue in ALL}) == len(ALL) == 30
+    assert Counter(dialogue.index for dialogue in ALL) == {"tune": 8, "report": 8, "everyday": 14}
     assert {len(dialogue.questions) for dialogue in ALL} == {4}
 
 
-def test_right_options_are_in_all_places_alike():
-    for half in dialogues.HALVES:
-        places = [q.options.index(q.answer) for d, q in QUESTIONS if d.half == half]
-        assert Counter(places) == {0: 8, 1: 8, 2: 8, 3: 8}
+def test_nothing_is_tuned_on_everyday_dialogues():
+    assert {dialogue.half for dialogue, _ in EVERYDAY} == {"report"}
 
 
-def test_right_options_are_not_told_by_their_length():
-    longest = [max(q.options, key=len) == q.answer for _, q in QUESTIONS]
-    shortest = [min(q.options, key=len) == q.answer for _, q in QUESTIONS]
-    assert sum(longest) < 0.4 * len(QUESTIONS)
-    assert sum(shortest) < 0.4 * len(QUESTIONS)
+@each_index
+def test_right_options_are_in_all_places_alike(index):
+    places = Counter(q.options.index(q.answer) for d, q in QUESTIONS if d.index == index)
+    assert set(places) == {0, 1, 2, 3}
+    assert len(set(places.values())) == 1
 
 
-def test_both_halves_ask_for_all_kinds_of_things():
-    for half in dialogues.HALVES:
-        kinds = Counter(question.kind for dialogue, question in QUESTIONS if dialogue.half == half)
-        assert set(kinds) == set(dialogues.Question.model_fields["kind"].annotation.__args__)
-        assert kinds["paraphrase"] == 8
+@each_index
+def test_right_options_are_not_told_by_their_length(index):
+    asked = [question for dialogue, question in QUESTIONS if dialogue.index == index]
+    for extreme in (max, min):
+        assert sum(extreme(q.options, key=len) == q.answer for q in asked) < 0.4 * len(asked)
+
+
+@pytest.mark.parametrize("half", dialogues.HALVES)
+def test_both_halves_ask_for_all_kinds_of_things(half):
+    kinds = Counter(question.kind for dialogue, question in QUESTIONS if dialogue.index == half)
+    assert set(kinds) == set(dialogues.Question.model_fields["kind"].annotation.__args__)
+    assert kinds["paraphrase"] == 8
+
+
+def test_few_everyday_questions_need_two_sentences():
+    both = [question for _, question in EVERYDAY if len(question.key) > 1]
+    assert [question.kind for question in both] == ["two"] * len(both)
+    assert len(both) <= len(EVERYDAY) / 4
+
+
+@pytest.mark.parametrize(
+    ("dialogue", "question"), EVERYDAY, ids=[question.question for _, question in EVERYDAY]
+)
+def test_everyday_facts_are_told_once_where_the_key_says(dialogue, question):
+    texts = [text for _, text in dialogue.utterances]
+    found = [text for text in texts if judge.holds(text, question.answers)]
+    assert found
+    assert set(found) <= set(question.key)
+
+
+@pytest.mark.parametrize(
+    "question", [question for _, question in EVERYDAY], ids=lambda question: question.question
+)
+def test_wordings_are_in_no_wrong_option_and_not_in_the_question(question):
+    right = [option for option in question.options if judge.holds(option, question.answers)]
+    assert set(right) <= {question.answer}
+    assert not judge.holds(question.question, question.answers)
+
+
+@pytest.mark.parametrize(
+    "dialogue", [each for each in ALL if each.set == "everyday"], ids=lambda each: each.id
+)
+def test_hardly_any_wrong_option_is_said_in_everyday_dialogues(dialogue):
+    said = telling(" ".join(text for _, text in dialogue.utterances))
+    own = [
+        telling(option) - telling(question.answer)
+        for question in dialogue.questions
+        for option in question.options
+        if option != question.answer
+    ]
+    assert all(own)
+    assert sum(those <= said for those in own) <= 1
 
 
 @each_dialogue

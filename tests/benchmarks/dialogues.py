@@ -4,10 +4,13 @@
     OUT/said/<id>.json       who says what with which voice, and from when to when, in seconds
     OUT/tune.jsonl           questions with their options, for `speechprune eval jsonl --data`
     OUT/tune_free.jsonl      the same without options; the answer is the first of the wordings
-    OUT/report.jsonl         likewise, about the other dialogues
+    OUT/report.jsonl         likewise, about the other hard dialogues
     OUT/report_free.jsonl
+    OUT/everyday.jsonl       likewise, about the everyday ones
+    OUT/everyday_free.jsonl
 
-A recording that is there, of the same words and voices, is not spoken again.
+A recording that is there, of the same words and voices, is not spoken again. judge.py counts the
+free answers that hold an accepted wording.
 """
 
 from __future__ import annotations
@@ -33,7 +36,8 @@ from speechprune_cli.builder.speakers.base import Synthesizer
 from speechprune_cli.builder.speakers.kokoro import Kokoro
 
 WRITTEN = Path(__file__).with_suffix(".yaml")
-HALVES = ("tune", "report")
+HALVES = ("tune", "report")  # of the hard dialogues
+INDEXES = (*HALVES, "everyday")
 RATE = 16_000
 PAUSE = (0.15, 0.5)  # seconds after what is said
 
@@ -55,10 +59,16 @@ class Dialogue(Record):
     """Its fields are told in dialogues.yaml."""
 
     id: Text
+    set: Literal["hard", "everyday"]
     half: Literal["tune", "report"]
     voices: dict[str, str]
     said: tuple[dict[str, Text], ...]
     questions: tuple[Question, ...]
+
+    @property
+    def index(self) -> str:
+        """Which of `INDEXES` asks about it."""
+        return self.half if self.set == "hard" else self.set
 
     @property
     def utterances(self) -> list[tuple[str, str]]:
@@ -81,9 +91,9 @@ def main() -> None:
     for folder in ("audio", "said"):
         (choices.out / folder).mkdir(parents=True, exist_ok=True)
     speak_missing(dialogues, choices.out, choices.seed)
-    for half in HALVES:
-        chosen = [dialogue for dialogue in dialogues if dialogue.half == half]
-        for name, free in ((half, False), (f"{half}_free", True)):
+    for index in INDEXES:
+        chosen = [dialogue for dialogue in dialogues if dialogue.index == index]
+        for name, free in ((index, False), (f"{index}_free", True)):
             lines = [line for each in chosen for line in questions(each, choices.out, free=free)]
             text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
             write(choices.out / f"{name}.jsonl", text)
