@@ -15,11 +15,12 @@ import torch
 from conftest import make_audio
 
 from speechprune_cli.backends import load_backend
-from speechprune_cli.config import Preset
-from speechprune_cli.device import PeakMemory, memory_guard, place
+from speechprune_cli.config import Preset, load_preset
+from speechprune_cli.device import PeakMemory, bfloat16_unit, memory_guard, place
 from speechprune_cli.errors import AudioError, ModelError, OutOfMemoryError, UsageError
 from speechprune_cli.flow import SAMPLE_RATE, Selection
 
+BFLOAT16_UNIT = bfloat16_unit  # before the tests' machine is said to have none
 QUESTION = "When is the report due?"
 LENGTHS = (3.0, 12.0, 30.0, 71.3)
 
@@ -415,6 +416,30 @@ def test_automatic_choices_come_with_a_reason():
     placement = place(device="cpu")
     assert placement.dtype == torch.float32
     assert [line.split(":")[0] for line in placement.decisions] == ["dtype float32"]
+
+
+@pytest.mark.parametrize(
+    ("features", "dtype", "reason"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, torch.bfloat16, "AMX-BF16"),
+        ({"amx_bf16": False, "avx512_bf16": True}, torch.bfloat16, "AVX512-BF16"),
+        ({"avx2": True}, torch.float32, "no unit for bfloat16"),
+        ({}, torch.float32, "no unit for bfloat16"),
+    ],
+)
+def test_the_processor_s_units_alone_settle_the_dtype(monkeypatch, features, dtype, reason):
+    monkeypatch.setattr("speechprune_cli.device.bfloat16_unit", BFLOAT16_UNIT)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
+    placement = place(device="cpu")
+    assert placement.dtype == dtype
+    assert reason in placement.decisions[-1]
+
+
+def test_a_preset_may_have_a_dtype_of_its_own():
+    nano = load_backend(load_preset("nano"), device="cpu")
+    assert nano.dtype == torch.float32
+    assert nano.decisions[-1] == "dtype float32: that of the preset nano"
+    assert load_backend(load_preset("nano"), dtype="bfloat16").dtype == torch.bfloat16
 
 
 def test_running_out_of_memory_for_real_names_tokens_gib_and_a_flag():

@@ -14,6 +14,7 @@ from pruning_tasks import pruning_task
 from speechprune_cli import load
 from speechprune_cli.bench.tasks import load_task
 from speechprune_cli.bench.verdict import recall
+from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners import get_pruner
 from speechprune_cli.pruners._segments import LONGEST, SHORTEST, quiet_segments
@@ -133,3 +134,34 @@ def test_on_speech_it_finds_the_sentence_that_answers() -> None:
         kept = session.prune(tokens, sample.question, method="cue", keep=150).kept
         found.append(recall(sample.key_span, tokens.times, kept) or 0)
     assert sum(found) / len(found) > 0.5
+
+
+def in_sentences(sizes: list[int], places: dict[int, int], keep: int) -> PruningTask:
+    """Sentences of so many tokens; `places`: which question token is said in which sentence."""
+    task = pruning_task(n=sum(sizes), length=4, width=256, keep=keep)
+    numbers = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    embeds = task.tokens.embeds.clone()
+    for sentence, word in places.items():
+        embeds[int((numbers == sentence).nonzero()[0])] = 2 * task.text[word]
+    tokens = dataclasses.replace(task.tokens, embeds=embeds, sentences=numbers)
+    return dataclasses.replace(task, tokens=tokens)
+
+
+def test_sentences_are_kept_whole_and_the_last_one_is_cut_at_its_end() -> None:
+    sizes = [7, 12, 3, 20, 9, 15, 4, 11] * 4
+    task = in_sentences(sizes, {5: 0, 18: 1}, keep=40)
+    kept = get_pruner("cue").select(task).kept
+    assert len(kept) == 40
+    said = torch.bincount(task.tokens.sentences[kept], minlength=len(sizes)).tolist()
+    whole = [n for n, (count, size) in enumerate(zip(said, sizes, strict=True)) if count == size]
+    cut = [n for n, (count, size) in enumerate(zip(said, sizes, strict=True)) if 0 < count < size]
+    assert {5, 18} <= {*whole, *cut}
+    assert len(cut) <= 1
+    for number in cut:
+        inside = (task.tokens.sentences == number).nonzero().flatten()
+        assert torch.equal(kept[task.tokens.sentences[kept] == number], inside[: said[number]])
+
+
+def test_sentences_cannot_be_asked_of_a_model_that_writes_none() -> None:
+    with pytest.raises(UsageError, match="segments=sentences: this model writes no sentences"):
+        get_pruner("cue", segments="sentences").select(spoken({3: 0}))

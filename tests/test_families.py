@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import make_audio
 
-from speechprune_cli import load
+from speechprune_cli import load, load_audio
 from speechprune_cli.backends import FAMILIES
 from speechprune_cli.backends.decoding import DecoderState
 from speechprune_cli.config import resolve_model
@@ -288,7 +288,7 @@ class TestCommandLine:
         found = json.loads(
             self.run(capsys, "ask", recording, QUESTION, "-m", folder, "--keep", "20%", "--json")
         )
-        pruning, total = found["pruning"], len(lm.encode(make_audio(34)))
+        pruning, total = found["pruning"], len(lm.encode(load_audio(recording)))
         assert pruning["tokens"] == total
         assert pruning["kept"] == round(0.2 * total)
         assert pruning["budget"] == min(lm.input_tokens, total)

@@ -296,3 +296,21 @@ def test_choosing_a_method_does_not_import_torch() -> None:
         "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if not PRUNERS.part(name).asks])
+@quick
+@given(task=tasks())
+def test_what_does_not_ask_keeps_the_same_for_every_question(
+    method: str, task: PruningTask
+) -> None:
+    """So that a recording can be read once for many questions."""
+    other = dataclasses.replace(task, text=-task.text.flip(0))
+    assert kept(method, task) == kept(method, other)
+    assert not get_pruner(method).select(task).asks
+
+
+def test_methods_that_ask_are_told_from_those_that_do_not() -> None:
+    asking = {name for name in METHODS if PRUNERS.part(name).asks}
+    assert {"cue", "phase1", "speechprune", "cdpruner"} <= asking
+    assert not asking & {"full", "original", "uniform", "random", "crop", "energy"}

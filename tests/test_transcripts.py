@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -180,9 +181,11 @@ def test_a_disk_that_refuses_costs_time_only(tmp_path, caplog):
 
 @pytest.mark.skipif(os.name != "posix", reason="limits are POSIX's")
 @pytest.mark.parametrize("room", [0, 300, 900])
-def test_a_full_disk_costs_time_only(tmp_path, caplog, room):
+def test_a_full_disk_costs_time_only(tmp_path, caplog, room, monkeypatch):
     import resource
 
+    # pytest's own capture of stderr is a file too
+    monkeypatch.setattr(logging.getLogger("speechprune"), "handlers", [])
     whole = transcribed(AUDIO, StandIn(), "en")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))

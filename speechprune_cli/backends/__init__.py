@@ -67,9 +67,10 @@ def family_of(preset: Preset, model_type: object) -> type[SpeechLM]:
         family = FAMILIES.part(preset.family)
         family.check_type(preset, model_type)
         return family
-    families = list(map(FAMILIES.part, (*FAMILIES.modules, *FAMILIES.foreign)))
-    for family in families:
+    names = []
+    for name in (*FAMILIES.modules, *FAMILIES.foreign):
+        family = FAMILIES.part(name)
         if model_type in family.model_types:
             return family
-    names = [family.family for family in families if family.model_types]
+        names += [name] if family.model_types else []
     raise ModelError(f"{preset.source} is a '{model_type}' model: expected {', '.join(names)}")

@@ -87,7 +87,7 @@ def _found(
     on_progress: Callable[[float], None],
 ) -> Transcript:
     """From the folder, or made and put there."""
-    entry = folder and folder / f"{_key(audio, recogniser, code)}.json"
+    entry = folder and entry_of(audio, recogniser, code, folder)
     if entry is None:
         return _made(audio, recogniser, code, on_progress, Journal(None))
     with _held(entry) as writable:
@@ -96,7 +96,7 @@ def _found(
             return replace(kept, kept=True)
         with Journal(entry.with_suffix(".partial") if writable else None) as journal:
             transcript = _made(audio, recogniser, code, on_progress, journal)
-            if journal.kept and _keep(entry, transcript):
+            if journal.kept and keep(entry, transcript):
                 journal.remove()
     return transcript
 
@@ -118,10 +118,11 @@ def _made(
     return replace(transcript, seconds=time.perf_counter() - begun)
 
 
-def _key(audio: Audio, recogniser: Recognises, language: str | None) -> str:
-    """All that a transcript depends on, as 64 hexadecimal digits."""
+def entry_of(audio: Audio, recogniser: Recognises, language: str | None, folder: Path) -> Path:
+    """Where the transcript is kept: its name says all that it depends on."""
     fields = {"format": FORMAT, "audio": audio.sha256, "revision": recogniser.revision}
-    return _digest({**fields, "settings": dict(recogniser.settings), "language": language})
+    fields |= {"settings": dict(recogniser.settings), "language": language}
+    return folder / f"{_digest(fields)}.json"
 
 
 @contextmanager
@@ -171,7 +172,8 @@ def _read(entry: Path) -> Transcript:
     return read_json(text, str(entry), content["origin"])
 
 
-def _keep(entry: Path, transcript: Transcript) -> bool:
+def keep(entry: Path, transcript: Transcript) -> bool:
+    """Put a transcript where it will be found, and say whether that went well."""
     content = as_json(transcript)
     try:
         with atomic(entry) as temporary:

@@ -7,6 +7,9 @@ SPEECH holds recordings at 16 kHz and `spoken.jsonl`: id, audio, question, optio
 where it is known, key. OUT gets `index.jsonl`, as `speechprune eval jsonl --data OUT` reads it, and
 `audio/`, in FLAC. Records are drawn by chance, none again before all have come, with `GAP` seconds
 of silence after each.
+
+With `--model mini` the joined recordings need not be recognised: their transcripts are put together
+from those of their records, and kept where `eval` and `ask` find them.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import argparse
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -23,8 +27,11 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from speechprune_cli import Session, load, load_audio
 from speechprune_cli.atomic import atomic
 from speechprune_cli.bench.tasks._lines import Record, read_lines
+from speechprune_cli.flow import Sentence, Transcript, Word
+from speechprune_cli.transcripts import store
 
 RATE = 16_000
 GAP = 1.0
@@ -60,6 +67,8 @@ def main() -> None:
         name, rng = f"audio/{number:02d}.flac", Random(f"{choices.seed}/{number}")
         drawn = islice(draw(records, rng), choices.records)
         placed = join(drawn, choices.speech, choices.out / name, choices.seconds)
+        if choices.model:
+            keep_transcript(choices.model, placed, choices.speech, choices.out / name)
         chosen = spread(placed, choices.questions, rng) if choices.questions else once(placed)
         asked += [line(each, name, number) for each in chosen]
     with atomic(choices.out / "index.jsonl") as path:
@@ -78,6 +87,7 @@ def arguments() -> argparse.Namespace:
     length.add_argument("--records", type=int, help="how many records a recording is made of")
     parser.add_argument("--recordings", type=int, default=1)
     parser.add_argument("--questions", type=int, help="of a recording, from all its parts alike")
+    parser.add_argument("--model", help="put its transcripts together too")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -104,6 +114,30 @@ def join(drawn: Iterable[Spoken], speech: Path, path: Path, seconds: float | Non
             if seconds is not None and at >= seconds * RATE:
                 break
     return placed
+
+
+@cache
+def loaded(model: str) -> Session:
+    """The model."""
+    return load(model)
+
+
+def keep_transcript(model: str, placed: list[Placed], speech: Path, path: Path) -> None:
+    """That of a joined recording."""
+    session, sentences = loaded(model), list[Sentence]()
+    for each in placed:
+        said = session.encode(speech / each.record.audio).transcript
+        sentences += [later(sentence, each.start) for sentence in said.sentences]
+    origin = "transcripts of its records, put together"
+    folder = session.cache.folder.with_name("transcripts")
+    entry = store.entry_of(load_audio(path), session.model.recogniser, None, folder)
+    store.keep(entry, Transcript(tuple(sentences), "en", origin))
+
+
+def later(sentence: Sentence, by: float) -> Sentence:
+    """The same, so many seconds later."""
+    words = (Word(word.text, word.start + by, word.end + by) for word in sentence.words)
+    return Sentence(tuple(words))
 
 
 def once(placed: list[Placed]) -> list[Placed]:
