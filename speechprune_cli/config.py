@@ -133,10 +133,11 @@ class Preset(Frozen):
         """A model of two parts has both of their sources."""
         if not isinstance(told, dict) or "source" in told:
             return told
-        parts = [told.get(name) for name in ("recogniser", "reader")]
-        if not all(parts):
+        parts = [told.get(name) or {} for name in ("recogniser", "reader")]
+        parts = [part.model_dump() if isinstance(part, Part) else part for part in parts]
+        sources = [str(part.get("source", "")) for part in parts if isinstance(part, dict)]
+        if len(sources) < 2 or not all(sources):
             return told
-        sources = [Part.model_validate(each).source for each in parts]
         return {"family": TRANSCRIPT, **told, "source": "+".join(sources)}
 
     @property
@@ -167,8 +168,10 @@ def read_preset(path: Path) -> Preset:
     """Validate the preset in `path`. Raises `UsageError` naming the file, the key and the cure."""
     try:
         return Preset.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ValidationError as error:
         raise UsageError(f"{path}: {explain(error, _keys_at)}") from error
 
@@ -196,9 +199,9 @@ def resolve_model(name: str) -> Preset:
         return Preset(name=name, source=str(folder.resolve()), summary="a local folder")
     if folder.is_file() and folder.suffix in (".yaml", ".yml"):
         return read_preset(folder)
-    recogniser, plus, reader = name.partition("+")
-    if plus and recogniser and reader and not folder.exists():
-        return _paired(name, recogniser, reader)
+    for at in (found.start() for found in re.finditer(r"\+", name)):
+        if _names_part(name[:at]) and _names_part(name[at + 1 :]):
+            return _paired(name, name[:at], name[at + 1 :])
     if folder.is_file():
         raise ModelError(f"{name} is a file: --model wants the folder that holds config.json")
     if name.startswith((".", "~", "/")) or folder.is_absolute():
@@ -215,6 +218,12 @@ def _paired(name: str, recogniser: str, reader: str) -> Preset:
     """A recogniser and a reader that were named on the spot, with the defaults of `mini`."""
     parts = {"recogniser": _part(recogniser, "recogniser"), "reader": _part(reader, "reader")}
     return Preset.model_validate({"name": name, "defaults": load_preset("mini").defaults, **parts})
+
+
+def _names_part(name: str) -> bool:
+    """Whether it may be half of a pair: a preset, a path that is there, a Hub id or a size."""
+    hub = re.fullmatch(rf"{HUB_ID.pattern}(/[\w./-]+\.gguf)?|stored:[\w.-]+|[\w.-]+", name)
+    return Path(name).expanduser().exists() or (hub is not None and not name.startswith("."))
 
 
 def _part(name: str, role: str) -> Part:

@@ -39,7 +39,7 @@ class Result:
 
 
 def load(
-    model: str = "nano",
+    model: str | None = None,
     *,
     revision: str | None = None,
     device: str = "auto",
@@ -51,14 +51,18 @@ def load(
 ) -> Session:
     """Load a Speech LLM by preset name, folder or Hub id, or `RECOGNISER+READER`.
 
+    None is the model of `speechprune models use`, else `nano`.
+
     `language` is what is spoken, for models that write transcripts (default: as it sounds). Raises
     what `load_backend` raises, and UsageError for a language that the model does not know.
     """
     from speechprune_cli.backends import load_backend
     from speechprune_cli.cache import TokenCache
-    from speechprune_cli.config import resolve_model
+    from speechprune_cli.config import TRANSCRIPT, default_model, resolve_model
 
-    preset = resolve_model(model)
+    preset = resolve_model(model or default_model())
+    if language is not None and preset.family != TRANSCRIPT:
+        raise UsageError(f"{preset.name} takes no --language: it writes no transcript")
     backend = load_backend(preset, revision, device, dtype, quantize, offline)
     if language is not None:
         backend.hear(language)

@@ -7,7 +7,9 @@ text, not the end of a turn.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from speechprune_cli.errors import ModelError, one_line
 from speechprune_cli.extras import need
 from speechprune_cli.flow import PromptIds
 
+GENERATION = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")  # marks what training looks at
 AUDIO = "\ue000"  # of the private use area: what stands for the recording in a template
 
 
@@ -91,14 +94,18 @@ class Chat:
         def refuse(message: str) -> None:
             raise TemplateError(message)
 
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-        environment.globals["raise_exception"] = refuse
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
+        environment.globals |= {"raise_exception": refuse, "strftime_now": datetime.now().strftime}
         environment.filters["tojson"] = json.dumps
         tokens = {name: _token(self.told.get(name)) for name in ("bos_token", "eos_token")}
         try:
-            text = environment.from_string(self.template).render(
+            text = environment.from_string(GENERATION.sub("", self.template)).render(
                 messages=[{"role": "user", "content": AUDIO}],
                 add_generation_prompt=True,
+                tools=None,
+                documents=None,
                 enable_thinking=False,  # Qwen3 would reason at length first
                 **tokens,
             )

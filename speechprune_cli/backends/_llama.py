@@ -155,5 +155,5 @@ def _allowed(new: int, seen: int, mask: Tensor | None, device: torch.device) -> 
     if mask is None:
         return causal[None, None]
     # padding looks at itself, so that no row is without anything to look at
-    itself = torch.eye(seen + new, dtype=torch.bool, device=device)[seen:]
+    itself = causal.triu(seen)
     return (causal & mask[:, None, None]) | itself

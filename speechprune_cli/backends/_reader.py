@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -108,8 +109,10 @@ class StockReader:
         ).last_hidden_state
 
     def head(self, hidden: Tensor) -> Tensor:
-        logits = self.model.get_output_embeddings()(hidden)
-        cap = getattr(self.decoder.config, "final_logit_softcapping", None)
+        config, logits = self.decoder.config, self.model.get_output_embeddings()(hidden)
+        logits = logits * (getattr(config, "logit_scale", None) or 1.0)  # Cohere
+        logits = logits / (getattr(config, "logits_scaling", None) or 1.0)  # Granite
+        cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def projections(self) -> tuple[Tensor, Tensor]:
@@ -223,9 +226,20 @@ def _load_stock(checkpoint: Checkpoint, placement: Placement) -> StockReader:
         except (*UNREADABLE, AttributeError, ImportError) as error:
             raise ModelError(f"cannot load {checkpoint.folder}: {one_line(error)}") from error
     check_complete(checkpoint, report)
+    _check_cache(checkpoint, model)
     model = (model if placement.quantize != "none" else model.to(placement.device)).eval()
 
     return StockReader(shape, model, checkpoint)
+
+
+def _check_cache(checkpoint: Checkpoint, model: Any) -> None:
+    """Raise ModelError for layers whose memory cannot be forked: state spaces, linear attention."""
+    from transformers.cache_utils import DynamicCache, DynamicLayer
+
+    for layer in DynamicCache(config=model.get_decoder().config).layers:
+        if not isinstance(layer, DynamicLayer):
+            kind = type(layer).__name__
+            raise ModelError(f"{checkpoint.source} has layers of a kind that is not read: {kind}")
 
 
 def _counted(placement: Placement) -> str:
@@ -238,18 +252,21 @@ def _counted(placement: Placement) -> str:
 def _hint(placement: Placement) -> str:
     if placement.device.type == "cuda":
         return "--quantize nf4 or --device cpu"
-    return "--dtype bfloat16, or --model mini-small"
+    smaller = "a smaller reader: speechprune models says what fits"
+    return smaller if placement.dtype.itemsize < 4 else f"--dtype bfloat16, or {smaller}"
 
 
 def random_reader(shape: Decoder, placement: Placement) -> LlamaReader:
     """Of that shape, its weights drawn at random; times and memory depend on the shape alone."""
     config = {**shape.model_dump(), "rms_norm_eps": 1e-6}
     generator = torch.Generator().manual_seed(0)
-    with memory_guard("building a reader", 0, placement.device, _hint(placement)):
+    sizes = _expected(shape, config)
+    needed = sum(math.prod(size) for _, size in sizes) * placement.dtype.itemsize
+    with memory_guard("building a reader", needed, placement.device, _hint(placement)):
         weights = {
             name: (torch.randn(size, generator=generator) * 0.02 + (len(size) == 1)).to(
                 placement.device, placement.dtype
             )
-            for name, size in _expected(shape, config)
+            for name, size in sizes
         }
     return LlamaReader(shape, config, weights)

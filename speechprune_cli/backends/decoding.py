@@ -102,6 +102,7 @@ def generate(
         raise UsageError(f"max_new_tokens is {max_new_tokens}: it must be at least 1")
     if not prompts:
         return []
+    release(lm, prompts)
     peak, clock = PeakMemory(lm.device), Stopwatch(lm.device)
     growing = [Generation(lm, max_new_tokens, on_text) for _ in prompts]
     with _guard(lm, prompts):
@@ -126,6 +127,7 @@ def choose(
     options = [_option_ids(lm, of_prompt) for of_prompt in choices]
     if not prompts:
         return []
+    release(lm, prompts)
     peak, clock = PeakMemory(lm.device), Stopwatch(lm.device)
     with _guard(lm, prompts, options):
         state, logits = read_prompts(lm, prompts)
@@ -185,6 +187,12 @@ class KeptPrefix:
         )
 
 
+def release(lm: SpeechLM, prompts: Sequence[Prompt]) -> None:
+    """Let go of what was read of other prompts: its memory may be needed."""
+    if lm.kept_prefix is not None and not lm.kept_prefix.begins(prompts[0]):
+        lm.kept_prefix = None
+
+
 def _shared(prompts: Sequence[Prompt]) -> int:
     """Tokens that all prompts begin with, where all of them say so; else 0."""
     first = prompts[0]
@@ -203,7 +211,6 @@ def _read_behind(
     """`read_prompts` behind a prefix that is read already, or once for all."""
     kept = lm.kept_prefix
     if kept is None or not kept.begins(prompts[0]):
-        lm.kept_prefix = None  # its memory may be needed
         kept = _prefix(prompts[0], lm.new_cache())
         DecoderState(lm, kept.cache).read(kept.embeds.unsqueeze(0), kept.positions)
         lm.kept_prefix = kept
@@ -268,7 +275,9 @@ def _guard(
 ) -> AbstractContextManager[None]:
     lengths = [prompt.inputs_embeds.shape[1] for prompt in prompts]
     decoder, rows, n, size = lm.shape.decoder, len(prompts), max(lengths), lm.dtype.itemsize
-    needed = rows * costs.prefill_bytes(decoder, n, size)
+    kept = len(lm.kept_prefix.embeds) if lm.kept_prefix is not None else 0
+    needed = rows * costs.prefill_bytes(decoder, n - kept, size)
+    needed += rows * costs.kv_cache_bytes(decoder, kept, size)
     if min(lengths) < n:
         needed += rows * n**2 * (1 + size)  # the mask in bool and in the model's dtype
     if flat := [ids for of_prompt in options for ids in of_prompt]:

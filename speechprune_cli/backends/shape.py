@@ -74,6 +74,8 @@ class Shape:
         seconds = f"{self.encoder.input_seconds:g} s"
         if self.encoder.own_input:
             return f"the model's own input length of {seconds}"
+        if not self.encoder.exact:
+            return f"what is said in {seconds}, as a guess"
         return f"{seconds} of its tokens: the model has no input length of its own"
 
     def audio_tokens(self, seconds: float) -> int:

@@ -201,7 +201,7 @@ def read_config(folder: Path) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True)
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (*UNREADABLE, AttributeError) as error:
         raise ModelError(f"{folder / 'config.json'}: {one_line(error)}") from error
 

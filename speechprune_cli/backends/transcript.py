@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -131,7 +132,7 @@ class TranscriptLM(SpeechLM):
             placement,
             text_model,
             chat,
-            Recogniser(heard, recogniser_revision, placement.device.type),
+            Recogniser(heard, recogniser_revision, str(placement.device), threads()),
         )
 
     @classmethod
@@ -211,6 +212,12 @@ class TranscriptLM(SpeechLM):
         from speechprune_cli.backends._spoken import spoken_tokens
         from speechprune_cli.backends.listening import loudness
 
+        late = sum(word.start >= audio.seconds + 1 for word in transcript.words)
+        if late:
+            told = f"{late} words of {transcript.origin} come after the end of the recording"
+            transcript = replace(transcript, notes=(*transcript.notes, told))
+        if transcript.language is None:
+            transcript = replace(transcript, language=self.language)
         spoken = spoken_tokens(transcript, self.chat.encode, audio.seconds)
         ids = torch.tensor(spoken.ids, dtype=torch.int64)
         times = torch.tensor(spoken.times, dtype=torch.float32).reshape(-1, 2)
@@ -286,6 +293,13 @@ class TranscriptLM(SpeechLM):
         decoder = self.shape.decoder
         query, key = (weight.to(self.device) for weight in self.reader.projections())
         return FirstLayer(query, key, decoder.num_attention_heads, decoder.num_key_value_heads)
+
+
+def threads() -> int:
+    """Of torch, for the recogniser too: a worker among several has a share of the processor."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 def parts(preset: Preset, revision: str | None = None) -> tuple[Part, Part]:

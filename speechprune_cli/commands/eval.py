@@ -74,7 +74,7 @@ def evaluate(
                 **asking.asked,
                 **work,
                 **model.place,
-                language=model.language,
+                language=model.spoken,
                 budget=pruning.b1,
                 query=matching.query,
                 settings=pruning.settings,

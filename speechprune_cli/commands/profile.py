@@ -25,8 +25,8 @@ ModelName = Annotated[
     str,
     argument(
         "MODEL",
-        "A preset (see speechprune models), a folder, or a Hub id; of the latter two only "
-        "config.json is read, unless measured.",
+        "A preset (see speechprune models), a folder, or a Hub id, of which only config.json is "
+        "read, unless measured; or RECOGNISER+READER.",
     ),
 ]
 

@@ -70,6 +70,8 @@ class Files:
         from speechprune_cli.audio import write_audio
 
         tokens, question = heard.tokens, fields["question"]
+        if self.tsne and not len(tokens):
+            raise UsageError("--tsne: there is no token to draw")
         if self.output:
             save_selection(self.output, tokens, selection, fields)
         if self.plot:

@@ -60,7 +60,7 @@ class Listening:
         from speechprune_cli.report.passages import Passage, passages_text
 
         found = [Passage(**each) for each in fields["passages"]]
-        if not found:
+        if self.tokens.ids is None:
             self.out.warning("--show: this model hears by itself, there is no text to show")
         elif self.out.rich:
             self.out.show(passages_text(found))
@@ -85,7 +85,8 @@ def listen(
     transcribing: TranscriptOptions,
 ) -> Listening:
     """Decode, load and encode; what can be refused at once is."""
-    transcribing.check()
+    transcribing.check(model.preset)
+    said = transcribing.brought
     spec, _ = pruning.spec(model.preset.defaults), pruning.b1
     for name in ("keep", "rate"):
         told = getattr(pruning, name) is not None and not by_environment(name)
@@ -102,7 +103,7 @@ def listen(
     session.check_method(spec)
     advise(out, session.model.preset, audio)
     with out.progress(f"encoding {audio.source}") as on_progress:
-        tokens = session.encode(audio, on_progress, transcribing.from_transcript)
+        tokens = session.encode(audio, on_progress, said)
     write_down(out, session.model.preset, tokens, transcribing.transcript)
     origin = "from the cache" if tokens.from_cache else "encoded"
     out.note(
@@ -153,10 +154,8 @@ def write_down(out: Output, preset: Preset, tokens: AudioTokens, path: Path | No
                 )
         for note in transcript.notes:
             out.warning(note)
-    if path is None:
+    if path is None or transcript is None:
         return
-    if transcript is None:
-        raise UsageError("--transcript: this model hears by itself and writes none: try mini")
     from speechprune_cli.transcripts.files import write_transcript
 
     write_transcript(path, transcript)

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from speechprune_cli.options.grouping import answering, argument, panel, rare
+from speechprune_cli.errors import UsageError
+from speechprune_cli.options.grouping import answering, argument, by_environment, panel, rare
 
 if TYPE_CHECKING:
     from speechprune_cli.config import Preset
+    from speechprune_cli.flow import Transcript
     from speechprune_cli.output import Output
     from speechprune_cli.pipeline import Session
 
@@ -78,11 +80,19 @@ class ModelOptions(PlaceOptions):
 
         return resolve_model(self.name)
 
+    @property
+    def spoken(self) -> str | None:
+        """The language; that of the environment counts for models that write transcripts alone."""
+        from speechprune_cli.config import TRANSCRIPT
+
+        heard = by_environment("language") and self.preset.family != TRANSCRIPT
+        return None if heard else self.language
+
     def load(self, out: Output) -> Session:
         """Load the model, saying where it runs and why."""
         from speechprune_cli.pipeline import load
 
-        session = load(self.name, language=self.language, cache=not self.no_cache, **self.place)
+        session = load(self.name, language=self.spoken, cache=not self.no_cache, **self.place)
         for decision in session.model.decisions:
             out.note(decision)
         return session
@@ -99,12 +109,22 @@ class TranscriptOptions:
         "Read this .srt, .vtt or .json instead of recognising.", "FILE"
     )
 
-    def check(self) -> None:
-        """Raise UsageError for a file that cannot be written."""
+    def check(self, preset: Preset) -> None:
+        """Raise UsageError for a file that cannot be written, and for a model that needs none."""
+        from speechprune_cli.config import TRANSCRIPT
         from speechprune_cli.report.files import check_destination
         from speechprune_cli.transcripts.files import WRITERS
 
         check_destination(self.transcript, "--transcript", tuple(WRITERS))
+        if (self.transcript or self.from_transcript) and preset.family != TRANSCRIPT:
+            raise UsageError(f"{preset.name} hears by itself: transcripts are for readers, as mini")
+
+    @property
+    def brought(self) -> Transcript | None:
+        """The transcript to be read. Raises UsageError for a file that is none."""
+        from speechprune_cli.transcripts.files import read_transcript
+
+        return None if self.from_transcript is None else read_transcript(self.from_transcript)
 
 
 @dataclass(frozen=True)

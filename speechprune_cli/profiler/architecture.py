@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from speechprune_cli.backends import FAMILIES, family_of
@@ -22,6 +23,8 @@ def shape_of(preset: Preset, revision: str | None = None, offline: bool = False)
         encoder = FAMILIES.part(preset.family).encoder_shape
         if stated := shape_of_preset(preset, preset.family, encoder):
             return stated
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
     folder = Path(preset.source)
     if preset.family is not None and preset.reader is not None:
         folder, _ = reader_folder(preset.reader, offline)

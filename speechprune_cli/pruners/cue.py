@@ -15,9 +15,9 @@ nothing, a word that matches one place says where to look:
    it does not fit. What is covered already counts for less, so that a question of two parts gets
    both. Sentences are taken by what they hold alone, until the budget is spent, and the last one is
    cut: a reader makes nothing of every third word.
-5. The rest of the budget is spread evenly over what is left, for context. Where no segment stands
-   out by more than chance would have it, there is nothing to find, as in "what is it about?": the
-   less evidence, the more is spread evenly.
+5. Of sound, the rest of the budget is spread evenly over what is left, for context. Where no
+   segment stands out by more than chance would have it, there is nothing to find, as in "what is it
+   about?": the less evidence, the more is spread evenly.
 
 One product of `[N, D]` and `[D, L]`; memory for `[N, L]` and `[segments, cues]`.
 """

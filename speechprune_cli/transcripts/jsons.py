@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any, TypeVar
 
-from speechprune_cli.errors import UsageError
+from speechprune_cli.errors import UsageError, one_line
 from speechprune_cli.transcripts.timing import follows, in_order, spread
 from speechprune_cli.transcripts.transcript import Transcript, Word, sentences_of
 from speechprune_cli.validation import explain
@@ -70,8 +70,12 @@ def read_json(text: str, name: str, origin: str) -> Transcript:
         content = json.loads(text)
     except json.JSONDecodeError as error:
         raise UsageError(f"{name}, line {error.lineno}: not JSON: {error.msg}") from error
+    except ValueError as error:
+        raise UsageError(f"{name}: not JSON: {one_line(error)}") from error
     except RecursionError as error:
         raise UsageError(f"{name}: not a transcript: its JSON is nested too deep") from error
+    if "\\ud" in text.lower() and not _writable(content):
+        raise UsageError(f"{name}: holds half a character (a lone surrogate)")
     if isinstance(content, list):  # faster-whisper's segments, dumped as they come
         content = {"segments": content}
     if not isinstance(content, dict) or not {SHOWN, "segments"} & set(content):
@@ -79,12 +83,24 @@ def read_json(text: str, name: str, origin: str) -> Transcript:
         raise UsageError(f"{name}: not a transcript: it holds {keys}")
     if SHOWN in content:
         transcript = _checked(Transcript, content, name)
+        if not all(sentence.words for sentence in transcript.sentences):
+            raise UsageError(f"{name}: a sentence holds no word")
         _check_times("word", transcript.words, name)
         return transcript
     found = _checked(WhisperFile, content, name)
     _check_times("segment", found.segments, name)
-    words = (word for segment in found.segments for word in _segment_words(segment))
+    words = [word for segment in found.segments for word in _segment_words(segment)]
+    if any(not (isfinite(word.start) and isfinite(word.end)) for word in words):
+        raise UsageError(f"{name}: the time of a word is no number")
     return Transcript(sentences_of(in_order(words)), found.language, origin)
+
+
+def _writable(content: Any) -> bool:
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _checked(kind: type[T], content: dict[str, Any], name: str) -> T:

