@@ -60,3 +60,38 @@ def test_resolve_model_errors(tmp_path):
     file.touch()
     with pytest.raises(ModelError, match=r"the folder that holds config.json"):
         resolve_model(str(file))
+
+
+@pytest.mark.parametrize(
+    ("name", "recogniser", "reader"),
+    [
+        ("small.en+Qwen/Qwen3-0.6B", "small.en", "Qwen/Qwen3-0.6B"),
+        ("mini+org/model/file.gguf", "stored:whisper-base", "org/model/file.gguf"),
+        ("HEARD+mini", "HEARD", "stored:qwen2.5-coder-1.5b-instruct"),
+    ],
+)
+def test_a_recogniser_and_a_reader_are_paired(tmp_path, name, recogniser, reader):
+    folder = tmp_path / "c++" / "whisper"
+    folder.mkdir(parents=True)
+    preset = resolve_model(name.replace("HEARD", str(folder)))
+    assert preset.family == "transcript"
+    assert preset.recogniser.source == recogniser.replace("HEARD", str(folder))
+    assert preset.reader.source == reader
+    assert preset.source == f"{preset.recogniser.source}+{preset.reader.source}"
+
+
+def test_a_mistyped_folder_with_a_plus_is_no_pair(tmp_path):
+    with pytest.raises(ModelError, match="no model folder"):
+        resolve_model(str(tmp_path / "my+model"))
+
+
+def test_a_preset_of_one_s_own_is_read(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nrecogniser: {source: base}\nreader: {source: some/reader}\n")
+    assert resolve_model(str(path)).family == "transcript"
+    path.write_text("name: mine\nrecogniser: {source: base, speed: 3}\nreader: {source: a/b}\n")
+    with pytest.raises(UsageError, match=r"recogniser\.speed.*source, revision, files"):
+        resolve_model(str(path))
+    path.write_bytes(b"name: caf\xe9")
+    with pytest.raises(UsageError, match=r"mine\.yaml: not valid YAML"):
+        resolve_model(str(path))

@@ -193,6 +193,42 @@ class TestRefused:
             load(f"{tmp_path / 'heard'}+{folder}", device="cpu", cache=False)
 
 
+def test_code_in_a_model_folder_is_never_run(chat, tmp_path, tiny_transcriber, monkeypatch):
+    folder = shutil.copytree(chat.folder, tmp_path / "reader")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "unheard_of", "auto_map": {"AutoConfig": "evil.Evil"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.setattr("builtins.input", lambda _="": "y")
+    with pytest.raises(ModelError):
+        load(f"{tiny_transcriber.parent / 'recogniser'}+{folder}", device="cpu", cache=False)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "{{ strftime_now('%Y') }}",
+        "{% generation %}{% endgeneration %}",
+        "{%- generation -%}{%- endgeneration -%}",
+        "{% if tools is not none %}{{ raise_exception('no tools') }}{% endif %}",
+        "{% for each in messages %}{% break %}{% endfor %}",
+    ],
+)
+def test_templates_as_they_are_published_are_rendered(chat, tmp_path, more):
+    folder = shutil.copytree(chat.folder, tmp_path / "reader")
+    (folder / "chat_template.jinja").write_text(more + CHAT_TEMPLATE)
+    assert "beforeq" in Chat(folder).prompt("before", "q").text.replace("[transcript]", "")
+
+
+def test_words_behind_the_end_of_a_recording_are_told_of(session):
+    tokens = session.encode(make_audio(1.5), transcript=SAID)
+    assert tokens.transcript.notes == ()
+    late = Transcript((*SAID.sentences, Sentence((Word(" Later", 99.0, 100.0),))), "en", "a file")
+    (note,) = session.encode(make_audio(3), transcript=late).transcript.notes
+    assert note == "1 words of a file come after the end of the recording"
+
+
 def test_a_recording_without_words_has_one_answer(session):
     silent = Transcript((), None, "a test")
     tokens = session.encode(make_audio(3), transcript=silent)
@@ -224,7 +260,10 @@ def test_questions_about_everything_read_it_once(session):
         alone = model.generate(type(prompt)(**{**vars(prompt), "shared": 0}), max_new_tokens=8)
         assert alone.text == answer.text
     asking = session.prune(tokens, QUESTION, method="cue")
-    assert session.build_prompt(tokens, asking, QUESTION).shared == 0
+    pruned = session.build_prompt(tokens, asking, QUESTION)
+    assert pruned.shared == 0
+    session.respond(pruned, max_new_tokens=1)
+    assert model.kept_prefix is None, "its memory is let go"
 
 
 def test_a_brought_transcript_is_read_instead(

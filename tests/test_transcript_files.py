@@ -300,3 +300,24 @@ def test_writing_elsewhere_or_otherwise_is_refused(tmp_path):
 def test_a_sentence_is_its_words():
     sentence = Sentence((Word(" Good", 0.5, 1), Word(" day.", 1, 1.5)))
     assert (sentence.text, sentence.start, sentence.end) == ("Good day.", 0.5, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ('{"language": "en", "origin": "x", "sentences": [{"words": []}]}', "holds no word"),
+        (
+            '{"segments": [{"start": 0, "end": 1, "text": "a", '
+            '"words": [{"word": "a", "start": 0, "end": Infinity}]}]}',
+            "time",
+        ),
+        ('{"segments": [{"start": 0, "end": 1, "text": "\\ud800"}]}', "half a character"),
+        ('{"segments": ' + "9" * 5000 + "}", "not"),
+    ],
+)
+def test_json_that_nobody_should_write_is_refused(tmp_path, content, complaint):
+    path = tmp_path / "odd.json"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=complaint) as error:
+        read_transcript(path)
+    assert "\n" not in str(error.value)
