@@ -105,11 +105,15 @@ def test_any_reader_is_its_stock_model(tmp_path, family, told, kind):
     ids, cache = torch.arange(5, 45)[None], reader.new_cache()
     with torch.no_grad():
         expected = stock(ids).logits
-        read = reader.run(reader.embed_rows(ids[:, :30]), torch.arange(30)[None], None, cache)
+        read = reader.run_decoder(
+            reader.embed_rows(ids[:, :30]), torch.arange(30)[None], None, cache
+        )
         fork = reader.fork_cache(cache)
         more = torch.arange(30, 40)[None]
-        other = reader.run(reader.embed_rows(ids[:, :10]), more, None, reader.fork_cache(cache))
-        rest = reader.run(reader.embed_rows(ids[:, 30:]), more, None, fork)
+        other = reader.run_decoder(
+            reader.embed_rows(ids[:, :10]), more, None, reader.fork_cache(cache)
+        )
+        rest = reader.run_decoder(reader.embed_rows(ids[:, 30:]), more, None, fork)
     torch.testing.assert_close(reader.head(read), expected[:, :30], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(reader.head(rest), expected[:, 30:], rtol=1e-4, atol=1e-4)
     assert not torch.equal(other, rest)

@@ -13,6 +13,7 @@ from torch import Tensor
 from speechprune_cli import costs
 from speechprune_cli.backends import _llama
 from speechprune_cli.backends.shape import read_decoder
+from speechprune_cli.backends.stock import StockDecoder
 from speechprune_cli.device import memory_guard
 from speechprune_cli.errors import ModelError, one_line
 
@@ -33,7 +34,9 @@ class Reader(Protocol):
     def embed_rows(self, ids: Tensor) -> Tensor: ...
     def new_cache(self) -> Any: ...
     def fork_cache(self, cache: Any) -> Any: ...
-    def run(self, embeds: Tensor, positions: Tensor, mask: Tensor | None, cache: Any) -> Tensor: ...
+    def run_decoder(
+        self, embeds: Tensor, positions: Tensor, mask: Tensor | None, cache: Any
+    ) -> Tensor: ...
     def head(self, hidden: Tensor) -> Tensor: ...
     def projections(self) -> tuple[Tensor, Tensor]: ...
 
@@ -62,7 +65,9 @@ class LlamaReader:
     def fork_cache(self, cache: Any) -> Any:
         return cache.fork()
 
-    def run(self, embeds: Tensor, positions: Tensor, mask: Tensor | None, cache: Any) -> Tensor:
+    def run_decoder(
+        self, embeds: Tensor, positions: Tensor, mask: Tensor | None, cache: Any
+    ) -> Tensor:
         return self.decoder(embeds, positions, mask, cache)
 
     def head(self, hidden: Tensor) -> Tensor:
@@ -74,39 +79,12 @@ class LlamaReader:
         return query, key
 
 
-class StockReader:
+class StockReader(StockDecoder):
     """Any other `AutoModelForCausalLM`, and all that are quantised."""
 
     def __init__(self, shape: Decoder, model: Any, checkpoint: Checkpoint) -> None:
         self.shape, self.model, self.checkpoint = shape, model, checkpoint
-        self.decoder = model.get_decoder()
         self.attention = model.config._attn_implementation
-
-    @property
-    def word_embeddings(self) -> Tensor:
-        return self.model.get_input_embeddings().weight
-
-    def embed_rows(self, ids: Tensor) -> Tensor:
-        return self.model.get_input_embeddings()(ids)
-
-    def new_cache(self) -> Any:
-        from transformers import DynamicCache
-
-        return DynamicCache(config=self.decoder.config)
-
-    def fork_cache(self, cache: Any) -> Any:
-        from speechprune_cli.backends.stock import fork_dynamic
-
-        return fork_dynamic(cache)
-
-    def run(self, embeds: Tensor, positions: Tensor, mask: Tensor | None, cache: Any) -> Tensor:
-        return self.decoder(
-            inputs_embeds=embeds,
-            position_ids=positions,
-            attention_mask=mask,
-            cache=cache,
-            use_cache=True,
-        ).last_hidden_state
 
     def head(self, hidden: Tensor) -> Tensor:
         config, logits = self.decoder.config, self.model.get_output_embeddings()(hidden)

@@ -29,7 +29,44 @@ if TYPE_CHECKING:
 UNREADABLE = (OSError, ValueError, KeyError, TypeError)  # what transformers raises for bad files
 
 
-class StockLM(SpeechLM):
+class StockDecoder:
+    """The language model of a class in transformers: what reads, and what it remembers."""
+
+    model: Any
+
+    @property
+    def decoder(self) -> Any:
+        """Without its output head."""
+        return self.model.get_decoder()
+
+    @property
+    def word_embeddings(self) -> Tensor:
+        return self.model.get_input_embeddings().weight
+
+    def embed_rows(self, ids: Tensor) -> Tensor:
+        return self.model.get_input_embeddings()(ids)
+
+    def new_cache(self) -> Any:
+        from transformers import DynamicCache
+
+        return DynamicCache(config=self.decoder.config)
+
+    def fork_cache(self, cache: Any) -> Any:
+        return fork_dynamic(cache)
+
+    def run_decoder(
+        self, embeds: Tensor, positions: Tensor, mask: Tensor | None, cache: Any
+    ) -> Tensor:
+        return self.decoder(
+            inputs_embeds=embeds,
+            position_ids=positions,
+            attention_mask=mask,
+            cache=cache,
+            use_cache=True,
+        ).last_hidden_state
+
+
+class StockLM(StockDecoder, SpeechLM):
     """A model of a class in transformers, with a decoder of its and a processor."""
 
     model_class: ClassVar[str]  # by its name in transformers
@@ -125,37 +162,6 @@ class StockLM(SpeechLM):
     @abstractmethod
     def random_extractor(cls, shape: Shape) -> Any:
         """The feature extractor that goes with a shape."""
-
-    @property
-    def decoder(self) -> Any:
-        """The language model without its output head."""
-        return self.model.model.language_model
-
-    @property
-    def word_embeddings(self) -> Tensor:
-        return self.model.get_input_embeddings().weight
-
-    def embed_rows(self, ids: Tensor) -> Tensor:
-        return self.model.get_input_embeddings()(ids)
-
-    def new_cache(self) -> Any:
-        from transformers import DynamicCache
-
-        return DynamicCache(config=self.decoder.config)
-
-    def fork_cache(self, cache: Any) -> Any:
-        return fork_dynamic(cache)
-
-    def run_decoder(
-        self, embeds: Tensor, positions: Tensor, mask: Tensor | None, cache: Any
-    ) -> Tensor:
-        return self.decoder(
-            inputs_embeds=embeds,
-            position_ids=positions,
-            attention_mask=mask,
-            cache=cache,
-            use_cache=True,
-        ).last_hidden_state
 
     def head(self, hidden: Tensor) -> Tensor:
         return self.model.lm_head(hidden)

@@ -284,7 +284,7 @@ class TranscriptLM(SpeechLM):
     def run_decoder(
         self, embeds: Tensor, positions: Tensor, mask: Tensor | None, cache: Any
     ) -> Tensor:
-        return self.reader.run(embeds, positions, mask, cache)
+        return self.reader.run_decoder(embeds, positions, mask, cache)
 
     def head(self, hidden: Tensor) -> Tensor:
         return self.reader.head(hidden)
