@@ -49,3 +49,13 @@ def test_attention_is_that_of_the_eager_encoder(tiny_model_folder, seconds: floa
         expected.append(received.unflatten(0, (750, 2)).mean(1)[:tokens])
     torch.testing.assert_close(found, torch.cat(expected), rtol=1e-4, atol=1e-5)
     assert found.mean().item() == pytest.approx(1, abs=0.05)
+
+
+def test_loudness_of_hours_is_summed_in_blocks(monkeypatch):
+    samples = np.random.default_rng(0).normal(0, 0.1, 5000).astype(np.float32)
+    edges = torch.tensor([0, 0, 400, 999, 1000, 1001, 3000, 4999, 5000, 9000]) / 1000
+    times = torch.stack([edges[:-1], edges[1:]], 1)
+    whole = loudness(samples, times, 1000)
+    monkeypatch.setattr("speechprune_cli.backends.listening.BLOCK", 500)
+    torch.testing.assert_close(loudness(samples, times, 1000), whole)
+    assert loudness(samples, torch.zeros(0, 2), 1000).shape == (0,)

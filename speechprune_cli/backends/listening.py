@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+BLOCK = 2**22  # samples whose energy is summed at once: hours would take gigabytes
 QUIETEST = -100.0  # dB of full scale; 16-bit silence is at -98
 
 
@@ -18,10 +19,22 @@ def loudness(samples: np.ndarray, times: Tensor, rate: int) -> Tensor:
 
     `samples` `[T]` at `rate`, `times` `[N, 2]` in seconds. The root mean square counts.
     """
-    energy = torch.from_numpy(np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)]))
-    first, last = (times.double() * rate).round().long().clamp(0, len(samples)).T
-    power = (energy[last] - energy[first]) / (last - first).clamp_min(1)
+    edges = (times.double() * rate).round().long().clamp(0, len(samples))
+    places, at = edges.unique(return_inverse=True)
+    first, last = torch.from_numpy(_energy_before(samples, places.numpy()))[at].T
+    power = (last - first) / (edges[:, 1] - edges[:, 0]).clamp_min(1)
     return (10 * power.clamp_min(10 ** (QUIETEST / 10)).log10()).float()
+
+
+def _energy_before(samples: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Sum of squares of all samples before each of the sorted `places`, block by block."""
+    total, found = 0.0, np.zeros(len(places))
+    for at in range(0, len(samples), BLOCK):
+        sums = np.cumsum(np.square(samples[at : at + BLOCK], dtype=np.float64))
+        inside = slice(*np.searchsorted(places, (at, at + len(sums)), side="right"))
+        found[inside] = total + sums[places[inside] - at - 1]
+        total += float(sums[-1])
+    return found
 
 
 @contextmanager
