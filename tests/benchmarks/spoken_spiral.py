@@ -2,10 +2,10 @@
 
 python tests/benchmarks/spoken_spiral.py SPEECH TEXT OUT
 
-SPEECH holds the recordings and `spoken.jsonl` (`joined.py`), TEXT is a file of SPIRAL's records. OUT
-gets copies of the recordings, `tune.jsonl` (the first 15 of each kind by name) and `report.jsonl`
-(all others), as `speechprune eval jsonl --data` reads them. Printed is what the words that an option
-and the whole text have in common are worth.
+SPEECH holds the recordings and `spoken.jsonl` (`joined.py`), TEXT is a file of SPIRAL's records.
+OUT gets copies of the recordings, `tune.jsonl` (the first 15 of each kind by name) and
+`report.jsonl` (all others), as `speechprune eval jsonl --data` reads them. Printed is what the words
+that an option and the whole text have in common are worth.
 """
 
 from __future__ import annotations
@@ -44,9 +44,8 @@ def main() -> None:
     for part, records in parts.items():
         with atomic(told.out / f"{part}.jsonl") as path:
             path.write_text("".join(f"{each.model_dump_json()}\n" for each in records), "utf-8")
-        print(
-            f"{part}.jsonl: {len(records)} records, {in_common(told.out / f'{part}.jsonl', told.text)}"
-        )
+        worth = in_common(told.out / f"{part}.jsonl", told.text)
+        print(f"{part}.jsonl: {len(records)} records, {worth}")
 
 
 def in_common(index: Path, text: Path) -> str:
