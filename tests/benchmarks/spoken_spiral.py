@@ -4,7 +4,7 @@ python tests/benchmarks/spoken_spiral.py SPEECH TEXT OUT
 
 SPEECH holds the recordings and `spoken.jsonl` (`joined.py`), TEXT is a file of SPIRAL's records.
 OUT gets copies of the recordings, `tune.jsonl` (the first 15 of each kind by name) and
-`report.jsonl` (all others), as `speechprune eval jsonl --data` reads them. Printed is what the words
+`report.jsonl` (all others), as `speechprune eval jsonl --data` reads them. Printed is what words
 that an option and the whole text have in common are worth.
 """
 
