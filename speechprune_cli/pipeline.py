@@ -262,12 +262,12 @@ class Session:
         return self.model.first_layer()
 
 
-def nothing(method: str) -> Selection:
+def nothing(method: str, budget: int = 0) -> Selection:
     """No token: what is kept of a recording without words."""
     import torch
 
     none = torch.zeros(0, dtype=torch.int64)
-    return Selection(none, torch.zeros(0), method, "there is nothing to choose from", 0, 0.0)
+    return Selection(none, torch.zeros(0), method, "there is nothing to choose from", budget, 0.0)
 
 
 def _query_text(question: str, choices: Sequence[str], query: str) -> str:

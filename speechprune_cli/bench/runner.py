@@ -89,7 +89,8 @@ class Runner:
             seed = int.from_bytes(hashlib.sha256(both.encode()).digest()[:7])
             spec = replace(spec, settings={**spec.settings, "seed": seed})
         if condition.silence and tokens.transcript is not None:
-            selection = nothing(spec.name)  # of silence, no word is written
+            budget = min(self.session.model.input_tokens, len(tokens))
+            selection = nothing(spec.name, budget)  # of silence, no word is written
         else:
             selection = self.session.select(
                 tokens,
