@@ -43,6 +43,7 @@ class SpeechLM(ABC):
     provides: ClassVar[frozenset[str]] = frozenset()  # what methods may require: ENCODER_ATTENTION
     position_rows: ClassVar[int] = 1  # 3 with M-RoPE: time, height and width, all three the same
     attention_implementation: str = "its own"
+    writes: str | None = None  # who writes transcripts, and how; None: it hears by itself
     end_tokens: frozenset[int]
 
     def __init__(

@@ -105,6 +105,7 @@ class TranscriptLM(SpeechLM):
             self.chat = chat
             self.end_tokens = chat.end_tokens(checkpoint.config)
         if recogniser is not None:
+            self.writes = recogniser.origin
             self.revision = f"{recogniser.revision}+{checkpoint.revision}"
         self.attention_implementation = reader.attention
         self.language: str | None = None  # of what is said, where somebody told

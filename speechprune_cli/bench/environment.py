@@ -20,6 +20,7 @@ def describe_environment(session: Session) -> dict[str, Any]:
     return {
         "model": describe_model(model),
         "quantize": model.quantize,
+        "recogniser": model.writes,
         "attention": model.attention_implementation,
         "decisions": list(model.decisions),
         "prompt": model.prompt_ids(QUESTION).text,

@@ -220,4 +220,5 @@ def _weights(environment: dict[str, Any]) -> dict[str, Any]:
         "the model's files": model["revision"],
         "--dtype": model["dtype"],
         "--quantize": environment["quantize"],
+        "who writes the transcripts": environment.get("recogniser"),
     }
