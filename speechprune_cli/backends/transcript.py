@@ -114,32 +114,28 @@ class TranscriptLM(SpeechLM):
     def open(
         cls, preset: Preset, revision: str | None, offline: bool, placement: Placement
     ) -> Self:
-        """Both models, from wherever the preset's parts are. Raises ModelError."""
-        from speechprune_cli.backends._chat import Chat
-        from speechprune_cli.backends._reader import load_reader
+        """The reader's files, wherever the preset says they are; `load` finds the recogniser's."""
         from speechprune_cli.checkpoint import read_checkpoint
-        from speechprune_cli.transcripts.recogniser import Recogniser
-        from speechprune_cli.weights.finding import reader_folder, recogniser_folder
+        from speechprune_cli.weights.finding import reader_folder
 
-        recogniser, reader = parts(preset, revision)
-        heard, recogniser_revision = recogniser_folder(recogniser, offline)
+        _, reader = parts(preset, revision)
         checkpoint = read_checkpoint(*reader_folder(reader, offline), source=reader.source)
-        chat, text_model = Chat(checkpoint.folder), load_reader(checkpoint, placement)
-        shape = _shape(preset, text_model.shape, checkpoint.parameters, heard)
-        return cls(
-            preset,
-            shape,
-            checkpoint,
-            placement,
-            text_model,
-            chat,
-            Recogniser(heard, recogniser_revision, str(placement.device), threads()),
-        )
+        return cls.load(preset, checkpoint, placement)
 
     @classmethod
     def load(cls, preset: Preset, checkpoint: Checkpoint, placement: Placement) -> Self:
-        """There is no one folder of it: `open` finds two."""
-        raise NotImplementedError
+        """`checkpoint` is the reader's."""
+        from speechprune_cli.backends._chat import Chat
+        from speechprune_cli.backends._reader import load_reader
+        from speechprune_cli.transcripts.recogniser import Recogniser
+        from speechprune_cli.weights.finding import recogniser_folder
+
+        recogniser, _ = parts(preset)
+        heard, revision = recogniser_folder(recogniser, offline=False)
+        chat, reader = Chat(checkpoint.folder), load_reader(checkpoint, placement)
+        shape = _shape(preset, reader.shape, checkpoint.parameters, heard)
+        writer = Recogniser(heard, revision, str(placement.device), threads())
+        return cls(preset, shape, checkpoint, placement, reader, chat, writer)
 
     @classmethod
     def describe(cls, preset: Preset, folder: Path) -> Shape:
