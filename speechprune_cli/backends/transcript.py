@@ -10,6 +10,7 @@ sounds) this family cannot answer.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from string import ascii_uppercase
@@ -118,6 +119,8 @@ class TranscriptLM(SpeechLM):
         from speechprune_cli.checkpoint import read_checkpoint
         from speechprune_cli.weights.finding import reader_folder
 
+        if offline:  # for both: the Hub's library reads it once, on import
+            os.environ["HF_HUB_OFFLINE"] = "1"
         _, reader = parts(preset, revision)
         checkpoint = read_checkpoint(*reader_folder(reader, offline), source=reader.source)
         return cls.load(preset, checkpoint, placement)
