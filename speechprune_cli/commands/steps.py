@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from speechprune_cli.config import Preset
-    from speechprune_cli.flow import Audio, AudioTokens, Selection
+    from speechprune_cli.flow import Audio, AudioTokens, Selection, Transcript
     from speechprune_cli.methods import MethodSpec
     from speechprune_cli.pipeline import Session
 
@@ -104,7 +104,10 @@ def listen(
     advise(out, session.model.preset, audio)
     with out.progress(f"encoding {audio.source}") as on_progress:
         tokens = session.encode(audio, on_progress, said)
-    write_down(out, session.model.preset, tokens, transcribing.transcript)
+    if tokens.transcript is not None:
+        tell_of(out, session.model.preset, tokens.transcript)
+        if transcribing.transcript is not None:
+            write_down(out, tokens.transcript, transcribing.transcript)
     origin = "from the cache" if tokens.from_cache else "encoded"
     out.note(
         f"{audio.source}: {audio.source_seconds:.1f} s at {audio.source_rate / 1000:g} kHz, "
@@ -140,22 +143,21 @@ def packaged(audio: Audio) -> bool:
     return False
 
 
-def write_down(out: Output, preset: Preset, tokens: AudioTokens, path: Path | None) -> None:
-    """What was said, into a file where one is asked for, and what has to be said about it."""
-    transcript = tokens.transcript
-    if transcript is not None:
-        if transcript.language is not None:
-            sure = "" if transcript.sure is None else f", {transcript.sure:.0%} sure"
-            out.note(f"language: {transcript.language}{sure}")
-            known = preset.reader.languages if preset.reader else ()
-            if known and transcript.language not in known:
-                out.warning(
-                    f"{preset.name} is not known to read '{transcript.language}': expect nonsense"
-                )
-        for note in transcript.notes:
-            out.warning(note)
-    if path is None or transcript is None:
-        return
+def tell_of(out: Output, preset: Preset, transcript: Transcript) -> None:
+    """Its language, and what may make it worth less."""
+    if transcript.language is not None:
+        sure = "" if transcript.sure is None else f", {transcript.sure:.0%} sure"
+        out.note(f"language: {transcript.language}{sure}")
+        known = preset.reader.languages if preset.reader else ()
+        if known and transcript.language not in known:
+            told = f"{preset.name} is not known to read '{transcript.language}'"
+            out.warning(f"{told}: expect nonsense")
+    for note in transcript.notes:
+        out.warning(note)
+
+
+def write_down(out: Output, transcript: Transcript, path: Path) -> None:
+    """What was said, into a file."""
     from speechprune_cli.transcripts.files import write_transcript
 
     write_transcript(path, transcript)
