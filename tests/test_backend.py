@@ -26,7 +26,7 @@ LENGTHS = (3.0, 12.0, 30.0, 71.3)
 
 
 def load(folder, **options):
-    options = {"device": "cpu", **options}
+    options = {"device": "cpu", "dtype": "float32", **options}
     return load_backend(Preset(name="tiny", source=str(folder)), **options)
 
 

@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="Ray is an extra"),
 ]
 
-ARGUMENTS = {"device": "cpu", "offline": True, "cache": False}
+ARGUMENTS = {"device": "cpu", "dtype": "float32", "offline": True, "cache": False}
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,7 @@ def plan(tiny_model_folder, tmp_path_factory) -> Plan:
         data=str(path),
         model=str(tiny_model_folder),
         device="cpu",
+        dtype="float32",
         offline=True,
         methods=("speechprune",),
         rates=(0.4,),
