@@ -201,7 +201,7 @@ class Session:
         `NO_WORDS`: the model is not called.
         """
         if not prompt.audio_tokens:
-            if on_text is not None:
+            if on_text is not None and not choices:
                 on_text(NO_WORDS)
             return Answer(NO_WORDS, None, 0, True, 0.0, 0.0, 0)
         if choices:

@@ -240,7 +240,8 @@ def test_a_recording_without_words_has_one_answer(session):
     heard = []
     answer = session.answer(tokens, selection, QUESTION, on_text=heard.append)
     assert (answer.text, answer.new_tokens, heard) == (NO_WORDS, 0, [NO_WORDS])
-    assert session.answer(tokens, selection, QUESTION, choices=("a", "b")).text == NO_WORDS
+    chosen = session.answer(tokens, selection, QUESTION, choices=("a", "b"), on_text=heard.append)
+    assert (chosen.text, len(heard)) == (NO_WORDS, 1), "who chooses is shown the choice"
 
 
 def test_questions_about_everything_read_it_once(session):

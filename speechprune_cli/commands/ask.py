@@ -35,9 +35,9 @@ def ask(
 ) -> None:
     """Answer questions about a recording.
 
-    In a pipe only the answers come out; a terminal also shows what was retained. Where
-    a model reads transcripts and none holds a word, the answer is "There are no words
-    in this recording."
+    In a pipe only the answers come out; a terminal also shows what was retained.
+
+    A recording without words is answered: There are no words in this recording.
     """
     out, choices = output.open(), check_choices(answering.choice)
     check_questions(audio, questions)

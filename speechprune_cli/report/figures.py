@@ -26,7 +26,7 @@ PRUNED, KEPT, TEXT = "#cfd3d8", "#2166ac", "#d6302a"
 HOP = 512  # samples between columns of a spectrogram, at least
 MOST_COLUMNS = 2000  # of it: more than a figure has pixels
 MOST_PASSAGES = 8  # that are written below it
-LINE = 190  # characters
+LINE = 150  # characters
 MOST_POINTS = 4000  # t-SNE of more tokens takes minutes and shows no more; more are thinned evenly
 
 
