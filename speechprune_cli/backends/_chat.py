@@ -39,7 +39,7 @@ class Chat:
         try:
             # two of them, as a switch between uses would not be safe among threads
             self.markup, self.words = (Tokenizer.from_file(str(path)) for _ in range(2))
-        except Exception as error:
+        except Exception as error:  # tokenizers raises nothing narrower
             raise ModelError(f"{path}: no usable tokenizer: {one_line(error)}") from error
         self.words.encode_special_tokens = True
 
