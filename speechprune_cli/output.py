@@ -124,11 +124,13 @@ class Output:
     @contextmanager
     def progress(self, what: str) -> Iterator[OnProgress]:
         """A bar on stderr that is gone when done: `on_progress(done, total, note)`."""
+        if self.quiet or not sys.stderr.isatty():
+            yield lambda _done, _total, _note="": None
+            return
         from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
-        hidden = self.quiet or not sys.stderr.isatty()
         columns = ("{task.description}", BarColumn(), TimeRemainingColumn(), "{task.fields[note]}")
-        with Progress(*columns, console=self.stderr, transient=True, disable=hidden) as progress:
+        with Progress(*columns, console=self.stderr, transient=True) as progress:
             task = progress.add_task(what, total=None, note="")
 
             def on_progress(done: int, total: int, note: str = "", /) -> None:
