@@ -108,6 +108,7 @@ class AudioTokens:
     nominal_times: bool = False  # a guess, as where learned queries look at a whole window
     from_cache: bool = False
     sentences: Tensor | None = None  # int64 [N]: number of the sentence of each, where one tells
+    words: Tensor | None = None  # int64 [N]: number of the word that each begins in, likewise
     ids: Tensor | None = None  # int64 [N]: of words, where `embeds` are those of words
     transcript: Transcript | None = None  # what they were made of, where that is text
 
@@ -131,6 +132,7 @@ class PruningTask:
 
     tokens: AudioTokens
     text: Tensor  # [L, D]: the question alone, no system prompt and no special tokens
+    asked: str  # the same in letters
     vocabulary_mean: Tensor  # [D]: of all the model's word embeddings
     first_layer: FirstLayer
     first: int  # tokens of the model's own input length, 30 s for Qwen2-Audio; at most N

@@ -144,9 +144,11 @@ class Session:
             return nothing(spec.name)
         amount = spec.amount or Amount(rate=0.0)
         size = pruning_size(len(tokens), self.model.input_tokens, budget, amount)
+        asked = _query_text(question, choices, query)
         task = PruningTask(
             tokens=tokens,
-            text=self.model.embed_text(_query_text(question, choices, query)),
+            text=self.model.embed_text(asked),
+            asked=asked,
             vocabulary_mean=self.model.vocabulary_mean,
             first_layer=self._first_layer,
             first=size.first,

@@ -17,6 +17,7 @@ from speechprune_cli.bench.verdict import recall
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners import get_pruner
+from speechprune_cli.pruners._passages import keep_whole
 from speechprune_cli.pruners._segments import LONGEST, SHORTEST, quiet_segments
 
 SEGMENT = 50
@@ -160,6 +161,31 @@ def test_sentences_are_kept_whole_and_the_last_one_is_cut_at_its_end() -> None:
     for number in cut:
         inside = (task.tokens.sentences == number).nonzero().flatten()
         assert torch.equal(kept[task.tokens.sentences[kept] == number], inside[: said[number]])
+
+
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(
+    words=st.lists(st.integers(1, 4), min_size=12, max_size=60),
+    said=st.lists(st.integers(1, 9), min_size=1, max_size=12),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
+def test_no_word_is_cut_as_long_as_others_fit(
+    words: list[int], said: list[int], share: float, seed: int
+) -> None:
+    """`words`: tokens of each; `said`: words of each sentence, the last has those that are left."""
+    of_word = torch.arange(len(words)).repeat_interleave(torch.tensor(words))
+    borders = torch.tensor(said).cumsum(0)
+    sentence = torch.bucketize(of_word, borders, right=True).clamp_max(len(said) - 1)
+    sentence = torch.unique(sentence, return_inverse=True)[1]
+    worth = torch.rand(int(sentence[-1]) + 1, generator=torch.Generator().manual_seed(seed))
+    keep = max(1, round(share * len(of_word)))
+    taken = keep_whole(worth, sentence, keep, of_word)
+    assert int(taken.sum()) == keep
+    cut = {int(word) for word in of_word[taken]} & {int(word) for word in of_word[~taken]}
+    assert len(cut) <= 1
+    first = sentence == int(worth.argmax())
+    assert taken[first].all() or int(first.sum()) > keep
 
 
 def test_sentences_cannot_be_asked_of_a_model_that_writes_none() -> None:

@@ -138,6 +138,7 @@ def test_both_phases_on_real_embeddings(mode: str, scale: str) -> None:
     task = PruningTask(
         tokens,
         session.model.embed_text(QUESTION),
+        QUESTION,
         session.model.vocabulary_mean,
         session.model.first_layer(),
         first=750,

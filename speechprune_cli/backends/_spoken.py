@@ -18,6 +18,7 @@ class Spoken:
     ids: list[int] = field(default_factory=list)
     times: list[tuple[float, float]] = field(default_factory=list)  # start and end, in seconds
     sentences: list[int] = field(default_factory=list)  # number of each token's sentence
+    words: list[int] = field(default_factory=list)  # and of the word that it begins in
 
 
 def spoken_tokens(transcript: Transcript, encode: Callable[[str], Any], seconds: float) -> Spoken:
@@ -48,6 +49,7 @@ def spoken_tokens(transcript: Transcript, encode: Callable[[str], Any], seconds:
         spoken.ids.append(token)
         spoken.times.append((latest, until))
         spoken.sentences.append(numbers[at])
+        spoken.words.append(at)
     return spoken
 
 

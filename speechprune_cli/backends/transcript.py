@@ -230,6 +230,7 @@ class TranscriptLM(SpeechLM):
             from_cache=transcript.kept,
             loudness=loudness(audio.samples, times, SAMPLE_RATE),
             sentences=torch.tensor(spoken.sentences, dtype=torch.int64),
+            words=torch.tensor(spoken.words, dtype=torch.int64),
             ids=ids,
             transcript=transcript,
         )

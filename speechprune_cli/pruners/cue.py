@@ -33,6 +33,7 @@ from annotated_types import Interval
 from speechprune_cli.costs import QUESTION_TOKENS, PruningSize
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import AudioTokens, PruningTask
+from speechprune_cli.pruners._passages import keep_whole
 from speechprune_cli.pruners._segments import equal_segments, quiet_segments
 from speechprune_cli.pruners._similarity import TOKENS_PER_BLOCK, check_finite
 from speechprune_cli.pruners.base import Choice, Pruner, evenly
@@ -74,7 +75,10 @@ class Cue(Pruner):
         held, evidence = self._cues(matches)
         focus = 1.0 if spoken else min(1.0, evidence / ENOUGH_EVIDENCE)
         budget = round(focus * (1 - self.context) * task.keep)
-        taken = self._take(held, segments, budget, spoken)
+        if spoken:
+            taken = keep_whole(held.sum(1), segments, budget, task.tokens.words)
+        else:
+            taken = self._take(held, segments, budget)
         found = int(taken.sum())
         kept = spread(taken, task.keep - found)
         reason = (
@@ -154,7 +158,7 @@ class Cue(Pruner):
         shared[:-1] += self.reach / 2 * held[1:]
         return shared
 
-    def _take(self, held: Tensor, segments: Tensor, budget: int, spoken: bool) -> Tensor:
+    def _take(self, held: Tensor, segments: Tensor, budget: int) -> Tensor:
         """Whether each token is kept `[N]`: `budget` tokens of the best segments."""
         import torch
 
@@ -163,17 +167,16 @@ class Cue(Pruner):
         starts = sizes.cumsum(0) - sizes
         closed = torch.zeros(len(held), dtype=torch.bool)
         covered = torch.zeros(held.shape[1], dtype=held.dtype)
-        first, diversity = 0.0, 0.0 if spoken else self.diversity
+        first = 0.0
         while budget > 0:
-            worth = (held - diversity * held.minimum(covered)).sum(1)
+            worth = (held - self.diversity * held.minimum(covered)).sum(1)
             best = int(worth.masked_fill(closed, -math.inf).argmax())
             first = first or float(worth[best])
-            if worth[best] < self.least * first and not spoken:
+            if worth[best] < self.least * first:
                 break
             size = int(sizes[best])
             fitting = min(budget, size)
-            part = torch.arange(fitting) if spoken else evenly(fitting, size)
-            taken[starts[best] + part] = True
+            taken[starts[best] + evenly(fitting, size)] = True
             budget -= fitting
             covered = covered.maximum(held[best])
             closed[best] = True

@@ -31,6 +31,7 @@ def main() -> None:
     task = PruningTask(
         tokens,
         model.embed_text(QUESTION),
+        QUESTION,
         model.vocabulary_mean,
         model.first_layer(),
         first=750,
