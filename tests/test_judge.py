@@ -68,7 +68,7 @@ def test_free_answers_of_a_run_are_judged_by_condition(tmp_path, monkeypatch, ca
     told = [re.split(" {2,}", line) for line in capsys.readouterr().out.splitlines()]
     assert told == [
         ["full", "1 of 2 = 50% (9% to 91%), 1 failed"],
-        ["cue 0.2", "1 of 1 = 100% (21% to 100%)"],
+        ["cue 0.2", "1 of 1 = 100% (21% to 100%), p = 1.000 against full"],
     ]
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -39,13 +39,21 @@ def main() -> None:
         raise SystemExit(f"{strange[0]}: none of the questions in {WRITTEN.name}")
     if any(given.order for line in lines for given in line.answers):
         raise SystemExit("this run chose among options: the eval has counted them")
-    for row in summarise([judged(line, wordings[line.sample]) for line in lines]):
+    show([judged(line, wordings[line.sample]) for line in lines])
+
+
+def show(lines: Sequence[Line]) -> None:
+    """Print of every condition how many lines are right, and the exact McNemar test with `full`."""
+    for row in summarise(lines):
+        failed = f", {row.errors} failed" if row.errors else ""
         if row.accuracy is None:
-            print(f"{row.condition:24} no answers, {row.errors} failed")
+            print(f"{row.condition:24} no answers{failed}")
             continue
-        right, failed = round(row.accuracy * row.n), f", {row.errors} failed" if row.errors else ""
         share = f"{row.accuracy:.0%} ({row.low:.0%} to {row.high:.0%})"
-        print(f"{row.condition:24} {right} of {row.n} = {share}{failed}")
+        tested = "" if row.p_full is None else f", p = {row.p_full:.3f} against full"
+        print(
+            f"{row.condition:24} {round(row.accuracy * row.n)} of {row.n} = {share}{tested}{failed}"
+        )
 
 
 def accepted() -> dict[str, list[str]]:
