@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from speechprune_cli.bench.line import Line
-from speechprune_cli.bench.metrics import hard_ids, summarise
+from speechprune_cli.bench.metrics import hard_ids, paired_tests, summarise
 from speechprune_cli.bench.statistics import mcnemar, wilson
 
 
@@ -106,3 +106,19 @@ def test_on_its_own_failures_original_is_no_rival():
 def test_f1_is_of_open_questions():
     lines = [answered("a", "full", False, f1=0.5), answered("b", "full", True, f1=1.0)]
     assert summarise([*lines, answered("c", "full", True)])[0].f1 == 0.75
+
+
+def test_where_nothing_was_asked_only_what_is_kept_is_told():
+    spans = [
+        answered("a", name, False, correct=None, recall=recall, prefill_seconds=0.0)
+        for name, recall in (("full", 1.0), ("original", 0.0), ("cue 0.4", 0.5), ("cut 0.4", 0.2))
+    ]
+    for row in summarise(spans):
+        assert (row.n, row.errors, row.share, row.prune_seconds) == (1, 0, 0.25, 0.01)
+        assert (row.accuracy, row.low, row.high, row.p_full, row.p_original) == (None,) * 5
+        assert row.prefill_seconds is None
+    assert [row.recall for row in summarise(spans)] == [1.0, 0.0, 0.5, 0.2]
+    assert hard_ids(spans) == []
+    assert paired_tests(spans, "cue") == []
+    both = summarise([*spans, answered("b", "full", True, recall=0.0, prefill_seconds=0.1)])[0]
+    assert (both.n, both.accuracy, both.recall, both.prefill_seconds) == (2, 1, 0.5, 0.1)

@@ -457,7 +457,7 @@ def test_a_folder_in_use_is_refused_until_its_holder_is_gone(one):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "name a benchmark: cn-college-listen, dream-tts, jsonl"),
+        ([], "name a benchmark: audiomarathon-race, cn-college-listen, dream-tts, jsonl"),
         (["squad"], "unknown benchmark 'squad': choose from"),
         (["jsonl"], "needs --data FILE.jsonl"),
         (["jsonl", "--data", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),

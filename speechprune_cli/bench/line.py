@@ -51,7 +51,8 @@ class Line:
     tokens_asked: int | None = None
     status: Literal["ok", "error"]
     error: str = ""  # why there is no answer: never a wrong one
-    correct: float = 0.0  # share of the rotations answered right; of an open answer 0 or 1
+    correct: float | None = 0.0  # share of the rotations answered right; of an open answer 0 or 1;
+    # None where nothing was asked, and what was kept is all there is to tell
     right: bool = False  # one verdict over all rotations, for paired tests
     f1: float | None = None  # of open answers: the words in common
     unparsed: int = 0  # rotations whose free answer named no option
@@ -81,8 +82,13 @@ class Line:
 
     @property
     def answered(self) -> bool:
-        """Whether there is an answer."""
+        """Whether there is an answer, or none was asked for."""
         return self.status == "ok"
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is an answer that counts as right or wrong."""
+        return self.answered and self.correct is not None
 
     @property
     def amount(self) -> Amount | None:

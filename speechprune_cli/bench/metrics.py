@@ -11,7 +11,6 @@ from speechprune_cli.bench.statistics import mcnemar, wilson
 from speechprune_cli.methods import FULL, ORIGINAL, Amount, amount_asked
 
 MEANS = ("f1", "recall", "share", "kept", "prompt_tokens", "tflops", "total", "budget")
-MEDIANS = ("prune_seconds", "prefill_seconds")
 Group = Mapping[str, Line]  # of one condition: the last line of every sample
 
 
@@ -22,8 +21,8 @@ class Row:
     condition: str
     method: str
     rate: float | None
-    n: int  # samples answered
-    accuracy: float | None  # share of them answered right, 0..1
+    n: int  # samples answered, or of which only a span was to be kept
+    accuracy: float | None  # share of the answers that are right, 0..1
     low: float | None
     high: float | None  # ends of its 95% Wilson interval
     f1: float | None  # mean over the open questions
@@ -91,7 +90,7 @@ def paired_tests(lines: Sequence[Line], method: str) -> list[PairedTest]:
             rival=theirs,
             rate=line.rate,
             n=len(pairs),
-            difference=fmean(one.correct - other.correct for one, other in pairs),
+            difference=fmean(_right(one) - _right(other) for one, other in pairs),
             p=_chance(pairs),
         )
         for ours, line in firsts.items()
@@ -105,7 +104,7 @@ def paired_tests(lines: Sequence[Line], method: str) -> list[PairedTest]:
 def hard_ids(lines: Iterable[Line]) -> list[str]:
     """Samples that the model's own cut got wrong, in the order in which they were first asked."""
     latest = {line.sample: line for line in lines if line.condition == ORIGINAL.label}
-    return [name for name, line in latest.items() if line.answered and not line.right]
+    return [name for name, line in latest.items() if line.judged and not line.right]
 
 
 def _latest(lines: Iterable[Line]) -> Mapping[str, Group]:
@@ -118,15 +117,16 @@ def _latest(lines: Iterable[Line]) -> Mapping[str, Group]:
 
 def _row(name: str, group: Group, full: Group, original: Group) -> Row:
     answered = [line for line in group.values() if line.answered]
+    judged = [line for line in answered if line.judged]
     n, first = len(answered), next(iter(group.values()))
-    right = sum(line.correct for line in answered)
-    low, high = wilson(right, n) if n else (None, None)
+    right = sum(map(_right, judged))
+    low, high = wilson(right, len(judged)) if judged else (None, None)
     return Row(
         condition=name,
         method=first.method,
         rate=first.rate,
         n=n,
-        accuracy=right / n if n else None,
+        accuracy=right / len(judged) if judged else None,
         low=low,
         high=high,
         errors=len(group) - n,
@@ -137,7 +137,8 @@ def _row(name: str, group: Group, full: Group, original: Group) -> Row:
         tokens_asked=first.tokens_asked,
         nominal_times=any(line.nominal_times for line in answered),
         **{key: _over(answered, key, fmean) for key in MEANS},
-        **{key: _over(answered, key, median) for key in MEDIANS},
+        prune_seconds=_over(answered, "prune_seconds", median),
+        prefill_seconds=_over(judged, "prefill_seconds", median),
     )
 
 
@@ -151,8 +152,13 @@ def _both_answered(group: Group, reference: Group) -> list[tuple[Line, Line]]:
     return [
         (line, reference[sample])
         for sample, line in group.items()
-        if line.answered and sample in reference and reference[sample].answered
+        if line.judged and sample in reference and reference[sample].judged
     ]
+
+
+def _right(line: Line) -> float:
+    """Of a line that is judged."""
+    return line.correct or 0.0
 
 
 def _chance(pairs: Sequence[tuple[Line, Line]]) -> float:

@@ -33,7 +33,7 @@ class Evaluation:
 
     folder: Path  # where its files are (`store.py`)
     plan: Plan
-    results: tuple[Results, ...]  # of questions with options, of open ones, then of what is hard
+    results: tuple[Results, ...]  # of questions with options, open ones, spans; of what is hard
     asked: int  # samples times conditions
     errors: int  # how many of them failed; `resume` tries them again
     hard: tuple[str, ...] | None = None  # samples that `original` fails, where these were asked for
@@ -164,13 +164,14 @@ class OpenRun:
     ) -> list[Results]:
         """Rows of all conditions on some of the samples, with the controls that need no model.
 
-        Questions with options and open ones are no one accuracy: where there are both, each has a
-        table. `hard`: see `summarise`.
+        Questions with options and open ones are no one accuracy, and spans have none: each kind has
+        a table of its own. `hard`: see `summarise`.
         """
         plan = self.plan
         kinds = {
             "questions with options": [sample for sample in samples if sample.options],
-            "open questions": [sample for sample in samples if not sample.options],
+            "open questions": [each for each in samples if each.answer and not each.options],
+            "spans": [sample for sample in samples if not sample.answer],
         }
         return [
             Results(

@@ -21,7 +21,7 @@ from speechprune_cli.bench.line import Given, Line, ranges
 from speechprune_cli.bench.plan import Plan
 from speechprune_cli.bench.sample import Sample
 from speechprune_cli.bench.scoring import parse_letter, rotations
-from speechprune_cli.bench.verdict import judge, judge_open, recall
+from speechprune_cli.bench.verdict import recall, verdict
 from speechprune_cli.flow import SAMPLE_RATE, Answer, Audio, AudioTokens, Prompt, Selection
 from speechprune_cli.pipeline import Session, nothing
 
@@ -126,9 +126,9 @@ class Runner:
         )
 
     def _respond(self, asked: Sequence[Asked]) -> Iterator[Line]:
-        """Answer what shares a condition in batches."""
+        """Answer what shares a condition in batches; of a span alone nothing is asked."""
         answers: dict[str, list[Answer | str]] = {one.sample.id: [] for one in asked}
-        for batch in self._batches(asked):
+        for batch in self._batches([one for one in asked if one.sample.answer]):
             for (one, _), answer in zip(batch, self._answers(batch), strict=True):
                 answers[one.sample.id].append(answer)
         for one in asked:
@@ -176,7 +176,7 @@ class Runner:
         tokens, kept = asked.tokens, asked.selection.kept
         given = tuple(
             self._given(sample, order, answer)
-            for order, answer in zip(asked.prompts, answers, strict=True)
+            for order, answer in zip(asked.prompts if answers else (), answers, strict=True)
         )
         prompt = next(iter(asked.prompts.values()))
         length = prompt.audio_tokens + prompt.text_tokens
@@ -184,7 +184,7 @@ class Runner:
             sample=sample.id,
             **condition.fields,
             status="ok",
-            **(judge(sample, given) if sample.options else judge_open(sample, answers[0].text)),
+            **verdict(sample, given),
             answers=given,
             audio_sha256=asked.audio.sha256,
             audio_seconds=asked.audio.seconds,
@@ -198,8 +198,8 @@ class Runner:
             prompt_tokens=length,
             tflops=costs.paper_tflops(self.session.model.shape.decoder, length),
             prune_seconds=asked.selection.seconds,
-            prefill_seconds=sum(a.prefill_seconds for a in answers) / len(answers),
-            decode_seconds=sum(a.decode_seconds for a in answers) / len(answers),
+            prefill_seconds=sum(a.prefill_seconds for a in answers) / max(len(answers), 1),
+            decode_seconds=sum(a.decode_seconds for a in answers) / max(len(answers), 1),
         )
 
     def _given(self, sample: Sample, order: Order, answer: Answer) -> Given:

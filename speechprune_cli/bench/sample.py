@@ -15,7 +15,7 @@ class Sample:
     audio: Path
     question: str
     options: tuple[str, ...]  # their texts, without letters; none where the question is open
-    answer: str  # the text of the right option, or the open answer
+    answer: str  # the text of the right option, or the open answer; empty: nothing is asked
     key_span: tuple[float, float] | None = None  # start and end of what answers, in seconds
     transcript: str | None = None
     group: str | None = None  # a kind of recording, such as `lecture`

@@ -138,6 +138,8 @@ def _notes(results: Results) -> list[str]:
         correct.append(OPTIONS_BY.get(results.scoring, results.scoring) + rotations)
     if any(row.f1 is not None for row in results.rows):
         correct.append("open answers right by exact match, f1 by their words")
+    if any(row.n and row.accuracy is None for row in results.rows):
+        correct.append("nothing is asked: what counts is whether the span is kept")
     notes = [
         "; ".join([f"{results.model} on {results.benchmark}, {samples} samples", *correct]) + ".",
         "Accuracy in percent with its 95% Wilson interval; n counts the samples answered, errors "

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def verdict(sample: Sample, given: Sequence[Given]) -> dict[str, Any]:
+    """Fields of a line: of options, of an open answer, or that nothing was asked."""
+    if not sample.answer:
+        return {"correct": None}
+    return judge(sample, given) if sample.options else judge_open(sample, given[0].text)
+
+
 def judge(sample: Sample, given: Sequence[Given]) -> dict[str, Any]:
     """Share of rotations answered right, and one verdict over all of them for paired tests."""
     truth = sample.options.index(sample.answer)

@@ -59,7 +59,7 @@ class EvaluationProgress(Observer):
         if not line.answered and line.sample not in self.warned:
             self.warned.add(line.sample)
             self.out.warning(f"{line.sample}: {line.error}")
-        if line.answered and line.condition == self.watched:
+        if line.correct is not None and line.answered and line.condition == self.watched:
             self.right.append(line.correct)
         rate = (self.answered - self.resumed_at) / (perf_counter() - self.started)
         note = f"{rate:.1f} answers/s  "
