@@ -152,7 +152,7 @@ class Merge:
     """How dropped tokens are averaged into retained ones."""
 
     into: Tensor  # int64 [N]: number, among the k retained, of the token that each one joins
-    weights: Tensor  # float32 [N]: each token's weight in that average, above 0
+    weights: Tensor  # float32 [N]: each token's weight in that average; 0 where it is dropped
 
     def average(self, embeds: Tensor, retained: int) -> Tensor:
         """Weighted means `[retained, D]` of `embeds` `[N, D]`, taken in float32."""

@@ -79,7 +79,7 @@ def test_kept_is_sorted_unique_in_range_and_exact(method: str, task: PruningTask
 
 
 @quick
-@given(task=tasks(), method=st.sampled_from(["atome", "fastadasp"]))
+@given(task=tasks(), method=st.sampled_from(["atome", "fastadasp", "affinity"]))
 def test_merging_loses_no_token_and_averages_runs(method: str, task: PruningTask) -> None:
     """Every retained token is the weighted mean of a run that begins where it stands."""
     selection = get_pruner(method).select(task)
@@ -250,6 +250,9 @@ def test_faithful_budgets_may_miss_the_target_and_say_so() -> None:
         ("cue", {"least": float("nan")}, "least is nan"),
         ("dart", {"pivots": 0}, "pivots is 0: .*greater than or equal to 1"),
         ("segmentwise", {"seconds": 0}, "seconds is 0: .*greater than 0"),
+        ("seats", {"seconds": 0}, "seconds is 0: .*greater than 0"),
+        ("samap", {"threshold": 1.5}, "threshold is 1.5: .*less than or equal to 1"),
+        ("omniscope", {"least": -1}, "least is -1: .*greater than or equal to 0"),
     ],
 )
 def test_wrong_settings_are_one_clear_line(
@@ -312,5 +315,5 @@ def test_what_does_not_ask_keeps_the_same_for_every_question(
 
 def test_methods_that_ask_are_told_from_those_that_do_not() -> None:
     asking = {name for name in METHODS if PRUNERS.part(name).asks}
-    assert {"cue", "phase1", "speechprune", "cdpruner"} <= asking
+    assert {"cue", "phase1", "speechprune", "cdpruner", "omniscope"} <= asking
     assert not asking & {"full", "original", "uniform", "random", "crop", "energy"}
