@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE = 16_000
 ENCODER_ATTENTION = "the encoder's attention"
-"""What a model may provide and a pruning method require: `AudioTokens.attention`."""
+TRANSCRIPT = "a transcript"
+"""What a model may provide and a pruning method require: `AudioTokens.attention`, `.transcript`."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,13 @@ class PruningTask:
         if self.tokens.attention is None:
             raise UsageError(f"this model does not give {ENCODER_ATTENTION}")
         return self.tokens.attention
+
+    @property
+    def transcript(self) -> Transcript:
+        """What was said. Raises UsageError where the model does not write it down."""
+        if self.tokens.transcript is None:
+            raise UsageError(f"this model does not give {TRANSCRIPT}")
+        return self.tokens.transcript
 
 
 @dataclass(frozen=True)

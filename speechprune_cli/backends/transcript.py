@@ -22,7 +22,17 @@ from speechprune_cli.backends.base import ProgressCallback, SpeechLM
 from speechprune_cli.backends.shape import Shape
 from speechprune_cli.backends.windowed import WhisperShape
 from speechprune_cli.errors import ModelError, UsageError
-from speechprune_cli.flow import SAMPLE_RATE, Audio, AudioTokens, FirstLayer, PromptIds
+from speechprune_cli.flow import (
+    SAMPLE_RATE,
+    TRANSCRIPT,
+    Audio,
+    AudioTokens,
+    FirstLayer,
+    PromptIds,
+    Sentence,
+    Transcript,
+    Word,
+)
 from speechprune_cli.transcripts.header import Shapes, read_shapes
 
 if TYPE_CHECKING:
@@ -36,10 +46,10 @@ if TYPE_CHECKING:
     from speechprune_cli.checkpoint import Checkpoint
     from speechprune_cli.config import Decoder, Part, Preset
     from speechprune_cli.device import Placement
-    from speechprune_cli.flow import Transcript
     from speechprune_cli.transcripts.recogniser import Recogniser
 
 TOKENS_PER_SECOND = 3.0  # of fluent English in a vocabulary of 150,000; what is said decides
+SENTENCE_WORDS = 15  # where nothing is said
 INTRODUCTION = "Transcript of a recording:\n\n"
 INSTRUCTION = "Answer from the transcript, in as few words as possible."
 
@@ -89,6 +99,7 @@ class TranscriptLM(SpeechLM):
     model_types = ()
     code_version = "transcript/1"
     encoder_shape = TranscriptShape
+    provides = frozenset({TRANSCRIPT})
 
     def __init__(
         self,
@@ -236,7 +247,7 @@ class TranscriptLM(SpeechLM):
         )
 
     def rehearse(self, audio: Audio) -> AudioTokens:
-        """Random words, one after the other."""
+        """Random words, one after the other, in sentences of the same length."""
         import torch
 
         from speechprune_cli.backends.listening import loudness
@@ -253,6 +264,10 @@ class TranscriptLM(SpeechLM):
             seconds=audio.seconds,
             encode_seconds=0.0,
             loudness=loudness(audio.samples, times, SAMPLE_RATE),
+            sentences=torch.arange(count) // SENTENCE_WORDS,
+            words=torch.arange(count),
+            ids=ids,
+            transcript=_rehearsed(ids.tolist(), times.tolist()),
         )
 
     def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> PromptIds:
@@ -294,6 +309,14 @@ class TranscriptLM(SpeechLM):
         decoder = self.shape.decoder
         query, key = (weight.to(self.device) for weight in self.reader.projections())
         return FirstLayer(query, key, decoder.num_attention_heads, decoder.num_key_value_heads)
+
+
+def _rehearsed(ids: Sequence[int], times: Sequence[Sequence[float]]) -> Transcript:
+    """A word for each of `ids`, in sentences."""
+    words = [Word(f" {id_}", *time) for id_, time in zip(ids, times, strict=True)]
+    starts = range(0, len(words), SENTENCE_WORDS)
+    sentences = (Sentence(tuple(words[start : start + SENTENCE_WORDS])) for start in starts)
+    return Transcript(tuple(sentences), language=None, origin="random words")
 
 
 def threads() -> int:
