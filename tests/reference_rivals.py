@@ -134,6 +134,18 @@ def samap(
     return len(runs), means[sorted(chosen)]
 
 
+def vispruner(embeds: Matrix, attention: NDArray[np.float64], keep: int) -> list[int]:
+    """VisPruner: half of them by attention; of the others, rounds that remove eight duplicates."""
+    units, order = unit(embeds), np.argsort(-attention).tolist()
+    important, left = order[: keep // 2], order[keep // 2 :]
+    while len(left) > keep - keep // 2:
+        others = left[1::2]
+        likest = {i: max(units[i] @ units[j] for j in others) for i in left[::2]}
+        ranked = sorted(likest, key=lambda i: -likest[i])
+        left = ranked[min(8, len(left) - keep + keep // 2) :] + others
+    return sorted(important + left)
+
+
 def omniscope(embeds: Matrix, text: Matrix, seconds: list[range], keep: int) -> Matrix:
     """OmniScope's audio half, for budgets that leave every second its three tokens."""
     scores = omniscope_scores(embeds, text)

@@ -258,6 +258,7 @@ def test_faithful_budgets_may_miss_the_target_and_say_so() -> None:
         ("dart", {"pivots": 0}, "pivots is 0: .*greater than or equal to 1"),
         ("segmentwise", {"seconds": 0}, "seconds is 0: .*greater than 0"),
         ("seats", {"seconds": 0}, "seconds is 0: .*greater than 0"),
+        ("vispruner", {"important": 2}, "important is 2: .*less than or equal to 1"),
         ("samap", {"threshold": 1.5}, "threshold is 1.5: .*less than or equal to 1"),
         ("omniscope", {"least": -1}, "least is -1: .*greater than or equal to 0"),
     ],

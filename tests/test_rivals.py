@@ -110,6 +110,15 @@ def test_samap_joins_no_more_than_leaves_what_is_kept() -> None:
 
 
 @every_seed
+@pytest.mark.parametrize(("n", "keep"), [(40, 12), (41, 1), (30, 29), (25, 25), (2, 1), (100, 9)])
+def test_vispruner(n: int, keep: int, seed: int) -> None:
+    task, embeds = task_and_embeds(n, keep, 64, seed)
+    weights = task.tokens.attention.double().numpy()
+    chosen = get_pruner("vispruner").select(task).kept.tolist()
+    assert chosen == reference_rivals.vispruner(embeds, weights, keep)
+
+
+@every_seed
 @pytest.mark.parametrize("length", [1, 7])
 @pytest.mark.parametrize("keep", [33, 60, 100, 105])
 def test_omniscope(keep: int, length: int, seed: int) -> None:
