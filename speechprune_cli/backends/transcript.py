@@ -29,9 +29,6 @@ from speechprune_cli.flow import (
     AudioTokens,
     FirstLayer,
     PromptIds,
-    Sentence,
-    Transcript,
-    Word,
 )
 from speechprune_cli.transcripts.header import Shapes, read_shapes
 
@@ -46,6 +43,7 @@ if TYPE_CHECKING:
     from speechprune_cli.checkpoint import Checkpoint
     from speechprune_cli.config import Decoder, Part, Preset
     from speechprune_cli.device import Placement
+    from speechprune_cli.flow import Transcript
     from speechprune_cli.transcripts.recogniser import Recogniser
 
 TOKENS_PER_SECOND = 3.0  # of fluent English in a vocabulary of 150,000; what is said decides
@@ -250,6 +248,7 @@ class TranscriptLM(SpeechLM):
         """Random words, one after the other, in sentences of the same length."""
         import torch
 
+        from speechprune_cli.backends._spoken import words_in_a_row
         from speechprune_cli.backends.listening import loudness
 
         count = self.shape.audio_tokens(audio.seconds)
@@ -267,7 +266,7 @@ class TranscriptLM(SpeechLM):
             sentences=torch.arange(count) // SENTENCE_WORDS,
             words=torch.arange(count),
             ids=ids,
-            transcript=_rehearsed(ids.tolist(), times.tolist()),
+            transcript=words_in_a_row(times.tolist(), SENTENCE_WORDS),
         )
 
     def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> PromptIds:
@@ -309,14 +308,6 @@ class TranscriptLM(SpeechLM):
         decoder = self.shape.decoder
         query, key = (weight.to(self.device) for weight in self.reader.projections())
         return FirstLayer(query, key, decoder.num_attention_heads, decoder.num_key_value_heads)
-
-
-def _rehearsed(ids: Sequence[int], times: Sequence[Sequence[float]]) -> Transcript:
-    """A word for each of `ids`, in sentences."""
-    words = [Word(f" {id_}", *time) for id_, time in zip(ids, times, strict=True)]
-    starts = range(0, len(words), SENTENCE_WORDS)
-    sentences = (Sentence(tuple(words[start : start + SENTENCE_WORDS])) for start in starts)
-    return Transcript(tuple(sentences), language=None, origin="random words")
 
 
 def threads() -> int:
