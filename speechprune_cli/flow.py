@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE = 16_000
 ENCODER_ATTENTION = "the encoder's attention"
-"""What a model may provide and a pruning method require: `AudioTokens.attention`."""
+TRANSCRIPT = "a transcript"
+"""What a model may provide and a pruning method require: `AudioTokens.attention`, `.transcript`."""
 
 
 @dataclass(frozen=True)
@@ -146,13 +147,20 @@ class PruningTask:
             raise UsageError(f"this model does not give {ENCODER_ATTENTION}")
         return self.tokens.attention
 
+    @property
+    def transcript(self) -> Transcript:
+        """What was said. Raises UsageError where the model does not write it down."""
+        if self.tokens.transcript is None:
+            raise UsageError(f"this model does not give {TRANSCRIPT}")
+        return self.tokens.transcript
+
 
 @dataclass(frozen=True)
 class Merge:
     """How dropped tokens are averaged into retained ones."""
 
     into: Tensor  # int64 [N]: number, among the k retained, of the token that each one joins
-    weights: Tensor  # float32 [N]: each token's weight in that average, above 0
+    weights: Tensor  # float32 [N]: each token's weight in that average; 0 where it is dropped
 
     def average(self, embeds: Tensor, retained: int) -> Tensor:
         """Weighted means `[retained, D]` of `embeds` `[N, D]`, taken in float32."""

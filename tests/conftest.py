@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from spoken import imagining  # noqa: F401 - a fixture
-from tiny_models import make_tiny_model, make_tiny_transcriber, make_tiny_voxtral
+from tiny_models import make_tiny_minilm, make_tiny_model, make_tiny_transcriber, make_tiny_voxtral
 
 from speechprune_cli.flow import SAMPLE_RATE, Audio
 
@@ -79,6 +79,17 @@ def tiny_voxtral_folder(tmp_path_factory) -> Path:
 def tiny_transcriber(tmp_path_factory) -> Path:
     """A preset of the family `transcript`; with the fixture `imagining` its recogniser hears."""
     return make_tiny_transcriber(tmp_path_factory.mktemp("transcript"))
+
+
+@pytest.fixture(scope="session")
+def tiny_minilm(_own_cache, tmp_path_factory) -> None:
+    """A sentence encoder where `models get all-minilm-l6-v2` would put it, with random weights."""
+    from speechprune_cli.weights.minilm import NAME
+    from speechprune_cli.weights.stored import complete, stored_folder
+
+    folder = stored_folder(NAME)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    complete(make_tiny_minilm(tmp_path_factory.mktemp("models") / NAME), folder, "tiny")
 
 
 @pytest.fixture(scope="session")

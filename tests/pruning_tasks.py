@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
-from speechprune_cli.flow import AudioTokens, FirstLayer, PruningTask
+from speechprune_cli.flow import (
+    AudioTokens,
+    FirstLayer,
+    PruningTask,
+    Sentence,
+    Transcript,
+    Word,
+)
+
+WORDS = ["when", "is", "the", "report", "due?", "it", "on", "Friday,", "nobody", "lives", "here"]
 
 
 def audio_tokens(embeds: torch.Tensor, per_second: float = 25) -> AudioTokens:
@@ -62,3 +73,22 @@ def pruning_task(
         phase1_budget=n if budget is None else budget,
         keep=keep,
     )
+
+
+def written(task: PruningTask, length: int = 7) -> PruningTask:
+    """The same with a transcript of it: a word for two tokens, `length` words to a sentence."""
+    total = len(task.tokens)
+    words = [
+        Word(f" {WORDS[number * number % len(WORDS)]}", number, number + 1)
+        for number in range((total + 1) // 2)
+    ]
+    starts = range(0, len(words), length)
+    sentences = tuple(Sentence(tuple(words[start : start + length])) for start in starts)
+    numbers = torch.arange(total) // 2
+    tokens = replace(
+        task.tokens,
+        words=numbers,
+        sentences=numbers // length,
+        transcript=Transcript(sentences, "en", "a test"),
+    )
+    return replace(task, tokens=tokens, asked="When is the report due?")

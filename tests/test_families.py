@@ -16,7 +16,7 @@ from speechprune_cli.backends.decoding import DecoderState
 from speechprune_cli.config import resolve_model
 from speechprune_cli.device import place
 from speechprune_cli.errors import ModelError, UsageError
-from speechprune_cli.flow import ENCODER_ATTENTION, Selection
+from speechprune_cli.flow import ENCODER_ATTENTION, TRANSCRIPT, Selection
 from speechprune_cli.profiler.architecture import shape_of
 from speechprune_cli.pruners import PRUNERS
 
@@ -98,6 +98,7 @@ def test_nominal_times_are_marked(lm):
 def test_what_a_family_provides_its_tokens_carry(lm):
     tokens = lm.encode(make_audio(3))
     assert (tokens.attention is not None) == (ENCODER_ATTENTION in lm.provides)
+    assert (tokens.transcript is not None) == (TRANSCRIPT in lm.provides)
     if tokens.attention is not None:
         assert tokens.attention.shape == (len(tokens),)
 
@@ -226,16 +227,26 @@ def test_the_first_layer_fits_the_shape(lm):
 
 
 @pytest.mark.parametrize("method", PRUNERS.names)
+@pytest.mark.usefixtures("tiny_minilm")
 def test_every_method_answers_or_is_refused_in_a_line(session, method):
     tokens, family = session.encode(make_audio(34.0)), type(session.model)
-    if PRUNERS.part(method).requires <= family.provides:
+    missing = PRUNERS.part(method).requires - family.provides
+    if not missing:
         selection = session.prune(tokens, QUESTION, method=method, keep="20%")
         assert selection.method == method
         assert session.answer(tokens, selection, QUESTION, max_new_tokens=2).new_tokens <= 2
     else:
-        with pytest.raises(UsageError, match=f"{method} needs {ENCODER_ATTENTION}, which") as error:
+        with pytest.raises(UsageError, match=f"{method} needs {min(missing)}, which") as error:
             session.prune(tokens, QUESTION, method=method)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.usefixtures("tiny_minilm")
+def test_what_is_rehearsed_can_be_pruned(session, lm):
+    """`profile` times choosing, whatever is said."""
+    tokens = lm.rehearse(make_audio(34.0))
+    for method in (name for name in PRUNERS.names if PRUNERS.part(name).requires <= lm.provides):
+        assert session.prune(tokens, QUESTION, method=method, keep="20%").kept.numel()
 
 
 def test_the_shape_is_told_without_weights(lm, folder):

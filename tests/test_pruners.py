@@ -12,11 +12,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pruning_tasks import audio_tokens, pruning_task
+from pruning_tasks import audio_tokens, pruning_task, written
 
 from speechprune_cli.costs import PruningSize
 from speechprune_cli.errors import ModelError, UsageError
-from speechprune_cli.flow import PruningTask
+from speechprune_cli.flow import TRANSCRIPT, PruningTask, Selection
 from speechprune_cli.pruners import PRUNERS, get_pruner
 from speechprune_cli.pruners._attention import _narrow, _product, attention_received
 from speechprune_cli.pruners._similarity import token_similarity
@@ -24,6 +24,7 @@ from speechprune_cli.pruners._similarity import token_similarity
 METHODS = PRUNERS.names
 EMBEDDING_READERS = [name for name in METHODS if PRUNERS.part(name).reads_embeddings]
 every_method = pytest.mark.parametrize("method", METHODS)
+pytestmark = pytest.mark.usefixtures("tiny_minilm")
 quick = settings(derandomize=True, deadline=None, max_examples=25)
 
 
@@ -47,8 +48,14 @@ def with_embeds(task: PruningTask, embeds: torch.Tensor) -> PruningTask:
     return dataclasses.replace(task, tokens=audio_tokens(embeds, task.tokens.per_second))
 
 
+def select(method: str, task: PruningTask, **options: Any) -> Selection:
+    """What a method keeps, of a transcript where it reads one."""
+    pruner = get_pruner(method, **options)
+    return pruner.select(written(task) if TRANSCRIPT in pruner.requires else task)
+
+
 def kept(method: str, task: PruningTask, **options: Any) -> list[int]:
-    return get_pruner(method, **options).select(task).kept.tolist()
+    return select(method, task, **options).kept.tolist()
 
 
 def expected_count(method: str, task: PruningTask) -> int:
@@ -60,7 +67,7 @@ def expected_count(method: str, task: PruningTask) -> int:
 @quick
 @given(task=tasks())
 def test_kept_is_sorted_unique_in_range_and_exact(method: str, task: PruningTask) -> None:
-    selection = get_pruner(method).select(task)
+    selection = select(method, task)
     indices = selection.kept.tolist()
     assert indices == sorted(set(indices))
     assert set(indices) <= set(range(len(task.tokens)))
@@ -79,7 +86,7 @@ def test_kept_is_sorted_unique_in_range_and_exact(method: str, task: PruningTask
 
 
 @quick
-@given(task=tasks(), method=st.sampled_from(["atome", "fastadasp"]))
+@given(task=tasks(), method=st.sampled_from(["atome", "fastadasp", "affinity"]))
 def test_merging_loses_no_token_and_averages_runs(method: str, task: PruningTask) -> None:
     """Every retained token is the weighted mean of a run that begins where it stands."""
     selection = get_pruner(method).select(task)
@@ -250,6 +257,10 @@ def test_faithful_budgets_may_miss_the_target_and_say_so() -> None:
         ("cue", {"least": float("nan")}, "least is nan"),
         ("dart", {"pivots": 0}, "pivots is 0: .*greater than or equal to 1"),
         ("segmentwise", {"seconds": 0}, "seconds is 0: .*greater than 0"),
+        ("seats", {"seconds": 0}, "seconds is 0: .*greater than 0"),
+        ("vispruner", {"important": 2}, "important is 2: .*less than or equal to 1"),
+        ("samap", {"threshold": 1.5}, "threshold is 1.5: .*less than or equal to 1"),
+        ("omniscope", {"least": -1}, "least is -1: .*greater than or equal to 0"),
     ],
 )
 def test_wrong_settings_are_one_clear_line(
@@ -312,5 +323,5 @@ def test_what_does_not_ask_keeps_the_same_for_every_question(
 
 def test_methods_that_ask_are_told_from_those_that_do_not() -> None:
     asking = {name for name in METHODS if PRUNERS.part(name).asks}
-    assert {"cue", "phase1", "speechprune", "cdpruner"} <= asking
+    assert {"cue", "phase1", "speechprune", "cdpruner", "omniscope"} <= asking
     assert not asking & {"full", "original", "uniform", "random", "crop", "energy"}

@@ -123,14 +123,15 @@ def _tekken() -> dict[str, Any]:
     }
 
 
-def _save_random(kind: Any, config: Any, folder: Path, end: int) -> None:
+def _save_random(kind: Any, config: Any, folder: Path, end: int | None = None) -> None:
     import torch
 
     torch.manual_seed(0)
     model = kind(config)
     for norm in (m for m in model.modules() if "Norm" in type(m).__name__):
         torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
-    model.generation_config.eos_token_id = end
+    if end is not None:
+        model.generation_config.eos_token_id = end
     model.save_pretrained(folder)
 
 
@@ -188,6 +189,30 @@ def make_tiny_reader(folder: Path, text_family: str = "qwen2", **told: Any) -> P
         **{"vocab_size": tokenizer.get_vocab_size(), "bos_token_id": None, **ends, **TEXT, **told},
     )
     _save_random(AutoModelForCausalLM.from_config, config, folder, ends["eos_token_id"])
+    return folder
+
+
+def make_tiny_minilm(folder: Path) -> Path:
+    """Save a sentence encoder with random weights and a tokenizer of letters."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel
+
+    marks = ["[PAD]", "[CLS]", "[SEP]"]
+    letters = {each: number for number, each in enumerate([*marks, *map(chr, range(32, 127))])}
+    tokenizer = Tokenizer(models.WordLevel(letters))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    folder.mkdir(parents=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = BertConfig(
+        vocab_size=len(letters),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        initializer_range=0.5,
+    )
+    _save_random(BertModel, config, folder)
     return folder
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from speechprune_cli.flow import Transcript
+from speechprune_cli.flow import Sentence, Transcript, Word
 
 SHORTEST = 0.01  # seconds of a token, as recognisers give some words no length at all
 
@@ -51,6 +51,14 @@ def spoken_tokens(transcript: Transcript, encode: Callable[[str], Any], seconds:
         spoken.sentences.append(numbers[at])
         spoken.words.append(at)
     return spoken
+
+
+def words_in_a_row(times: Sequence[tuple[float, float]], length: int) -> Transcript:
+    """A word that means nothing for each start and end, `length` of them to a sentence."""
+    words = [Word(f" word{number}", *time) for number, time in enumerate(times)]
+    starts = range(0, len(words), length)
+    sentences = tuple(Sentence(tuple(words[start : start + length])) for start in starts)
+    return Transcript(sentences, language=None, origin="nobody")
 
 
 def _moment(word: Any, character: int) -> float:

@@ -40,7 +40,7 @@ class SpeechLM(ABC):
     model_types: ClassVar[tuple[str, ...]]  # what `config.json` calls models of the family
     code_version: ClassVar[str]  # part of the cache's key: changes whenever encode's tokens do
     encoder_shape: ClassVar[type[EncoderShape]]
-    provides: ClassVar[frozenset[str]] = frozenset()  # what methods may require: ENCODER_ATTENTION
+    provides: ClassVar[frozenset[str]] = frozenset()  # what methods may require, see `flow.py`
     position_rows: ClassVar[int] = 1  # 3 with M-RoPE: time, height and width, all three the same
     attention_implementation: str = "its own"
     writes: str | None = None  # who writes transcripts, and how; None: it hears by itself

@@ -22,7 +22,14 @@ from speechprune_cli.backends.base import ProgressCallback, SpeechLM
 from speechprune_cli.backends.shape import Shape
 from speechprune_cli.backends.windowed import WhisperShape
 from speechprune_cli.errors import ModelError, UsageError
-from speechprune_cli.flow import SAMPLE_RATE, Audio, AudioTokens, FirstLayer, PromptIds
+from speechprune_cli.flow import (
+    SAMPLE_RATE,
+    TRANSCRIPT,
+    Audio,
+    AudioTokens,
+    FirstLayer,
+    PromptIds,
+)
 from speechprune_cli.transcripts.header import Shapes, read_shapes
 
 if TYPE_CHECKING:
@@ -40,6 +47,7 @@ if TYPE_CHECKING:
     from speechprune_cli.transcripts.recogniser import Recogniser
 
 TOKENS_PER_SECOND = 3.0  # of fluent English in a vocabulary of 150,000; what is said decides
+SENTENCE_WORDS = 15  # where nothing is said
 INTRODUCTION = "Transcript of a recording:\n\n"
 INSTRUCTION = "Answer from the transcript, in as few words as possible."
 
@@ -89,6 +97,7 @@ class TranscriptLM(SpeechLM):
     model_types = ()
     code_version = "transcript/1"
     encoder_shape = TranscriptShape
+    provides = frozenset({TRANSCRIPT})
 
     def __init__(
         self,
@@ -236,9 +245,10 @@ class TranscriptLM(SpeechLM):
         )
 
     def rehearse(self, audio: Audio) -> AudioTokens:
-        """Random words, one after the other."""
+        """Random words, one after the other, in sentences of the same length."""
         import torch
 
+        from speechprune_cli.backends._spoken import words_in_a_row
         from speechprune_cli.backends.listening import loudness
 
         count = self.shape.audio_tokens(audio.seconds)
@@ -253,6 +263,10 @@ class TranscriptLM(SpeechLM):
             seconds=audio.seconds,
             encode_seconds=0.0,
             loudness=loudness(audio.samples, times, SAMPLE_RATE),
+            sentences=torch.arange(count) // SENTENCE_WORDS,
+            words=torch.arange(count),
+            ids=ids,
+            transcript=words_in_a_row(times.tolist(), SENTENCE_WORDS),
         )
 
     def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> PromptIds:

@@ -61,7 +61,7 @@ def models(context: typer.Context, *, output: OutputOptions) -> None:
 @grouped
 def get(name: Name, *, fetching: FetchingOptions, output: OutputOptions) -> None:
     """Fetch a model, check it, convert it. What was cut off goes on where it was."""
-    from speechprune_cli.config import default_model
+    from speechprune_cli.config import default_model, list_presets
 
     out = output.open()
     parts = parts_called(name)
@@ -69,7 +69,7 @@ def get(name: Name, *, fetching: FetchingOptions, output: OutputOptions) -> None
         get_elsewhere(name, fetching.way, out)
         return
     get_parts(name, parts, fetching.way, out)
-    if name != default_model():
+    if name != default_model() and name in list_presets():
         out.note(f"ask with --model {name}, or for good: speechprune models use {name}")
 
 
@@ -110,14 +110,15 @@ def remove(name: Name, *, output: OutputOptions) -> None:
 
 
 def parts_called(name: str) -> tuple[Part, ...]:
-    """What `models get` fetches for a preset, or the part of presets that is called so.
+    """What `models get` fetches for a preset, or the one part that is called so.
 
     Empty for a preset whose weights come from elsewhere. Raises UsageError for an unknown name.
     """
     from speechprune_cli.config import list_presets, load_preset
+    from speechprune_cli.weights.minilm import PART
 
     presets = [load_preset(each) for each in list_presets()]
-    for part in (part for preset in presets for part in preset.stored_parts):
+    for part in (PART, *(part for preset in presets for part in preset.stored_parts)):
         if part.stored == name:
             return (part,)
     return load_preset(name).stored_parts

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from speechprune_cli.errors import UsageError
+from speechprune_cli.flow import TRANSCRIPT, PruningTask
+from speechprune_cli.pruners.base import Choice
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -33,3 +37,13 @@ def keep_whole(worth: Tensor, passages: Tensor, keep: int, words: Tensor | None 
             break
     taken[(~taken).nonzero().flatten()[:keep]] = True
     return taken
+
+
+def keep_sentences(task: PruningTask, worth: Tensor, reason: str, warning: str = "") -> Choice:
+    """The best of a transcript's sentences, by `worth` `[sentences]`, kept whole."""
+    tokens = task.tokens
+    if tokens.sentences is None:
+        raise UsageError(f"this model does not give {TRANSCRIPT}")
+    sentences = tokens.sentences.cpu()
+    taken = keep_whole(worth, sentences, task.keep, tokens.words)
+    return Choice(taken.nonzero().flatten(), worth[sentences], reason, warning=warning)

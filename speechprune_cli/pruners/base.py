@@ -35,7 +35,9 @@ class Pruner(ABC):
 
     takes_amount: ClassVar[bool] = True  # False: the method settles it by itself (`retained`)
     reads_embeddings: ClassVar[bool] = True  # False: positions, or what else was encoded
-    requires: ClassVar[frozenset[str]] = frozenset()  # what not all models give: ENCODER_ATTENTION
+    requires: ClassVar[frozenset[str]] = (
+        frozenset()
+    )  # what not all models give, as `flow.py` names it
     asks: ClassVar[bool] = True  # False: it keeps the same tokens whatever the question is
     hears_all: ClassVar[bool] = True  # False: nothing beyond the model's own input length
 

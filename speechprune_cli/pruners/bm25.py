@@ -1,0 +1,78 @@
+"""Sentences that hold the question's words, rare ones first (BM25): plain text retrieval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from speechprune_cli.extras import need
+from speechprune_cli.flow import TRANSCRIPT, PruningTask
+from speechprune_cli.pruners._passages import keep_sentences
+from speechprune_cli.pruners.base import Choice, Pruner
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+STEMMED = {
+    "da": "danish",
+    "de": "german",
+    "en": "english",
+    "es": "spanish",
+    "fr": "french",
+    "it": "italian",
+    "nl": "dutch",
+    "no": "norwegian",
+    "pt": "portuguese",
+    "ru": "russian",
+    "sv": "swedish",
+    "tr": "turkish",
+}
+"""Languages that the packages have stop words and a stemmer of."""
+
+
+class BM25(Pruner):
+    """What a search engine would keep of a transcript: the control for pruning that is retrieval.
+
+    `bm25s` with its own settings (Lucene's formula, k1 = 1.5, b = 0.75), sentences as documents;
+    words are stemmed, and stop words left out, in the language that was spoken, in English where
+    nobody told. Sentences are kept whole until the budget is spent.
+    """
+
+    reads_embeddings = False
+    requires = frozenset({TRANSCRIPT})
+
+    def score_and_keep(self, task: PruningTask) -> Choice:
+        said = [sentence.text for sentence in task.transcript.sentences]
+        worth = bm25_scores(said, task.asked, task.transcript.language or "en")
+        found = int((worth > 0).sum())
+        reason = f"{task.keep} tokens; {found} of {len(said)} sentences hold words of the question"
+        warning = (
+            "" if found else "no sentence holds a word of the question: the first ones are kept"
+        )
+        return keep_sentences(task, worth, reason, warning)
+
+
+def bm25_scores(said: Sequence[str], asked: str, language: str) -> Tensor:
+    """Of each sentence, float32 `[sentences]`. Raises UsageError where a package is missing."""
+    for package in ("bm25s", "Stemmer"):
+        need(package, "bm25", "mini")
+    import bm25s
+    import torch
+    from Stemmer import Stemmer
+
+    stem = STEMMED.get(language)
+    documents, [query] = (
+        bm25s.tokenize(
+            texts,
+            stopwords=stem or [],
+            stemmer=Stemmer(stem) if stem else None,
+            return_ids=False,
+            show_progress=False,
+        )
+        for texts in (list(said), [asked])
+    )
+    if not query or not any(documents):
+        return torch.zeros(len(said))
+    index = bm25s.BM25()
+    index.index(documents, show_progress=False)
+    return torch.from_numpy(index.get_scores(query))

