@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+from full_disk import full_disk
 from package_index import MODEL, PACKAGES, REVISION, serving, tiny_part, wheel_name, write_preset
 
 from speechprune_cli import config
@@ -198,12 +198,8 @@ def test_a_killed_process_is_gone_on_with(presets, served, tmp_path):
 
 
 def test_a_disk_that_is_full_is_one_line(presets, served, run):
-    limit, ceiling = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(MODEL) // 2, ceiling))
-    try:
+    with full_disk(len(MODEL) // 2):
         done = models_process(presets, "get", "alone")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, ceiling))
     assert done.returncode == 1
     assert done.stderr == f"error: cannot write {stored_folder('tiny')}: File too large\n"
     assert find(stored_folder("tiny")) is None

@@ -11,14 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from full_disk import full_disk
 from stand_in import StandIn, recording
 
 from speechprune_cli.errors import UsageError
+from speechprune_cli.flow import Word
 from speechprune_cli.transcripts.files import read_transcript
 from speechprune_cli.transcripts.languages import language_code
 from speechprune_cli.transcripts.piece import Piece, joined
 from speechprune_cli.transcripts.store import transcribed
-from speechprune_cli.transcripts.transcript import Word
 from speechprune_cli.transcripts.trust import LOOP_REPEATS, without_loops
 
 
@@ -179,20 +180,13 @@ def test_a_disk_that_refuses_costs_time_only(tmp_path, caplog):
     assert len(caplog.records) == 1
 
 
-@pytest.mark.skipif(os.name != "posix", reason="limits are POSIX's")
 @pytest.mark.parametrize("room", [0, 300, 900])
 def test_a_full_disk_costs_time_only(tmp_path, caplog, room, monkeypatch):
-    import resource
-
     # pytest's own capture of stderr is a file too
     monkeypatch.setattr(logging.getLogger("speechprune"), "handlers", [])
     whole = transcribed(AUDIO, StandIn(), "en")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
-    try:
+    with full_disk(room):
         found = transcribed(AUDIO, StandIn(), "en", tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert found == whole
     assert len(caplog.records) == 1
     assert transcribed(AUDIO, StandIn(), "en", tmp_path) == whole

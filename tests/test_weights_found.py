@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import resource
 from pathlib import Path
 
 import pytest
+from full_disk import full_disk
 from package_index import serving, tiny_part
 
 from speechprune_cli.config import Part
@@ -131,13 +131,8 @@ def test_a_gguf_is_converted_once_with_its_tokenizer_and_its_template(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model, words = write_gguf(tmp_path / "tiny.gguf", tiny_qwen2_folder)
-    limit, ceiling = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, ceiling))  # a disk that gets full
-    try:
-        with pytest.raises(SpeechPruneError, match="cannot write"):
-            reader_folder(Part(source=str(tmp_path / "tiny.gguf")), True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, ceiling))
+    with full_disk(20_000), pytest.raises(SpeechPruneError, match="cannot write"):
+        reader_folder(Part(source=str(tmp_path / "tiny.gguf")), True)
     folder, revision = reader_folder(Part(source=str(tmp_path / "tiny.gguf")), True)
     assert cache in folder.parents
     assert revision.startswith("gguf-")

@@ -26,8 +26,7 @@ from speechprune_cli.transcripts.piece import Piece, joined
 if TYPE_CHECKING:
     import numpy as np
 
-    from speechprune_cli.flow import Audio
-    from speechprune_cli.transcripts.transcript import Transcript
+    from speechprune_cli.flow import Audio, Transcript
 
 FORMAT = 1  # the next number makes all anew: whenever the same sound gives other words
 
