@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+from package_index import served  # noqa: F401 - a fixture
 from spoken import imagining  # noqa: F401 - a fixture
 from tiny_models import make_tiny_model, make_tiny_transcriber, make_tiny_voxtral
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import select
 import signal
@@ -169,6 +168,7 @@ class Terminal:
     """A command running in a terminal of its own, 70 columns wide."""
 
     def __init__(self, *arguments: str, **environment: str):
+        pty = pytest.importorskip("pty", reason="terminals are POSIX's")
         self.screen, inside = pty.openpty()
         self.text = ""
         env = {k: v for k, v in os.environ.items() if k not in {"FORCE_COLOR", "NO_COLOR", "CI"}}

@@ -11,7 +11,7 @@ import time
 
 import pytest
 from full_disk import full_disk
-from package_index import MODEL, PACKAGES, REVISION, serving, tiny_part, wheel_name, write_preset
+from package_index import MODEL, PACKAGES, REVISION, tiny_part, wheel_name, write_preset
 
 from speechprune_cli import config
 from speechprune_cli.config import default_model, load_preset
@@ -42,15 +42,6 @@ def presets(tmp_path, monkeypatch):
     (folder / "nano.yaml").write_text(nano)
     monkeypatch.setattr(config, "presets_folder", lambda: folder)
     return folder
-
-
-@pytest.fixture
-def served(monkeypatch):
-    for variable in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_NO_INDEX", "UV_OFFLINE"):
-        monkeypatch.delenv(variable, raising=False)
-    with serving() as index:
-        monkeypatch.setenv("PIP_INDEX_URL", index.index)
-        yield index
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from package_index import CONFIG, MODEL, PACKAGES, make_wheel, serving, tiny_part, wheel_name
+from package_index import CONFIG, MODEL, PACKAGES, make_wheel, tiny_part, wheel_name
 
 from speechprune_cli.atomic import locked
 from speechprune_cli.config import Part, default_model, load_preset, set_default_model
@@ -25,15 +25,6 @@ def cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("SPEECHPRUNE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("SPEECHPRUNE_CONFIG_DIR", str(tmp_path / "config"))
     return tmp_path / "cache"
-
-
-@pytest.fixture
-def served(monkeypatch):
-    for variable in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_NO_INDEX", "UV_OFFLINE"):
-        monkeypatch.delenv(variable, raising=False)
-    with serving() as index:
-        monkeypatch.setenv("PIP_INDEX_URL", index.index)
-        yield index
 
 
 def store(part: Part | None = None, told: list | None = None):
