@@ -40,6 +40,11 @@ class Output:
         return sys.stdout.isatty() and not self.json and not self.quiet
 
     @cached_property
+    def notes(self) -> bool:
+        """Whether stderr is for people who want to know what is being done."""
+        return self.verbose or (sys.stderr.isatty() and not self.quiet)
+
+    @cached_property
     def stdout(self) -> Console:
         """Where results are drawn for people."""
         from rich.console import Console
@@ -104,7 +109,7 @@ class Output:
 
     def note(self, message: str) -> None:
         """One line for people about what is being done."""
-        if self.verbose or (sys.stderr.isatty() and not self.quiet):
+        if self.notes:
             self._line(message, "dim")
 
     def detail(self, message: str) -> None:

@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import soundfile
 from conftest import make_audio
+from spoken import Imagining
 
 from speechprune_cli.config import PACKAGE
 from speechprune_cli.flow import SAMPLE_RATE
@@ -226,6 +228,31 @@ def test_a_conversation_on_a_terminal(tiny_model_folder, recording):
         assert "N 1,000, B1 750, k 600 tokens" in shown
         assert all(step in shown for step in ("encode", "prune", "prefill", "decode", "TFLOPs"))
     assert terminal.interrupt() == 130
+
+
+class Interrupted(Imagining):
+    """Ctrl-C in the middle of what nobody has begun on."""
+
+    def transcribe(self, samples, language=None, on_progress=lambda _: None, done=()):
+        (whole,) = super().transcribe(samples, language)
+        middle = len(samples) // 2
+        if not done:
+            yield replace(whole, end=middle)
+            raise KeyboardInterrupt
+        yield replace(whole, start=middle, words=())
+
+
+def test_an_interrupted_transcription_goes_on(tiny_transcriber, recording, capfd, monkeypatch):
+    monkeypatch.setattr("speechprune_cli.transcripts.recogniser.Recogniser", Interrupted)
+    asked = ["ask", recording, QUESTION, "-m", str(tiny_transcriber), "--max-new-tokens", "4"]
+    told = "warning: interrupted: what was recognised up to 00:20 is kept, the same command goes on"
+    assert main([*asked, "--language", "de"]) == 130
+    assert capfd.readouterr().err == f"{told} there\n"
+    assert main([*asked, "--language", "de"]) == 0
+    assert capfd.readouterr().err == ""
+    assert main([*asked, "--language", "en"]) == 130
+    assert main([*asked, "--language", "en", "--verbose"]) == 0
+    assert f"\n{recording}: recognising goes on at 00:20\n" in capfd.readouterr().err
 
 
 def test_a_closed_pipe_is_no_traceback():

@@ -199,6 +199,20 @@ def test_processes_at_once_make_one_transcript(tmp_path):
     assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
 
 
+def test_an_interrupt_says_what_is_kept_and_the_next_run_where_it_goes_on(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "speechprune"):
+        _interrupted(tmp_path)
+        (told,) = caplog.messages
+        assert "up to 00:03 is kept" in told
+        caplog.clear()
+        transcribed(AUDIO, StandIn(), "en", tmp_path)
+        assert caplog.messages == ["noise: recognising goes on at 00:03"]
+        caplog.clear()
+        with pytest.raises(KeyboardInterrupt):
+            transcribed(AUDIO, StandIn(stop_after=3), "en")
+        assert not caplog.messages, "nothing is kept"
+
+
 def test_progress_is_told_in_seconds_of_the_recording(tmp_path):
     told: list[float] = []
     _interrupted(tmp_path)

@@ -22,6 +22,7 @@ from speechprune_cli.transcripts.journal import Journal
 from speechprune_cli.transcripts.jsons import as_json, read_json
 from speechprune_cli.transcripts.languages import language_code, language_name
 from speechprune_cli.transcripts.piece import Piece, joined
+from speechprune_cli.units import clock
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,9 +67,9 @@ def transcribed(
     """A recording's transcript, from `folder` or made and kept there; None keeps nothing.
 
     `on_progress` is told how many of the recording's seconds are done. A killed run is gone on
-    with. Trouble with the disk costs time, never the answer: it is logged as a warning, as is a
-    language that the recogniser does not know. Raises UsageError for one that no Whisper knows,
-    ModelError where Whisper cannot be run.
+    with, which is logged, and so is an interrupt. Trouble with the disk costs time, never the
+    answer: it is logged as a warning, as is a language that the recogniser does not know.
+    Raises UsageError for one that no Whisper knows, ModelError where Whisper cannot be run.
     """
     code = language_code(language) if language else None
     transcript = _found(audio, recogniser, code, folder, on_progress)
@@ -110,11 +111,28 @@ def _made(
     """The pieces that the journal does not have are added to it."""
     done, begun = tuple(journal.pieces), time.perf_counter()
     if done:
+        log.info("%s: recognising goes on at %s", audio.source, clock(done[-1].seconds))
         on_progress(done[-1].seconds)
-    for piece in recogniser.transcribe(audio.samples, language, on_progress, done):
-        journal.add(piece)
+    with _comforted(journal):
+        for piece in recogniser.transcribe(audio.samples, language, on_progress, done):
+            journal.add(piece)
     transcript = joined(journal.pieces, recogniser.origin)
     return replace(transcript, seconds=time.perf_counter() - begun)
+
+
+@contextmanager
+def _comforted(journal: Journal) -> Iterator[None]:
+    """Whoever interrupts is told what that does not cost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if journal.kept and journal.pieces:
+            reached = clock(journal.pieces[-1].seconds)
+            log.warning(
+                "interrupted: what was recognised up to %s is kept, the same command goes on there",
+                reached,
+            )
+        raise
 
 
 def entry_of(audio: Audio, recogniser: Recognises, language: str | None, folder: Path) -> Path:
