@@ -23,7 +23,7 @@ from speechprune_cli.bench.sample import Sample
 from speechprune_cli.bench.scoring import parse_letter, rotations
 from speechprune_cli.bench.verdict import judge, judge_open, recall
 from speechprune_cli.flow import SAMPLE_RATE, Answer, Audio, AudioTokens, Prompt, Selection
-from speechprune_cli.pipeline import Session, nothing
+from speechprune_cli.pipeline import NO_WORDS, NOTHING_SAID, Session, nothing
 
 Order = tuple[int, ...]  # of options, by the sample's own numbers
 
@@ -40,6 +40,11 @@ class Asked:
     tokens: AudioTokens
     selection: Selection
     prompts: Mapping[Order, Prompt]  # one for each rotation in which the options are shown
+
+    @property
+    def wordless(self) -> bool:
+        """Whether a recogniser found nothing to ask about; of silence it is asked all the same."""
+        return not len(self.tokens) and not self.condition.silence
 
 
 class Runner:
@@ -126,9 +131,12 @@ class Runner:
         )
 
     def _respond(self, asked: Sequence[Asked]) -> Iterator[Line]:
-        """Answer what shares a condition in batches."""
-        answers: dict[str, list[Answer | str]] = {one.sample.id: [] for one in asked}
-        for batch in self._batches(asked):
+        """Answer what shares a condition in batches; of no words the model is not asked."""
+        answers: dict[str, list[Answer | str]] = {
+            one.sample.id: [NOTHING_SAID] * len(one.prompts) if one.wordless else []
+            for one in asked
+        }
+        for batch in self._batches([one for one in asked if not one.wordless]):
             for (one, _), answer in zip(batch, self._answers(batch), strict=True):
                 answers[one.sample.id].append(answer)
         for one in asked:
@@ -184,7 +192,7 @@ class Runner:
             sample=sample.id,
             **condition.fields,
             status="ok",
-            **(judge(sample, given) if sample.options else judge_open(sample, answers[0].text)),
+            **(judge(sample, given) if sample.options else judge_open(sample, said(answers[0]))),
             answers=given,
             audio_sha256=asked.audio.sha256,
             audio_seconds=asked.audio.seconds,
@@ -200,6 +208,7 @@ class Runner:
             prune_seconds=asked.selection.seconds,
             prefill_seconds=sum(a.prefill_seconds for a in answers) / len(answers),
             decode_seconds=sum(a.decode_seconds for a in answers) / len(answers),
+            notes=self.session.doubts(tokens),
         )
 
     def _given(self, sample: Sample, order: Order, answer: Answer) -> Given:
@@ -210,7 +219,7 @@ class Runner:
             probabilities = tuple(by_option[index] for index in range(len(order)))
             chosen = probabilities.index(max(probabilities))
         elif sample.options:
-            letter = parse_letter(answer.text, shown(sample, order))
+            letter = parse_letter(said(answer), shown(sample, order))
             chosen = None if letter is None else order[letter]
         return Given(order, answer.text, chosen, probabilities)
 
@@ -236,6 +245,11 @@ class Runner:
 def shown(sample: Sample, order: Order) -> list[str]:
     """The options' texts in the order of a prompt."""
     return [sample.options[index] for index in order]
+
+
+def said(answer: Answer) -> str:
+    """What is judged: nothing where there was nothing to answer from."""
+    return "" if answer.text == NO_WORDS else answer.text
 
 
 def checked(answer: Answer) -> Answer | str:

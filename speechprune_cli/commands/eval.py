@@ -99,6 +99,8 @@ def show(out: Output, done: Evaluation) -> None:
 
     if done.hard == ():
         out.warning("original fails no sample: there is no table of what it fails")
+    for doubt in done.doubts:
+        out.warning(doubt)
     tables = [results_table(result) for result in done.results]
     for table in tables:
         out.record({"folder": str(done.folder), **table.json()})
