@@ -2,7 +2,8 @@
 
 On a terminal stdout also carries what people like to see beside the result; in a pipe, with
 `--quiet` and with `--json` it carries the result alone. Notes and progress need a terminal at
-stderr (or `--verbose`); warnings and errors always come out.
+stderr (or `--verbose`), what takes minutes is announced in a pipe too; warnings and errors always
+come out.
 """
 
 from __future__ import annotations
@@ -111,6 +112,11 @@ class Output:
         """One line for people about what is being done."""
         if self.notes:
             self._line(message, "dim")
+
+    def beginning(self, message: str) -> None:
+        """One line before what may take minutes, for people and for logs."""
+        if not self.quiet:
+            self._line(message)
 
     def detail(self, message: str) -> None:
         """One more line, for who asked with `--verbose`."""

@@ -293,6 +293,13 @@ def test_what_fits_a_machine(memory, dtype, line):
     assert line in advice(presets, memory)
 
 
+def test_what_fits_is_told_in_the_dtype_that_is_taken(monkeypatch):
+    monkeypatch.setattr("speechprune_cli.device.bfloat16_unit", lambda: "AMX-BF16")
+    presets = [load_preset(name) for name in ("nano", "mini-small", "mini")]
+    assert [fitting_dtype(preset, 16e9) for preset in presets] == ["bfloat16"] * 3
+    assert advice(presets, 8e9).endswith("take mini")
+
+
 def test_the_default_model_is_the_user_s(tmp_path):
     assert default_model() == "nano"
     set_default_model("mini")
