@@ -9,6 +9,7 @@ come out.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
         """Told how much is done, of how much, and what else the bar should say."""
 
         def __call__(self, done: int, total: int, note: str = "", /) -> None: ...
+
+
+BETWEEN_WORDS = re.compile(r"(?=\s)|(?<=[\u2e80-\u9fff\uff00-\uffef])")  # or wide characters
 
 
 @dataclass(frozen=True)
@@ -65,17 +69,26 @@ class Output:
             sys.stdout.write(piece)
             sys.stdout.flush()
 
-    def stream(self) -> Callable[[str], None]:
-        """`text` for an answer while it is generated, without the blanks it may begin with."""
+    @contextmanager
+    def stream(self) -> Iterator[Callable[[str], None]]:
+        """`text` for an answer while it is generated, without the blanks it may begin with.
+
+        On a terminal its lines are broken between words.
+        """
         begun = False
+        lines = _Wrapping(self.text, self.stdout.width) if self.rich else None
 
         def write(piece: str) -> None:
             nonlocal begun
             piece = piece if begun else piece.lstrip()
             begun = begun or bool(piece)
-            self.text(piece)
+            (lines.write if lines else self.text)(piece)
 
-        return write
+        try:
+            yield write
+        finally:
+            if lines:
+                lines.finish()
 
     def record(self, fields: Mapping[str, Any]) -> None:
         """The result as one line of JSON, in JSON mode."""
@@ -148,3 +161,33 @@ class Output:
                 progress.update(task, completed=done, total=total, note=note)
 
             yield on_progress
+
+
+class _Wrapping:
+    """Text that comes in pieces, broken between words; a word is shown once it is whole."""
+
+    def __init__(self, show: Callable[[str], None], width: int) -> None:
+        self.show, self.width = show, width
+        self.column, self.open = 0, ""
+
+    def write(self, piece: str) -> None:
+        """What is whole of it, and of what came before."""
+        *whole, self.open = BETWEEN_WORDS.split(self.open + piece)
+        for word in whole:
+            self._put(word)
+
+    def finish(self) -> None:
+        """The last word."""
+        self._put(self.open)
+        self.open = ""
+
+    def _put(self, word: str) -> None:
+        """A word with the blank before it."""
+        from rich.cells import cell_len
+
+        if word.startswith("\n"):
+            self.column = 0
+        elif self.column and self.column + cell_len(word) > self.width:
+            self.column, word = 0, f"\n{word.lstrip()}"
+        self.column += cell_len(word.lstrip("\n"))
+        self.show(word)

@@ -230,6 +230,17 @@ def test_a_conversation_on_a_terminal(tiny_model_folder, recording):
     assert terminal.interrupt() == 130
 
 
+def test_a_terminal_shows_the_question_above_the_shares_of_its_options(
+    tiny_model_folder, recording
+):
+    options = ("--choice", "Friday", "--choice", "Monday")
+    terminal = Terminal("ask", recording, QUESTION, *options, "-m", str(tiny_model_folder))
+    above, question, below = terminal.read_until(None).partition(QUESTION)
+    assert question
+    assert "Friday" not in above
+    assert "Friday" in below
+
+
 class Interrupted(Imagining):
     """Ctrl-C in the middle of what nobody has begun on."""
 
