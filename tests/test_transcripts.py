@@ -17,7 +17,7 @@ from stand_in import StandIn, recording
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import Word
 from speechprune_cli.transcripts.files import read_transcript
-from speechprune_cli.transcripts.languages import language_code
+from speechprune_cli.transcripts.languages import CODES, NAMES, language_code
 from speechprune_cli.transcripts.piece import Piece, joined
 from speechprune_cli.transcripts.store import transcribed
 from speechprune_cli.transcripts.trust import LOOP_REPEATS, without_loops
@@ -56,8 +56,17 @@ def test_what_was_dropped_is_told():
 
 def test_languages_by_code_and_by_name():
     assert language_code("de") == language_code("DE") == language_code("German") == "de"
-    with pytest.raises(UsageError, match=r"no language 'Klingon'.* en, "):
-        language_code("Klingon")
+    with pytest.raises(UsageError, match=r"no language 'Germn': .*; is it German\?$"):
+        language_code("Germn")
+    with pytest.raises(UsageError, match=r"no language 'Q': .* such as de or German$"):
+        language_code("Q")
+
+
+def test_the_languages_are_those_of_transformers():
+    from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
+
+    assert NAMES == LANGUAGES
+    assert CODES == TO_LANGUAGE_CODE
 
 
 AUDIO = recording(8)
