@@ -91,6 +91,13 @@ def test_a_second_time_nothing_is_recognised(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [entry.name]
 
 
+def test_what_is_there_is_found_without_the_library_of_locks(tmp_path):
+    folder = tmp_path / "kept"
+    transcribed(AUDIO, StandIn(), None, folder)
+    out, _ = _run(folder, 99, "print('filelock' in sys.modules)").communicate()
+    assert out.splitlines()[-1] == "False"
+
+
 def test_all_that_words_depend_on_makes_another_entry(tmp_path):
     other = StandIn()
     other.revision = "another"
@@ -121,10 +128,10 @@ print(transcribed(recording(8), StandIn(), None, Path(sys.argv[1]), killed))
 """
 
 
-def _run(folder: Path, seconds: float) -> subprocess.Popen[str]:
+def _run(folder: Path, seconds: float, then: str = "") -> subprocess.Popen[str]:
     """Another process, killed after so many seconds of the recording."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["tests", *sys.path])}
-    command = [sys.executable, "-c", RUN, str(folder), str(seconds)]
+    command = [sys.executable, "-c", RUN + then, str(folder), str(seconds)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, encoding="utf-8")
 
 

@@ -90,15 +90,18 @@ def _found(
     entry = folder and entry_of(audio, recogniser, code, folder)
     if entry is None:
         return _made(audio, recogniser, code, on_progress, Journal(None))
-    with _held(entry) as writable:
-        if (kept := _kept(entry)) is not None:
-            on_progress(audio.seconds)
-            return replace(kept, kept=True)
-        with Journal(entry.with_suffix(".partial") if writable else None) as journal:
-            transcript = _made(audio, recogniser, code, on_progress, journal)
-            if journal.kept and keep(entry, transcript):
-                journal.remove()
-    return transcript
+    kept = _kept(entry)  # which needs neither the lock nor its library
+    if kept is None:
+        with _held(entry) as writable:
+            kept = _kept(entry)
+            if kept is None:
+                with Journal(entry.with_suffix(".partial") if writable else None) as journal:
+                    transcript = _made(audio, recogniser, code, on_progress, journal)
+                    if journal.kept and keep(entry, transcript):
+                        journal.remove()
+                return transcript
+    on_progress(audio.seconds)
+    return replace(kept, kept=True)
 
 
 def _made(
