@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from speechprune_cli.errors import SpeechPruneError, UsageError
 
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+log = logging.getLogger("speechprune")
 PARTIAL = re.compile(r"\.[^.]+\.[0-9a-f]{32}\.[a-z0-9]+")  # what a kill leaves of `atomic`
 
 
@@ -50,19 +56,28 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path, what: str) -> Iterator[None]:
+def locked(folder: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     """Hold the folder of a `what`; the system lets go of it when the process ends, however it ends.
 
-    Raises `UsageError` where another process holds it, `SpeechPruneError` where the system refuses.
+    Where another process holds it, that is waited for, which a warning says, or `UsageError` is
+    raised. Raises `SpeechPruneError` where the system refuses.
     """
-    from filelock import FileLock, Timeout
+    from filelock import FileLock
 
-    lock = FileLock(folder / ".lock", timeout=0)
+    with _acquired(FileLock(folder / ".lock"), f"{folder} is in use by another {what}", wait):
+        yield
+
+
+def _acquired(lock: BaseFileLock, taken: str, wait: bool) -> AbstractContextManager[BaseFileLock]:
+    """The lock, held until the context ends; `taken` says that somebody else holds it."""
+    from filelock import Timeout
+
     try:
-        held = lock.acquire()
+        return lock.acquire(timeout=0)
     except Timeout:
-        raise UsageError(f"{folder} is in use by another {what}") from None
+        if not wait:
+            raise UsageError(taken) from None
     except OSError as error:
         raise SpeechPruneError(f"cannot write {lock.lock_file}: {error.strerror}") from error
-    with held:
-        yield
+    log.warning("%s: waiting for it to end", taken)
+    return lock.acquire()

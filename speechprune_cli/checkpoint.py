@@ -22,6 +22,7 @@ from speechprune_cli.hub import download
 if TYPE_CHECKING:
     from torch import Tensor
 
+INSTEAD = "use a --model that is here: `speechprune models` lists them"
 WANTED = ("*.json", "*.safetensors", "*.jinja", "merges.txt", "*.model")
 INDEX = "model.safetensors.index.json"
 HASH_UP_TO = 256 * 2**20
@@ -74,7 +75,7 @@ def open_checkpoint(preset: Preset, revision: str | None, offline: bool) -> Chec
             kind="model",
             revision=revision or preset.revision,
             offline=offline,
-            instead="use --model nano, which needs none",
+            instead=INSTEAD,
         )
         commit = folder.name
     elif revision is not None:

@@ -2,12 +2,14 @@
 
 On a terminal stdout also carries what people like to see beside the result; in a pipe, with
 `--quiet` and with `--json` it carries the result alone. Notes and progress need a terminal at
-stderr (or `--verbose`); warnings and errors always come out.
+stderr (or `--verbose`), what takes minutes is announced in a pipe too; warnings and errors always
+come out.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
         def __call__(self, done: int, total: int, note: str = "", /) -> None: ...
 
 
+BETWEEN_WORDS = re.compile(r"(?=\s)|(?<=[\u2e80-\u9fff\uff00-\uffef])")  # or wide characters
+
+
 @dataclass(frozen=True)
 class Output:
     """The modes of one command line."""
@@ -38,6 +43,11 @@ class Output:
     def rich(self) -> bool:
         """Whether stdout is for people: a terminal, and neither `--json` nor `--quiet`."""
         return sys.stdout.isatty() and not self.json and not self.quiet
+
+    @cached_property
+    def notes(self) -> bool:
+        """Whether stderr is for people who want to know what is being done."""
+        return self.verbose or (sys.stderr.isatty() and not self.quiet)
 
     @cached_property
     def stdout(self) -> Console:
@@ -59,17 +69,26 @@ class Output:
             sys.stdout.write(piece)
             sys.stdout.flush()
 
-    def stream(self) -> Callable[[str], None]:
-        """`text` for an answer while it is generated, without the blanks it may begin with."""
+    @contextmanager
+    def stream(self) -> Iterator[Callable[[str], None]]:
+        """`text` for an answer while it is generated, without the blanks it may begin with.
+
+        On a terminal its lines are broken between words.
+        """
         begun = False
+        lines = _Wrapping(self.text, self.stdout.width) if self.rich else None
 
         def write(piece: str) -> None:
             nonlocal begun
             piece = piece if begun else piece.lstrip()
             begun = begun or bool(piece)
-            self.text(piece)
+            (lines.write if lines else self.text)(piece)
 
-        return write
+        try:
+            yield write
+        finally:
+            if lines:
+                lines.finish()
 
     def record(self, fields: Mapping[str, Any]) -> None:
         """The result as one line of JSON, in JSON mode."""
@@ -104,8 +123,13 @@ class Output:
 
     def note(self, message: str) -> None:
         """One line for people about what is being done."""
-        if self.verbose or (sys.stderr.isatty() and not self.quiet):
+        if self.notes:
             self._line(message, "dim")
+
+    def beginning(self, message: str) -> None:
+        """One line before what may take minutes, for people and for logs."""
+        if not self.quiet:
+            self._line(message)
 
     def detail(self, message: str) -> None:
         """One more line, for who asked with `--verbose`."""
@@ -137,3 +161,33 @@ class Output:
                 progress.update(task, completed=done, total=total, note=note)
 
             yield on_progress
+
+
+class _Wrapping:
+    """Text that comes in pieces, broken between words; a word is shown once it is whole."""
+
+    def __init__(self, show: Callable[[str], None], width: int) -> None:
+        self.show, self.width = show, width
+        self.column, self.open = 0, ""
+
+    def write(self, piece: str) -> None:
+        """What is whole of it, and of what came before."""
+        *whole, self.open = BETWEEN_WORDS.split(self.open + piece)
+        for word in whole:
+            self._put(word)
+
+    def finish(self) -> None:
+        """The last word."""
+        self._put(self.open)
+        self.open = ""
+
+    def _put(self, word: str) -> None:
+        """A word with the blank before it."""
+        from rich.cells import cell_len
+
+        if word.startswith("\n"):
+            self.column = 0
+        elif self.column and self.column + cell_len(word) > self.width:
+            self.column, word = 0, f"\n{word.lstrip()}"
+        self.column += cell_len(word.lstrip("\n"))
+        self.show(word)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 NO_WORDS = "There are no words in this recording."
 """The answer to every question about a recording in which a recogniser finds none."""
+NOTHING_SAID = Answer(NO_WORDS, None, 0, True, 0.0, 0.0, 0)
 QUERIES = ("question", "question+choices")
 
 
@@ -157,6 +158,20 @@ class Session:
         )
         return spec.select(task)
 
+    def doubts(self, tokens: AudioTokens) -> tuple[str, ...]:
+        """What may make answers worth less, one line each; of models that hear, nothing is known.
+
+        What a recogniser dropped, and a language that the reader is not known to read.
+        """
+        transcript, preset = tokens.transcript, self.model.preset
+        if transcript is None:
+            return ()
+        known = preset.reader.languages if preset.reader else ()
+        if not known or transcript.language in (None, *known):
+            return transcript.notes
+        told = f"{preset.name} is not known to read '{transcript.language}': expect nonsense"
+        return (told, *transcript.notes)
+
     def check_method(self, spec: MethodSpec) -> None:
         """Raise UsageError where a method needs what this model does not give."""
         spec.check_family(type(self.model))
@@ -205,7 +220,7 @@ class Session:
         if not prompt.audio_tokens:
             if on_text is not None and not choices:
                 on_text(NO_WORDS)
-            return Answer(NO_WORDS, None, 0, True, 0.0, 0.0, 0)
+            return NOTHING_SAID
         if choices:
             return self.model.choose(prompt, choices)
         return self.model.generate(prompt, max_new_tokens, on_text)

@@ -47,15 +47,16 @@ def prepare_streams() -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
-    logging.getLogger("speechprune").handlers = [_Warnings()]
+    logging.getLogger("speechprune").handlers = [_Lines()]
 
 
-class _Warnings(logging.Handler):
+class _Lines(logging.Handler):
     """To stderr as it is at the moment: a progress bar gives way to what is printed there."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One line."""
-        print("warning:", record.getMessage(), file=sys.stderr)
+        """One line: a warning, or a note where the command shows those."""
+        label = "warning: " if record.levelno >= logging.WARNING else ""
+        print(f"{label}{record.getMessage()}", file=sys.stderr)
 
 
 def fail(error: SpeechPruneError) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+from package_index import served  # noqa: F401 - a fixture
 from spoken import imagining  # noqa: F401 - a fixture
 from tiny_models import make_tiny_minilm, make_tiny_model, make_tiny_transcriber, make_tiny_voxtral
 
@@ -53,7 +54,7 @@ def mini(_own_cache) -> str:
     done = subprocess.run(command, capture_output=True, text=True)
     if "is gone" in done.stderr or "cannot ask" in done.stderr:
         pytest.skip(done.stderr.strip())
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
     return "mini"
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 from zipfile import ZIP_DEFLATED, ZipFile
 
+import pytest
 import yaml
 
 from speechprune_cli.config import Part
@@ -182,3 +183,13 @@ def serving() -> Iterator[Served]:
     yield served
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """The index that this process and those it starts will ask."""
+    for variable in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_NO_INDEX", "UV_OFFLINE"):
+        monkeypatch.delenv(variable, raising=False)
+    with serving() as index:
+        monkeypatch.setenv("PIP_INDEX_URL", index.index)
+        yield index

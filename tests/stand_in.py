@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from speechprune_cli.flow import SAMPLE_RATE, Audio
+from speechprune_cli.flow import SAMPLE_RATE, Audio, Word
 from speechprune_cli.transcripts.piece import Piece
-from speechprune_cli.transcripts.transcript import Word
 
 
 def recording(seconds: int) -> Audio:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import select
 import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import soundfile
 from conftest import make_audio
+from spoken import Imagining
 
 from speechprune_cli.config import PACKAGE
 from speechprune_cli.flow import SAMPLE_RATE
@@ -169,6 +170,7 @@ class Terminal:
     """A command running in a terminal of its own, 70 columns wide."""
 
     def __init__(self, *arguments: str, **environment: str):
+        pty = pytest.importorskip("pty", reason="terminals are POSIX's")
         self.screen, inside = pty.openpty()
         self.text = ""
         env = {k: v for k, v in os.environ.items() if k not in {"FORCE_COLOR", "NO_COLOR", "CI"}}
@@ -228,6 +230,42 @@ def test_a_conversation_on_a_terminal(tiny_model_folder, recording):
     assert terminal.interrupt() == 130
 
 
+def test_a_terminal_shows_the_question_above_the_shares_of_its_options(
+    tiny_model_folder, recording
+):
+    options = ("--choice", "Friday", "--choice", "Monday")
+    terminal = Terminal("ask", recording, QUESTION, *options, "-m", str(tiny_model_folder))
+    above, question, below = terminal.read_until(None).partition(QUESTION)
+    assert question
+    assert "Friday" not in above
+    assert "Friday" in below
+
+
+class Interrupted(Imagining):
+    """Ctrl-C in the middle of what nobody has begun on."""
+
+    def transcribe(self, samples, language=None, on_progress=lambda _: None, done=()):
+        (whole,) = super().transcribe(samples, language)
+        middle = len(samples) // 2
+        if not done:
+            yield replace(whole, end=middle)
+            raise KeyboardInterrupt
+        yield replace(whole, start=middle, words=())
+
+
+def test_an_interrupted_transcription_goes_on(tiny_transcriber, recording, capfd, monkeypatch):
+    monkeypatch.setattr("speechprune_cli.transcripts.recogniser.Recogniser", Interrupted)
+    asked = ["ask", recording, QUESTION, "-m", str(tiny_transcriber), "--max-new-tokens", "4"]
+    told = "warning: interrupted: what was recognised up to 00:20 is kept, the same command goes on"
+    assert main([*asked, "--language", "de"]) == 130
+    assert capfd.readouterr().err == f"{told} there\n"
+    assert main([*asked, "--language", "de"]) == 0
+    assert capfd.readouterr().err == ""
+    assert main([*asked, "--language", "en"]) == 130
+    assert main([*asked, "--language", "en", "--verbose"]) == 0
+    assert f"\n{recording}: recognising goes on at 00:20\n" in capfd.readouterr().err
+
+
 def test_a_closed_pipe_is_no_traceback():
     read, write = os.pipe()
     os.close(read)
@@ -265,7 +303,9 @@ def test_no_library_warning_reaches_stderr(model, recording, request):
 def test_help_is_light_and_names_the_commands():
     program = (
         "import sys; from speechprune_cli.main import main; code = main(['--help']);"
-        "print(sorted({'torch', 'transformers', 'numpy', 'av', 'matplotlib'} & set(sys.modules)))"
+        "heavy = {'torch', 'transformers', 'numpy', 'av', 'matplotlib'};"
+        "heavy |= {'speechprune_cli.bench.run'};"
+        "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert all(command in done.stdout for command in ("ask", "prune", "eval", "models"))

@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from bench_data import RECORDS, REFERENCES, answers, read_lines, write_benchmark
+from full_disk import full_disk
 from test_cli_ask import Terminal
 
 from speechprune_cli import evaluate
@@ -279,14 +279,10 @@ def test_a_full_disk_loses_nothing(grid, index, tiny_model_folder, tmp_path):
     """A limit on the size of files fails like a full disk, half-way through a line."""
     folder = tmp_path / "run"
     limit = (grid[0] / "lines.jsonl").stat().st_size // 2
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
+    with full_disk(limit):
         code, line = fails(
             *("jsonl", "--data", index, "-m", tiny_model_folder, "-o", folder, "--no-cache", *GRID)
         )
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert code == FAILED
     assert f"cannot write {folder / 'lines.jsonl'}" in line
     assert f"--resume {folder}" in line

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import resource
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
 
 import pytest
+from full_disk import full_disk
 
 from speechprune_cli.atomic import locked
 from speechprune_cli.errors import SpeechPruneError, UsageError
@@ -180,13 +180,9 @@ def test_a_folder_that_cannot_be_written_is_one_line(serve, tmp_path):
 
 def test_a_full_disk_is_one_line_and_keeps_what_has_come(serve, target):
     download, asked = serve(ranges=True)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (BLOCK, before[1]))
-    try:
-        with pytest.raises(SpeechPruneError, match=r"^cannot write .*: File too large"):
-            fetch(download, target)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    refused = pytest.raises(SpeechPruneError, match=r"^cannot write .*: File too large")
+    with full_disk(BLOCK), refused:
+        fetch(download, target)
     fetch(download, target)
     assert target.read_bytes() == CONTENT
     assert asked == [None, f"bytes={BLOCK}-"]

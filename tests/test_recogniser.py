@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 
 from speechprune_cli.audio import load_audio, write_audio
 from speechprune_cli.errors import ModelError, UsageError
-from speechprune_cli.flow import SAMPLE_RATE
+from speechprune_cli.flow import SAMPLE_RATE, Transcript
 from speechprune_cli.transcripts.piece import joined
 from speechprune_cli.transcripts.recogniser import Recogniser
 from speechprune_cli.transcripts.store import transcribed
-from speechprune_cli.transcripts.transcript import Transcript
 from speechprune_cli.transcripts.voice import WINDOW_SECONDS, Window, next_block, windows_of
 from speechprune_cli.weights.stored import stored_folder
 

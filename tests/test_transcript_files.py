@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speechprune_cli.errors import UsageError
+from speechprune_cli.flow import Sentence, Transcript, Word
 from speechprune_cli.transcripts.files import read_transcript, write_transcript
-from speechprune_cli.transcripts.transcript import Sentence, Transcript, Word, sentences_of
+from speechprune_cli.transcripts.transcript import sentences_of
 
 SRT = """1
 00:00:01,000 --> 00:00:03,000

@@ -11,14 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from full_disk import full_disk
 from stand_in import StandIn, recording
 
 from speechprune_cli.errors import UsageError
+from speechprune_cli.flow import Word
 from speechprune_cli.transcripts.files import read_transcript
-from speechprune_cli.transcripts.languages import language_code
+from speechprune_cli.transcripts.languages import CODES, NAMES, language_code
 from speechprune_cli.transcripts.piece import Piece, joined
 from speechprune_cli.transcripts.store import transcribed
-from speechprune_cli.transcripts.transcript import Word
 from speechprune_cli.transcripts.trust import LOOP_REPEATS, without_loops
 
 
@@ -55,8 +56,17 @@ def test_what_was_dropped_is_told():
 
 def test_languages_by_code_and_by_name():
     assert language_code("de") == language_code("DE") == language_code("German") == "de"
-    with pytest.raises(UsageError, match=r"no language 'Klingon'.* en, "):
-        language_code("Klingon")
+    with pytest.raises(UsageError, match=r"no language 'Germn': .*; is it German\?$"):
+        language_code("Germn")
+    with pytest.raises(UsageError, match=r"no language 'Q': .* such as de or German$"):
+        language_code("Q")
+
+
+def test_the_languages_are_those_of_transformers():
+    from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
+
+    assert NAMES == LANGUAGES
+    assert CODES == TO_LANGUAGE_CODE
 
 
 AUDIO = recording(8)
@@ -79,6 +89,13 @@ def test_a_second_time_nothing_is_recognised(tmp_path):
     (entry,) = (path for path in tmp_path.iterdir() if path.suffix == ".json")
     assert read_transcript(entry) == first
     assert [path.name for path in tmp_path.iterdir()] == [entry.name]
+
+
+def test_what_is_there_is_found_without_the_library_of_locks(tmp_path):
+    folder = tmp_path / "kept"
+    transcribed(AUDIO, StandIn(), None, folder)
+    out, _ = _run(folder, 99, "print('filelock' in sys.modules)").communicate()
+    assert out.splitlines()[-1] == "False"
 
 
 def test_all_that_words_depend_on_makes_another_entry(tmp_path):
@@ -111,10 +128,10 @@ print(transcribed(recording(8), StandIn(), None, Path(sys.argv[1]), killed))
 """
 
 
-def _run(folder: Path, seconds: float) -> subprocess.Popen[str]:
+def _run(folder: Path, seconds: float, then: str = "") -> subprocess.Popen[str]:
     """Another process, killed after so many seconds of the recording."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["tests", *sys.path])}
-    command = [sys.executable, "-c", RUN, str(folder), str(seconds)]
+    command = [sys.executable, "-c", RUN + then, str(folder), str(seconds)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, encoding="utf-8")
 
 
@@ -179,20 +196,13 @@ def test_a_disk_that_refuses_costs_time_only(tmp_path, caplog):
     assert len(caplog.records) == 1
 
 
-@pytest.mark.skipif(os.name != "posix", reason="limits are POSIX's")
 @pytest.mark.parametrize("room", [0, 300, 900])
 def test_a_full_disk_costs_time_only(tmp_path, caplog, room, monkeypatch):
-    import resource
-
     # pytest's own capture of stderr is a file too
     monkeypatch.setattr(logging.getLogger("speechprune"), "handlers", [])
     whole = transcribed(AUDIO, StandIn(), "en")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
-    try:
+    with full_disk(room):
         found = transcribed(AUDIO, StandIn(), "en", tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert found == whole
     assert len(caplog.records) == 1
     assert transcribed(AUDIO, StandIn(), "en", tmp_path) == whole
@@ -203,6 +213,20 @@ def test_processes_at_once_make_one_transcript(tmp_path):
     said = {run.communicate()[0] for run in runs}
     assert said == {f"{transcribed(AUDIO, StandIn(refuse=True), None, tmp_path)}\n"}
     assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
+
+
+def test_an_interrupt_says_what_is_kept_and_the_next_run_where_it_goes_on(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "speechprune"):
+        _interrupted(tmp_path)
+        (told,) = caplog.messages
+        assert "up to 00:03 is kept" in told
+        caplog.clear()
+        transcribed(AUDIO, StandIn(), "en", tmp_path)
+        assert caplog.messages == ["noise: recognising goes on at 00:03"]
+        caplog.clear()
+        with pytest.raises(KeyboardInterrupt):
+            transcribed(AUDIO, StandIn(stop_after=3), "en")
+        assert not caplog.messages, "nothing is kept"
 
 
 def test_progress_is_told_in_seconds_of_the_recording(tmp_path):

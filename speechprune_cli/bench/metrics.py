@@ -27,7 +27,7 @@ class Row:
     high: float | None  # ends of its 95% Wilson interval
     f1: float | None  # mean over the open questions
     errors: int  # samples that failed; they count neither as right nor as wrong
-    unparsed: int  # free answers that named no option; they count as wrong
+    unparsed: int  # answers that named no option; they count as wrong
     p_full: float | None  # exact McNemar test against the whole recording, where both answered
     p_original: float | None  # the same against the model's own cut
     recall: float | None  # mean share kept of the key sentence's tokens
@@ -105,6 +105,18 @@ def hard_ids(lines: Iterable[Line]) -> list[str]:
     """Samples that the model's own cut got wrong, in the order in which they were first asked."""
     latest = {line.sample: line for line in lines if line.condition == ORIGINAL.label}
     return [name for name, line in latest.items() if line.judged and not line.right]
+
+
+def doubts(lines: Iterable[Line]) -> tuple[str, ...]:
+    """What may be wrong with a run's recordings, summed up in a line for each kind."""
+    heard = {line.audio_sha256: line for line in lines if line.answered}.values()
+    wordless = sum(not line.total for line in heard)
+    noted = sum(bool(line.notes) for line in heard)
+    told = {
+        "recordings without words: {} of {} (counted as wrong, the model is not asked)": wordless,
+        "transcripts with notes on what they lack: {} of {} (`notes` in lines.jsonl)": noted,
+    }
+    return tuple(what.format(count, len(heard)) for what, count in told.items() if count)
 
 
 def _latest(lines: Iterable[Line]) -> Mapping[str, Group]:

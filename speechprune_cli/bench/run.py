@@ -15,7 +15,7 @@ from typing import Any
 from speechprune_cli.atomic import locked
 from speechprune_cli.bench.controls import controls
 from speechprune_cli.bench.line import Line
-from speechprune_cli.bench.metrics import hard_ids, summarise
+from speechprune_cli.bench.metrics import doubts, hard_ids, summarise
 from speechprune_cli.bench.plan import Plan, draw, long_enough
 from speechprune_cli.bench.pool import WorkerPool
 from speechprune_cli.bench.results import Results
@@ -37,6 +37,7 @@ class Evaluation:
     asked: int  # samples times conditions
     errors: int  # how many of them failed; `resume` tries them again
     hard: tuple[str, ...] | None = None  # samples that `original` fails, where these were asked for
+    doubts: tuple[str, ...] = ()  # about the recordings, one line each
 
 
 class Observer:
@@ -157,7 +158,9 @@ class OpenRun:
         self.run.write_text("results.md", "\n\n".join(table.markdown() for table in tables))
         self.run.write_text("results.csv", csv(tables))
         self.run.write_json("results.json", [table.json() for table in tables])
-        return Evaluation(self.run.folder, self.plan, tuple(results), self.asked, errors, hard)
+        return Evaluation(
+            self.run.folder, self.plan, tuple(results), self.asked, errors, hard, doubts(lines)
+        )
 
     def _results(
         self, samples: Sequence[Sample], lines: Sequence[Line], title: str, *, hard: bool = False

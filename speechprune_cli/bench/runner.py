@@ -21,9 +21,9 @@ from speechprune_cli.bench.line import Given, Line, ranges
 from speechprune_cli.bench.plan import Plan
 from speechprune_cli.bench.sample import Sample
 from speechprune_cli.bench.scoring import parse_letter, rotations
-from speechprune_cli.bench.verdict import recall, verdict
+from speechprune_cli.bench.verdict import recall, said, verdict
 from speechprune_cli.flow import SAMPLE_RATE, Answer, Audio, AudioTokens, Prompt, Selection
-from speechprune_cli.pipeline import Session, nothing
+from speechprune_cli.pipeline import NOTHING_SAID, Session, nothing
 
 Order = tuple[int, ...]  # of options, by the sample's own numbers
 
@@ -40,6 +40,11 @@ class Asked:
     tokens: AudioTokens
     selection: Selection
     prompts: Mapping[Order, Prompt]  # one for each rotation in which the options are shown
+
+    @property
+    def wordless(self) -> bool:
+        """Whether a recogniser found nothing to ask about; of silence it is asked all the same."""
+        return not len(self.tokens) and not self.condition.silence
 
 
 class Runner:
@@ -126,9 +131,16 @@ class Runner:
         )
 
     def _respond(self, asked: Sequence[Asked]) -> Iterator[Line]:
-        """Answer what shares a condition in batches; of a span alone nothing is asked."""
+        """Answer what shares a condition in batches.
+
+        Of a span alone nothing is asked; of no words not the model.
+        """
+        questions = [one for one in asked if one.sample.answer]
         answers: dict[str, list[Answer | str]] = {one.sample.id: [] for one in asked}
-        for batch in self._batches([one for one in asked if one.sample.answer]):
+        for one in questions:
+            if one.wordless:
+                answers[one.sample.id] = [NOTHING_SAID] * len(one.prompts)
+        for batch in self._batches([one for one in questions if not one.wordless]):
             for (one, _), answer in zip(batch, self._answers(batch), strict=True):
                 answers[one.sample.id].append(answer)
         for one in asked:
@@ -200,6 +212,7 @@ class Runner:
             prune_seconds=asked.selection.seconds,
             prefill_seconds=sum(a.prefill_seconds for a in answers) / max(len(answers), 1),
             decode_seconds=sum(a.decode_seconds for a in answers) / max(len(answers), 1),
+            notes=self.session.doubts(tokens),
         )
 
     def _given(self, sample: Sample, order: Order, answer: Answer) -> Given:
@@ -210,7 +223,7 @@ class Runner:
             probabilities = tuple(by_option[index] for index in range(len(order)))
             chosen = probabilities.index(max(probabilities))
         elif sample.options:
-            letter = parse_letter(answer.text, shown(sample, order))
+            letter = parse_letter(said(answer.text), shown(sample, order))
             chosen = None if letter is None else order[letter]
         return Given(order, answer.text, chosen, probabilities)
 

@@ -154,7 +154,7 @@ def _notes(results: Results) -> list[str]:
     if any(row.nominal_times for row in results.rows):
         notes.append("Times of this model's tokens are nominal: key recall is a guess.")
     if any(row.unparsed for row in results.rows):
-        notes.append("Unparsed: free answers that name no option; they count as wrong.")
+        notes.append("Unparsed: answers that name no option; they count as wrong.")
     if _published(results):
         notes.append("Published: the paper's accuracy of Qwen2-Audio, in percent.")
     return notes

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from speechprune_cli.bench.line import Given
 from speechprune_cli.bench.sample import Sample
 from speechprune_cli.bench.scoring import exact_match, token_f1
+from speechprune_cli.pipeline import NO_WORDS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +18,12 @@ def verdict(sample: Sample, given: Sequence[Given]) -> dict[str, Any]:
     """Fields of a line: of options, of an open answer, or that nothing was asked."""
     if not sample.answer:
         return {"correct": None}
-    return judge(sample, given) if sample.options else judge_open(sample, given[0].text)
+    return judge(sample, given) if sample.options else judge_open(sample, said(given[0].text))
+
+
+def said(text: str) -> str:
+    """What is judged: nothing where there was nothing to answer from."""
+    return "" if text == NO_WORDS else text
 
 
 def judge(sample: Sample, given: Sequence[Given]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def ask(
     heard = listen(out, audio, model, pruning, transcribing)
     several = questions is not None and len(questions) > 1
     for question in questions or typed_questions(out):
-        if several:
+        if several or (questions and choices):
             out.heading(question)
         respond(heard, question, choices, answering)
 
@@ -62,9 +62,10 @@ def respond(
     )
     out.detail(prompt.text)
     warn_of_context(heard, prompt.audio_tokens + prompt.text_tokens)
-    answer = session.respond(
-        prompt, choices=choices, max_new_tokens=answering.max_new_tokens, on_text=out.stream()
-    )
+    with out.stream() as on_text:
+        answer = session.respond(
+            prompt, choices=choices, max_new_tokens=answering.max_new_tokens, on_text=on_text
+        )
     if not choices:
         out.text("\n")
     elif not out.rich:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from speechprune_cli.bench.run import Evaluation, resume
-from speechprune_cli.bench.run import evaluate as evaluate_benchmark
 from speechprune_cli.bench.tasks import TASKS
-from speechprune_cli.commands.eval_progress import EvaluationProgress
 from speechprune_cli.errors import SpeechPruneError, UsageError
 from speechprune_cli.options import (
     GridOptions,
@@ -22,6 +19,9 @@ from speechprune_cli.options import (
 )
 from speechprune_cli.options.evaluation import BenchmarkOptions, RunOptions, WorkerOptions
 from speechprune_cli.output import Output
+
+if TYPE_CHECKING:
+    from speechprune_cli.bench.run import Evaluation
 
 PLANLESS = {
     "benchmark", "resume", "derive_hard", "workers", "ray", "gpus", "json", "quiet", "verbose",
@@ -50,11 +50,13 @@ def evaluate(
     Always asked too: with all tokens (full), with the model's own input length
     (original) and with silence. A run can be interrupted anywhere and resumed.
     """
+    from speechprune_cli.bench.run import evaluate as evaluate_benchmark
+    from speechprune_cli.bench.run import resume
+    from speechprune_cli.commands.eval_progress import EvaluationProgress
+
     out = output.open()
     work: dict[str, Any] = {
-        "workers": working.workers,
-        "ray": working.ray,
-        "gpus": working.gpus,
+        **working.pool,
         "cache": not model.no_cache,
         "derive_hard": run.derive_hard,
     }
@@ -99,6 +101,8 @@ def show(out: Output, done: Evaluation) -> None:
 
     if done.hard == ():
         out.warning("original fails no sample: there is no table of what it fails")
+    for doubt in done.doubts:
+        out.warning(doubt)
     tables = [results_table(result) for result in done.results]
     for table in tables:
         out.record({"folder": str(done.folder), **table.json()})

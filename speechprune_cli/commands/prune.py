@@ -13,7 +13,6 @@ from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.pipeline import check_question
 from speechprune_cli.report import figures
 from speechprune_cli.report.files import check_destination, excerpt, save_selection, spans
-from speechprune_cli.report.passages import passages
 
 if TYPE_CHECKING:
     from speechprune_cli.flow import Selection
@@ -75,6 +74,8 @@ class Files:
         if self.output:
             save_selection(self.output, tokens, selection, fields)
         if self.plot:
+            from speechprune_cli.report.passages import passages
+
             read = passages(heard.session.model, tokens, selection)
             figures.save_timeline(self.plot, heard.audio, tokens, selection, question, read)
         if self.tsne:

@@ -105,7 +105,9 @@ def listen(
     with out.progress(f"encoding {audio.source}") as on_progress:
         tokens = session.encode(audio, on_progress, said)
     if tokens.transcript is not None:
-        tell_of(out, session.model.preset, tokens.transcript)
+        tell_language(out, tokens.transcript)
+        for doubt in session.doubts(tokens):
+            out.warning(doubt)
         if transcribing.transcript is not None:
             write_down(out, tokens.transcript, transcribing.transcript)
     origin = "from the cache" if tokens.from_cache else "encoded"
@@ -143,17 +145,11 @@ def packaged(audio: Audio) -> bool:
     return False
 
 
-def tell_of(out: Output, preset: Preset, transcript: Transcript) -> None:
-    """Its language, and what may make it worth less."""
+def tell_language(out: Output, transcript: Transcript) -> None:
+    """The language that was found or told, and how sure that is."""
     if transcript.language is not None:
         sure = "" if transcript.sure is None else f", {transcript.sure:.0%} sure"
         out.note(f"language: {transcript.language}{sure}")
-        known = preset.reader.languages if preset.reader else ()
-        if known and transcript.language not in known:
-            told = f"{preset.name} is not known to read '{transcript.language}'"
-            out.warning(f"{told}: expect nonsense")
-    for note in transcript.notes:
-        out.warning(note)
 
 
 def write_down(out: Output, transcript: Transcript, path: Path) -> None:

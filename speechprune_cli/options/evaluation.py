@@ -48,6 +48,11 @@ class WorkerOptions:
     ray: str | None = working("A Ray cluster to run on, or auto.", "ADDRESS")
     gpus: float | None = working("GPUs for each worker; fractions share one.", "G", min=0)
 
+    @property
+    def pool(self) -> dict[str, Any]:
+        """As `evaluate` and `resume` take it."""
+        return {"workers": self.workers, "ray": self.ray, "gpus": self.gpus}
+
 
 @dataclass(frozen=True)
 class RunOptions:

@@ -111,20 +111,24 @@ class TranscriptOptions:
 
     def check(self, preset: Preset) -> None:
         """Raise UsageError for a file that cannot be written, and for a model that needs none."""
+        if not (self.transcript or self.from_transcript):
+            return
         from speechprune_cli.config import TRANSCRIPT
         from speechprune_cli.report.files import check_destination
         from speechprune_cli.transcripts.files import WRITERS
 
         check_destination(self.transcript, "--transcript", tuple(WRITERS))
-        if (self.transcript or self.from_transcript) and preset.family != TRANSCRIPT:
+        if preset.family != TRANSCRIPT:
             raise UsageError(f"{preset.name} hears by itself: transcripts are for readers, as mini")
 
     @property
     def brought(self) -> Transcript | None:
         """The transcript to be read. Raises UsageError for a file that is none."""
+        if self.from_transcript is None:
+            return None
         from speechprune_cli.transcripts.files import read_transcript
 
-        return None if self.from_transcript is None else read_transcript(self.from_transcript)
+        return read_transcript(self.from_transcript)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from speechprune_cli.options.grouping import showing
@@ -17,5 +18,7 @@ class OutputOptions:
     verbose: bool = showing("More about what is done.", "", "--verbose", "-v")
 
     def open(self) -> Output:
-        """Where everything goes."""
-        return Output(json=self.json, quiet=self.quiet, verbose=self.verbose)
+        """Where everything goes, and what is logged."""
+        out = Output(json=self.json, quiet=self.quiet, verbose=self.verbose)
+        logging.getLogger("speechprune").setLevel(logging.INFO if out.notes else logging.WARNING)
+        return out

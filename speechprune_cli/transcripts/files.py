@@ -19,9 +19,9 @@ from pathlib import Path
 
 from speechprune_cli.atomic import atomic
 from speechprune_cli.errors import UsageError
+from speechprune_cli.flow import Transcript
 from speechprune_cli.transcripts.jsons import as_json, read_json
 from speechprune_cli.transcripts.subtitles import read_subtitles, write_srt, write_vtt
-from speechprune_cli.transcripts.transcript import Transcript
 
 READERS = {".srt": read_subtitles, ".vtt": read_subtitles, ".json": read_json}
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")

@@ -11,8 +11,8 @@ from dataclasses import asdict
 from io import FileIO
 from pathlib import Path
 
+from speechprune_cli.flow import Word
 from speechprune_cli.transcripts.piece import Piece
-from speechprune_cli.transcripts.transcript import Word
 
 log = logging.getLogger("speechprune")
 

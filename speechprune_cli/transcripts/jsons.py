@@ -9,8 +9,9 @@ from math import isfinite
 from typing import Any, TypeVar
 
 from speechprune_cli.errors import UsageError, one_line
+from speechprune_cli.flow import Transcript, Word
 from speechprune_cli.transcripts.timing import follows, in_order, spread
-from speechprune_cli.transcripts.transcript import Transcript, Word, sentences_of
+from speechprune_cli.transcripts.transcript import sentences_of
 from speechprune_cli.validation import explain
 
 T = TypeVar("T")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from speechprune_cli.flow import SAMPLE_RATE
+from speechprune_cli.flow import SAMPLE_RATE, Transcript, Word
 from speechprune_cli.transcripts.languages import language_name
-from speechprune_cli.transcripts.transcript import Transcript, Word, sentences_of
+from speechprune_cli.transcripts.transcript import sentences_of
 from speechprune_cli.transcripts.trust import Stretch, without_loops
 from speechprune_cli.units import clock, length
 

@@ -15,11 +15,10 @@ import numpy as np
 
 from speechprune_cli.errors import ModelError, OutOfMemoryError, one_line
 from speechprune_cli.extras import need
-from speechprune_cli.flow import SAMPLE_RATE
+from speechprune_cli.flow import SAMPLE_RATE, Word
 from speechprune_cli.transcripts.languages import language_code
 from speechprune_cli.transcripts.piece import Piece
 from speechprune_cli.transcripts.timing import in_order
-from speechprune_cli.transcripts.transcript import Word
 from speechprune_cli.transcripts.voice import Window, next_block
 
 if TYPE_CHECKING:

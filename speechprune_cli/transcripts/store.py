@@ -22,12 +22,12 @@ from speechprune_cli.transcripts.journal import Journal
 from speechprune_cli.transcripts.jsons import as_json, read_json
 from speechprune_cli.transcripts.languages import language_code, language_name
 from speechprune_cli.transcripts.piece import Piece, joined
+from speechprune_cli.units import clock
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from speechprune_cli.flow import Audio
-    from speechprune_cli.transcripts.transcript import Transcript
+    from speechprune_cli.flow import Audio, Transcript
 
 FORMAT = 1  # the next number makes all anew: whenever the same sound gives other words
 
@@ -67,9 +67,9 @@ def transcribed(
     """A recording's transcript, from `folder` or made and kept there; None keeps nothing.
 
     `on_progress` is told how many of the recording's seconds are done. A killed run is gone on
-    with. Trouble with the disk costs time, never the answer: it is logged as a warning, as is a
-    language that the recogniser does not know. Raises UsageError for one that no Whisper knows,
-    ModelError where Whisper cannot be run.
+    with, which is logged, and so is an interrupt. Trouble with the disk costs time, never the
+    answer: it is logged as a warning, as is a language that the recogniser does not know.
+    Raises UsageError for one that no Whisper knows, ModelError where Whisper cannot be run.
     """
     code = language_code(language) if language else None
     transcript = _found(audio, recogniser, code, folder, on_progress)
@@ -90,15 +90,18 @@ def _found(
     entry = folder and entry_of(audio, recogniser, code, folder)
     if entry is None:
         return _made(audio, recogniser, code, on_progress, Journal(None))
-    with _held(entry) as writable:
-        if (kept := _kept(entry)) is not None:
-            on_progress(audio.seconds)
-            return replace(kept, kept=True)
-        with Journal(entry.with_suffix(".partial") if writable else None) as journal:
-            transcript = _made(audio, recogniser, code, on_progress, journal)
-            if journal.kept and keep(entry, transcript):
-                journal.remove()
-    return transcript
+    kept = _kept(entry)  # which needs neither the lock nor its library
+    if kept is None:
+        with _held(entry) as writable:
+            kept = _kept(entry)
+            if kept is None:
+                with Journal(entry.with_suffix(".partial") if writable else None) as journal:
+                    transcript = _made(audio, recogniser, code, on_progress, journal)
+                    if journal.kept and keep(entry, transcript):
+                        journal.remove()
+                return transcript
+    on_progress(audio.seconds)
+    return replace(kept, kept=True)
 
 
 def _made(
@@ -111,11 +114,28 @@ def _made(
     """The pieces that the journal does not have are added to it."""
     done, begun = tuple(journal.pieces), time.perf_counter()
     if done:
+        log.info("%s: recognising goes on at %s", audio.source, clock(done[-1].seconds))
         on_progress(done[-1].seconds)
-    for piece in recogniser.transcribe(audio.samples, language, on_progress, done):
-        journal.add(piece)
+    with _comforted(journal):
+        for piece in recogniser.transcribe(audio.samples, language, on_progress, done):
+            journal.add(piece)
     transcript = joined(journal.pieces, recogniser.origin)
     return replace(transcript, seconds=time.perf_counter() - begun)
+
+
+@contextmanager
+def _comforted(journal: Journal) -> Iterator[None]:
+    """Whoever interrupts is told what that does not cost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if journal.kept and journal.pieces:
+            reached = clock(journal.pieces[-1].seconds)
+            log.warning(
+                "interrupted: what was recognised up to %s is kept, the same command goes on there",
+                reached,
+            )
+        raise
 
 
 def entry_of(audio: Audio, recogniser: Recognises, language: str | None, folder: Path) -> Path:

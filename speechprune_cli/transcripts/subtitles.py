@@ -9,8 +9,9 @@ from html import escape, unescape
 from itertools import pairwise
 
 from speechprune_cli.errors import UsageError
+from speechprune_cli.flow import Sentence, Transcript, Word
 from speechprune_cli.transcripts.timing import follows, in_order, spread
-from speechprune_cli.transcripts.transcript import Sentence, Transcript, Word, sentences_of
+from speechprune_cli.transcripts.transcript import sentences_of
 
 CUE_CHARACTERS = 84  # two lines of 42, as broadcasters set them
 ROLLING_REPEATS = 3  # lines said again by the next cue that make captions rolling ones

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from speechprune_cli.transcripts.transcript import Word
+from speechprune_cli.flow import Word
 
 NO_BLANKS = "\u3005-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # Chinese, Japanese
 OPENING = "「『（〈《【"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from speechprune_cli.flow import Sentence, Transcript, Word
-
-__all__ = ["Sentence", "Transcript", "Word", "sentences_of"]
+from speechprune_cli.flow import Sentence, Word
 
 ENDS = ".?!…。？！"
 CLOSING = "\"'”’»)]}」』"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from speechprune_cli.transcripts.transcript import Word
+from speechprune_cli.flow import Word
 
 Stretch = tuple[float, float]  # start and end in seconds
 LONGEST_LOOP = 12  # words that are said over and over

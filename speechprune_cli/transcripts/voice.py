@@ -9,9 +9,8 @@ from itertools import accumulate
 
 import numpy as np
 
-from speechprune_cli.flow import SAMPLE_RATE
+from speechprune_cli.flow import SAMPLE_RATE, Word
 from speechprune_cli.transcripts.timing import MILLISECONDS
-from speechprune_cli.transcripts.transcript import Word
 
 BLOCK_SECONDS = 120  # looked at at once: what a kill loses; 240 s are no faster
 WINDOW_SECONDS = 28  # Whisper's own are 30 s; with 20 s, more sentences are cut

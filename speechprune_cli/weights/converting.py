@@ -6,7 +6,7 @@ Only safetensors and GGUF are read; both hold numbers alone, and no code.
 from __future__ import annotations
 
 import struct
-from contextlib import redirect_stderr
+from contextlib import AbstractContextManager, redirect_stderr
 from io import StringIO
 from pathlib import Path
 
@@ -22,6 +22,7 @@ UNREADABLE = (
     RuntimeError,
     struct.error,
 )  # what transformers raises about a GGUF
+BYTES_PER_PARAMETER = 3  # while one is converted to bfloat16: the weights, and half of them again
 COPIED = ("tokenizer.json", "preprocessor_config.json")  # which faster-whisper looks for
 
 
@@ -29,7 +30,8 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     """Write the model, its tokenizer and its chat template into `folder`, in bfloat16.
 
     Takes about one and a half times the memory of the weights in bfloat16. Raises ModelError for
-    a file that transformers cannot read, SpeechPruneError where the disk refuses.
+    a file that transformers cannot read, OutOfMemoryError where the memory is too small,
+    SpeechPruneError where the disk refuses.
     """
     for package in ("gguf", "accelerate"):
         need(package, f"converting {gguf.name}", "mini")
@@ -41,7 +43,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     disable_progress_bar()
     source = {"gguf_file": gguf.name, "local_files_only": True, "trust_remote_code": False}
     try:
-        with redirect_stderr(StringIO()):  # transformers draws a bar of its own
+        with _memory_for(gguf), redirect_stderr(StringIO()):  # transformers draws a bar of its own
             model = AutoModelForCausalLM.from_pretrained(
                 gguf.parent,
                 dtype=torch.bfloat16,
@@ -56,6 +58,18 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
     except SafetensorError as error:
         raise SpeechPruneError(f"cannot write {folder}: {one_line(error)}") from error
+
+
+def _memory_for(gguf: Path) -> AbstractContextManager[None]:
+    """A guard of what a conversion takes."""
+    import torch
+    from gguf import GGUFReader
+
+    from speechprune_cli.device import memory_guard
+
+    count = sum(int(tensor.n_elements) for tensor in GGUFReader(gguf).tensors)
+    needed = round(BYTES_PER_PARAMETER * count)
+    return memory_guard(f"converting {gguf.name}", needed, torch.device("cpu"), "a smaller model")
 
 
 def convert_whisper(checkpoint: Path, folder: Path) -> None:

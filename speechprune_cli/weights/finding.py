@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from speechprune_cli.checkpoint import WANTED, open_checkpoint, read_json
+from speechprune_cli.checkpoint import INSTEAD, WANTED, open_checkpoint, read_json
 from speechprune_cli.config import HUB_ID, STORED, Part, Preset, list_presets, load_preset
 from speechprune_cli.errors import ModelError
 from speechprune_cli.extras import need
@@ -22,7 +22,6 @@ Found = tuple[Path, str]
 GGUF = ".gguf"
 WHISPER = (*WANTED, "model.bin", "vocabulary.*")
 MARK = b"WhisperSpec"  # near the beginning of a Whisper of CTranslate2
-INSTEAD = "use --model nano, which needs none"
 
 
 def reader_folder(part: Part, offline: bool) -> Found:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from speechprune_cli.config import Preset
 
 ROOM = 1.5e9  # bytes beside the weights: libraries, the recording, the cache of a prompt
-ON_A_CPU = ("float32", "bfloat16")
 
 
 def total_memory() -> int | None:
@@ -18,9 +17,16 @@ def total_memory() -> int | None:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def cpu_dtypes() -> tuple[str, str]:
+    """What a model can run in on this processor; the first is what `--dtype auto` takes."""
+    from speechprune_cli.device import bfloat16_unit
+
+    return ("bfloat16", "float32") if bfloat16_unit() else ("float32", "bfloat16")
+
+
 def fitting_dtype(preset: Preset, memory: int) -> str | None:
-    """The widest dtype in which a model runs on a CPU with so many bytes; None where in none."""
-    for dtype in ON_A_CPU:
+    """In which a model runs best on this processor with so many bytes; None where in none."""
+    for dtype in cpu_dtypes():
         if dtype in preset.weights_gb and preset.weights_gb[dtype] * 1e9 + ROOM <= memory:
             return dtype
     return None
@@ -35,7 +41,8 @@ def advice(presets: Sequence[Preset], memory: int) -> str:
     )
     machine = f"this machine has {memory / 1e9:.1f} GB of memory"
     fits = {preset.name: fitting_dtype(preset, memory) for preset in readers}
-    wide = next((name for name, dtype in fits.items() if dtype == "float32"), None)
+    best = cpu_dtypes()[0]
+    wide = next((name for name, dtype in fits.items() if dtype == best), None)
     narrow = next((name for name, dtype in fits.items() if dtype), None)
     if narrow is None:
         return f"{machine}: take nano"

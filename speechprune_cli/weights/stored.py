@@ -92,25 +92,32 @@ def complete(made: Path, folder: Path, revision: str) -> Stored:
 def made_once(folder: Path, make: Callable[[Path], str]) -> Stored:
     """What lies at `folder`; where nothing does, `make` fills a folder and returns its revision.
 
-    Raises UsageError where another process makes something there, SpeechPruneError where the
-    system refuses to write.
+    Where another process makes something there, that is waited for. Raises SpeechPruneError where
+    the system refuses to write.
     """
-    found = find(folder)
-    if found and not found.damage:
+    if found := _whole(folder):
         return found
-    with writing(folder, "conversion"):
+    with writing(folder, "conversion", wait=True):
+        if found := _whole(folder):
+            return found
         partial = partial_folder(folder)
         discard(partial)
         partial.mkdir()
         return complete(partial, folder, make(partial))
 
 
+def _whole(folder: Path) -> Stored | None:
+    """What lies there complete and undamaged."""
+    found = find(folder)
+    return found if found and not found.damage else None
+
+
 @contextmanager
-def writing(folder: Path, what: str) -> Iterator[None]:
-    """Hold the place of `folder` against other processes; a disk that refuses is one line."""
+def writing(folder: Path, what: str, *, wait: bool = False) -> Iterator[None]:
+    """Hold the place of `folder` as `locked` does; a disk that refuses is one line."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder.parent, what):
+        with locked(folder.parent, what, wait=wait):
             yield
     except OSError as error:
         raise SpeechPruneError(f"cannot write {folder}: {error.strerror or error}") from error

@@ -3,7 +3,7 @@
 python tests/benchmarks/imports.py RECORDING QUESTION [-m mini]
 
 The recording is asked about once before, so that its transcript is known. Seconds are the sum over
-all modules by `-X importtime`, the least of `RUNS` runs.
+all modules by `-X importtime`, the least of `RUNS` runs of each in turn.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 
-RUNS = 3
+RUNS = 5
 LINE = re.compile(r"^import time:\s+(\d+) \|", re.MULTILINE)
 
 
@@ -20,18 +20,16 @@ def main() -> None:
     """Both, and how many times as long the one is."""
     ask = ["-m", "speechprune_cli", "ask", *sys.argv[1:]]
     subprocess.run([sys.executable, *ask], check=True)
-    torch, asking = seconds(["-c", "import torch"]), seconds(ask)
+    both = [(seconds(["-c", "import torch"]), seconds(ask)) for _ in range(RUNS)]
+    torch, asking = map(min, zip(*both, strict=True))
     print(f"import torch {torch:.2f} s, ask {asking:.2f} s: {asking / torch:.2f} times")
 
 
 def seconds(command: list[str]) -> float:
     """Spent on imports by a Python process."""
-    runs = []
-    for _ in range(RUNS):
-        timed = [sys.executable, "-X", "importtime", *command]
-        done = subprocess.run(timed, check=True, capture_output=True, text=True)
-        runs.append(sum(map(int, LINE.findall(done.stderr))) / 1e6)
-    return min(runs)
+    timed = [sys.executable, "-X", "importtime", *command]
+    done = subprocess.run(timed, check=True, capture_output=True, text=True)
+    return sum(map(int, LINE.findall(done.stderr))) / 1e6
 
 
 if __name__ == "__main__":

@@ -1,0 +1,62 @@
+"""Answers as they are shown while they are generated."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speechprune_cli.output import Output
+
+WIDTH = 20
+
+
+class Screen(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def streamed(pieces, file) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", str(WIDTH))
+        patch.setattr(sys, "stdout", file)
+        with Output().stream() as write:
+            for piece in pieces:
+                write(piece)
+    return file.getvalue()
+
+
+@given(st.lists(st.text("ab .\n", max_size=WIDTH), max_size=12))
+def test_lines_are_broken_between_words_and_nowhere_else(pieces):
+    answer = "".join(pieces).lstrip()
+    shown = streamed(pieces, Screen())
+    assert shown.split() == answer.split()
+    assert shown == streamed(answer, Screen()), "however it came"
+    for line in shown.split("\n"):
+        assert len(line.rstrip()) <= WIDTH or " " not in line.strip()
+    if all(len(line) <= WIDTH for line in answer.split("\n")):
+        assert shown == answer
+
+
+@given(st.lists(st.text("ab .\n", max_size=3 * WIDTH), max_size=5))
+def test_a_pipe_gets_the_answer_as_it_is(pieces):
+    assert streamed(pieces, io.StringIO()) == "".join(pieces).lstrip()
+
+
+def test_wide_characters_are_words_of_their_own():
+    shown = streamed(["报告星期五到期", "他们在北方的图书馆里"], Screen())
+    assert [len(line) for line in shown.split("\n")] == [10, 7]
+
+
+def test_a_word_is_shown_as_soon_as_the_next_begins(monkeypatch):
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    with Output().stream() as write:
+        write("On Fri")
+        assert screen.getvalue() == "On"
+        write("day at")
+        assert screen.getvalue() == "On Friday"
+    assert screen.getvalue() == "On Friday at"
