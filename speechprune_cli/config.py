@@ -40,6 +40,7 @@ class Defaults(Frozen):
     position: Literal["repacked", "original"] = "repacked"
     list_choices: bool = True  # whether a multiple-choice question's prompt shows its options
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    settings: dict[str, dict[str, Any]] = {}  # of methods, by name, where others suit the model
 
 
 class Decoder(Frozen):

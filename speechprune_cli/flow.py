@@ -116,6 +116,13 @@ class AudioTokens:
     def __len__(self) -> int:
         return len(self.embeds)
 
+    @property
+    def word_of(self) -> Tensor:
+        """Number of each token's word, int64 `[N]` on the CPU; without words, each is one."""
+        import torch
+
+        return torch.arange(len(self)) if self.words is None else self.words.cpu()
+
 
 @dataclass(frozen=True)
 class FirstLayer:

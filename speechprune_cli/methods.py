@@ -159,16 +159,22 @@ class MethodSpec:
 
     @classmethod
     def parse(
-        cls, text: str, amount: Amount | None = None, shared: Mapping[str, Any] | None = None
+        cls,
+        text: str,
+        amount: Amount | None = None,
+        shared: Mapping[str, Any] | None = None,
+        preset: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> MethodSpec:
         """`name`, or `name:setting=value,...` for settings of its own.
 
-        Those of `shared` that it knows are added; its own come first. Raises UsageError for an
-        unknown method, setting or value.
+        Those of `shared` that it knows are added; its own come first, and last those that the
+        model's `preset` has for it, by methods' names. Raises UsageError for an unknown method,
+        setting or value.
         """
         name, _, own = text.partition(":")
         known = PRUNERS.settings(name)
-        settings = {key: value for key, value in (shared or {}).items() if key in known}
+        settings = dict((preset or {}).get(name, {}))
+        settings |= {key: value for key, value in (shared or {}).items() if key in known}
         settings |= parse_settings(own.split(",") if own else [])
         pruner = PRUNERS.make(name, settings)
         return cls(name, settings, amount if pruner.takes_amount else None, own)
@@ -227,14 +233,19 @@ ORIGINAL = MethodSpec("original")  # the recording cut at the model's own input 
 
 
 def grid(
-    methods: Iterable[str], amounts: Sequence[Amount], shared: Mapping[str, Any] | None = None
+    methods: Iterable[str],
+    amounts: Sequence[Amount],
+    shared: Mapping[str, Any] | None = None,
+    preset: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[MethodSpec, ...]:
     """Every method at every amount, each once. Raises UsageError, also for unknown settings."""
     shared, methods = shared or {}, list(methods)
     known = {key for method in methods for key in PRUNERS.settings(method.partition(":")[0])}
     if unknown := sorted(set(shared) - known):
         raise UsageError(f"--set {unknown[0]}: no method of this run has such a setting")
-    specs = [MethodSpec.parse(method, amount, shared) for method in methods for amount in amounts]
+    specs = [
+        MethodSpec.parse(method, amount, shared, preset) for method in methods for amount in amounts
+    ]
     return tuple({spec.label: spec for spec in specs}.values())
 
 

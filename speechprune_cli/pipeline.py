@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import Answer, Audio, PruningTask, Selection, Transcript
+from speechprune_cli.pruners.base import QUERIES, WITH_CHOICES
 
 if TYPE_CHECKING:
     from speechprune_cli.backends.base import ProgressCallback, SpeechLM
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 NO_WORDS = "There are no words in this recording."
 """The answer to every question about a recording in which a recogniser finds none."""
 NOTHING_SAID = Answer(NO_WORDS, None, 0, True, 0.0, 0.0, 0)
-QUERIES = ("question", "question+choices")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Session:
         keep: str | int | None = None,
         budget: BudgetOption = None,
         choices: Sequence[str] = (),
-        query: str = QUERIES[0],
+        query: str | None = None,
         **settings: Any,
     ) -> Selection:
         """Select the tokens that `question` needs.
@@ -117,14 +117,15 @@ class Session:
         `keep` says how much stays: `"20%"` of the recording, or `150` tokens. `rate` says it as the
         paper does, by the share of B1 to drop: k = B1 (1 - rate). `budget` is B1, what phase 1
         leaves (default: the model's own input length; "all": every token). `query` says what the
-        audio is matched against: the question, or the question and its `choices`. `settings` are
-        the method's own. Raises `UsageError`.
+        audio is matched against: the `question`, or `question+choices` (default: as the method
+        does by itself). `settings` are the method's own. Raises `UsageError`.
         """
         from speechprune_cli.methods import MethodSpec, amount_of, default_amount
 
         defaults = self.model.preset.defaults
         amount = amount_of(rate, keep) or default_amount(defaults)
-        spec = MethodSpec.parse(method or defaults.method, amount).told(settings)
+        spec = MethodSpec.parse(method or defaults.method, amount, preset=defaults.settings)
+        spec = spec.told(settings)
         return self.select(tokens, question, spec, budget=budget, choices=choices, query=query)
 
     def select(
@@ -135,7 +136,7 @@ class Session:
         *,
         budget: BudgetOption = None,
         choices: Sequence[str] = (),
-        query: str = QUERIES[0],
+        query: str | None = None,
     ) -> Selection:
         """`prune` by a method that is parsed already."""
         from speechprune_cli.methods import Amount, pruning_size
@@ -145,7 +146,7 @@ class Session:
             return nothing(spec.name)
         amount = spec.amount or Amount(rate=0.0)
         size = pruning_size(len(tokens), self.model.input_tokens, budget, amount)
-        asked = _query_text(question, choices, query)
+        asked = _query_text(question, choices, query or spec.pruner.query)
         task = PruningTask(
             tokens=tokens,
             text=self.model.embed_text(asked),
@@ -288,9 +289,14 @@ def nothing(method: str, budget: int = 0) -> Selection:
 
 
 def _query_text(question: str, choices: Sequence[str], query: str) -> str:
+    check_query(query)
+    return "\n".join([_checked(question), *(choices if query == WITH_CHOICES else ())])
+
+
+def check_query(query: str) -> None:
+    """Raise UsageError for what nothing can be matched against."""
     if query not in QUERIES:
         raise UsageError(f"unknown query {query!r}: {' or '.join(QUERIES)}")
-    return "\n".join([_checked(question), *(choices if query == "question+choices" else ())])
 
 
 def _checked(question: str) -> str:

@@ -14,11 +14,10 @@ from pruning_tasks import pruning_task
 from speechprune_cli import load
 from speechprune_cli.bench.tasks import load_task
 from speechprune_cli.bench.verdict import recall
-from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners import get_pruner
 from speechprune_cli.pruners._passages import keep_whole
-from speechprune_cli.pruners._segments import LONGEST, SHORTEST, quiet_segments
+from speechprune_cli.pruners._segments import SHORTEST, quiet_segments
 
 SEGMENT = 50
 SPEECH, SILENCE = -20.0, -80.0
@@ -38,7 +37,7 @@ def spoken(places: dict[int, int], *, segments: int = 40, keep: int = 100) -> Pr
 
 def share_kept(task: PruningTask, **options: float) -> list[float]:
     """Of every segment."""
-    kept = get_pruner("cue", **options).select(task).kept
+    kept = get_pruner("cue", **{"longest": 4.4} | options).select(task).kept
     segments = len(task.tokens) // SEGMENT
     return (torch.bincount(kept // SEGMENT, minlength=segments) / SEGMENT).tolist()
 
@@ -76,7 +75,7 @@ def test_the_next_segment_counts_more_than_the_one_before() -> None:
 
 def test_a_segment_that_does_not_fit_is_thinned_evenly() -> None:
     """Neighbouring tokens say the same: half of them say more than one half."""
-    kept = get_pruner("cue").select(spoken({20: 0}, keep=SEGMENT // 2)).kept
+    kept = get_pruner("cue", longest=4.4).select(spoken({20: 0}, keep=SEGMENT // 2)).kept
     assert set((kept // SEGMENT).tolist()) == {20}
     assert set(kept.diff().tolist()) == {2}
 
@@ -97,22 +96,25 @@ def test_embeddings_that_are_not_aligned_are_noticed_and_kept_evenly(seed: int) 
 
 
 def test_what_stands_out_is_no_reason_to_warn() -> None:
-    assert get_pruner("cue").select(spoken({17: 0, 18: 1})).warning == ""
+    assert get_pruner("cue", longest=4.4).select(spoken({17: 0, 18: 1})).warning == ""
 
 
 @settings(derandomize=True, deadline=None, max_examples=50)
 @given(
     loudness=st.lists(st.floats(-100, 0), min_size=1, max_size=600),
     per_second=st.sampled_from([25, 12.5, 3]),
+    longest=st.sampled_from([4.4, 10.0]),
 )
-def test_segments_are_of_the_length_of_clauses(loudness: list[float], per_second: float) -> None:
-    segments = quiet_segments(torch.tensor(loudness), per_second)
+def test_segments_are_of_the_length_asked_for(
+    loudness: list[float], per_second: float, longest: float
+) -> None:
+    segments = quiet_segments(torch.tensor(loudness), per_second, longest)
     steps = {int(after - before) for before, after in pairwise(segments)}
     assert int(segments[0]) == 0
     assert steps <= {0, 1}
     sizes = segments.bincount().tolist()
-    assert max(sizes) <= round(LONGEST * per_second)
-    assert all(size >= round(SHORTEST * per_second) for size in sizes[:-1])
+    assert max(sizes) <= round(longest * per_second)
+    assert all(size >= round(SHORTEST * longest * per_second) for size in sizes[:-1])
 
 
 def test_borders_fall_into_silence() -> None:
@@ -120,7 +122,7 @@ def test_borders_fall_into_silence() -> None:
     pauses = (70, 150, 220)
     for pause in pauses:
         loudness[pause - 2 : pause + 3] = SILENCE
-    borders = quiet_segments(loudness, 25).diff().nonzero().flatten() + 1
+    borders = quiet_segments(loudness, 25, 4.4).diff().nonzero().flatten() + 1
     assert all(abs(found - pause) <= 1 for found, pause in zip(borders, pauses, strict=True))
 
 
@@ -148,7 +150,7 @@ def in_sentences(sizes: list[int], places: dict[int, int], keep: int) -> Pruning
     return dataclasses.replace(task, tokens=tokens)
 
 
-def test_sentences_are_kept_whole_and_the_last_one_is_cut_at_its_end() -> None:
+def test_sentences_are_kept_whole_and_the_last_one_around_what_matches() -> None:
     sizes = [7, 12, 3, 20, 9, 15, 4, 11] * 4
     task = in_sentences(sizes, {5: 0, 18: 1}, keep=40)
     kept = get_pruner("cue").select(task).kept
@@ -159,8 +161,17 @@ def test_sentences_are_kept_whole_and_the_last_one_is_cut_at_its_end() -> None:
     assert {5, 18} <= {*whole, *cut}
     assert len(cut) <= 1
     for number in cut:
-        inside = (task.tokens.sentences == number).nonzero().flatten()
-        assert torch.equal(kept[task.tokens.sentences[kept] == number], inside[: said[number]])
+        inside = kept[task.tokens.sentences[kept] == number]
+        assert inside.diff().eq(1).all()
+
+
+def test_of_a_sentence_that_is_too_long_what_matches_is_kept() -> None:
+    task = in_sentences([10, 60, 10], {}, keep=12)
+    task.tokens.embeds[10 + 45] = 2 * task.text[0]
+    task.tokens.embeds[10 + 47] = 2 * task.text[1]
+    kept = get_pruner("cue").select(task).kept.tolist()
+    assert {55, 57} <= set(kept)
+    assert kept == list(range(kept[0], kept[0] + 12))
 
 
 @settings(derandomize=True, deadline=None, max_examples=100)
@@ -180,14 +191,10 @@ def test_no_word_is_cut_as_long_as_others_fit(
     sentence = torch.unique(sentence, return_inverse=True)[1]
     worth = torch.rand(int(sentence[-1]) + 1, generator=torch.Generator().manual_seed(seed))
     keep = max(1, round(share * len(of_word)))
-    taken = keep_whole(worth, sentence, keep, of_word)
+    matches = torch.rand(len(of_word), generator=torch.Generator().manual_seed(seed))
+    taken = keep_whole(worth, sentence, of_word, matches, keep)
     assert int(taken.sum()) == keep
     cut = {int(word) for word in of_word[taken]} & {int(word) for word in of_word[~taken]}
     assert len(cut) <= 1
     first = sentence == int(worth.argmax())
     assert taken[first].all() or int(first.sum()) > keep
-
-
-def test_sentences_cannot_be_asked_of_a_model_that_writes_none() -> None:
-    with pytest.raises(UsageError, match="segments=sentences: this model writes no sentences"):
-        get_pruner("cue", segments="sentences").select(spoken({3: 0}))

@@ -70,9 +70,9 @@ def test_one_place_says_the_default():
 
 
 def test_settings_beside_a_name_are_its_own():
-    spec = MethodSpec.parse("cue:reach=0,match=mean", RATE, {"least": 0.1, "seed": 3})
-    assert spec.settings == {"least": 0.1, "reach": 0, "match": "mean"}
-    assert (spec.name, spec.label) == ("cue", "cue:reach=0,match=mean 0.2")
+    spec = MethodSpec.parse("cue:reach=0,choices=false", RATE, {"least": 0.1, "seed": 3})
+    assert spec.settings == {"least": 0.1, "reach": 0, "choices": False}
+    assert (spec.name, spec.label) == ("cue", "cue:reach=0,choices=false 0.2")
     assert (spec.pruner.reach, spec.pruner.least) == (0, 0.1)
 
 

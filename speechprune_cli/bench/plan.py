@@ -21,7 +21,7 @@ from speechprune_cli.methods import (
     settled,
     several,
 )
-from speechprune_cli.pipeline import QUERIES
+from speechprune_cli.pipeline import check_query
 
 Scoring = Literal["likelihood", "letter", "generate", "open"]
 """How answers to questions with options are had; `open` takes the options away."""
@@ -45,7 +45,8 @@ class Plan:
     language: str | None = None  # what is spoken, for models that write transcripts
     budget: BudgetOption = None
     settings: dict[str, Any] = field(default_factory=dict)  # each for the methods that know it
-    query: str = QUERIES[0]  # what the audio is matched against, see `Session.prune`
+    preset_settings: dict[str, dict[str, Any]] = field(default_factory=dict)  # by method
+    query: str | None = None  # what the audio is matched against, see `Session.prune`
     position: str | None = None
     scoring: Scoring = "likelihood"
     permute_options: bool = False
@@ -56,8 +57,8 @@ class Plan:
     batch_size: int = 1
 
     def __post_init__(self) -> None:
-        if self.query not in QUERIES:
-            raise UsageError(f"unknown query {self.query!r}: {' or '.join(QUERIES)}")
+        if self.query is not None:
+            check_query(self.query)
         if self.scoring not in get_args(Scoring):
             raise UsageError(f"scoring is {self.scoring!r}: {' or '.join(get_args(Scoring))}")
         pruning_size(1, 1, self.budget, Amount(rate=0.0))
@@ -69,8 +70,9 @@ class Plan:
     @cached_property
     def conditions(self) -> tuple[Condition, ...]:
         """All that every sample is asked under: the references first, each condition once."""
-        asked = map(Condition, grid(self.methods, amounts(self.rates, self.keeps), self.settings))
-        return tuple({each.name: each for each in (*REFERENCES, *asked)}.values())
+        asked = amounts(self.rates, self.keeps)
+        specs = grid(self.methods, asked, self.settings, self.preset_settings)
+        return tuple({each.name: each for each in (*REFERENCES, *map(Condition, specs))}.values())
 
     @classmethod
     def resolve(
@@ -95,7 +97,13 @@ class Plan:
         asked = several(methods), several(rates), tuple(map(str, several(keep)))
         methods, rates, keeps = settled(*asked, defaults, PAPER if paper else None)
         return cls(
-            benchmark=benchmark, model=model, methods=methods, rates=rates, keeps=keeps, **others
+            benchmark=benchmark,
+            model=model,
+            methods=methods,
+            rates=rates,
+            keeps=keeps,
+            preset_settings=defaults.settings,
+            **others,
         )
 
     @classmethod

@@ -52,7 +52,10 @@ class Listening:
         """The JSON fields of a selection."""
         from speechprune_cli.report.facts import describe_selection
 
-        settings = {**asdict(self.spec.pruner), "query": self.pruning.query}
+        settings = {
+            **asdict(self.spec.pruner),
+            "query": self.pruning.query or self.spec.pruner.query,
+        }
         return describe_selection(self.session, self.audio, self.tokens, selection, settings)
 
     def show_passages(self, fields: dict[str, Any]) -> None:

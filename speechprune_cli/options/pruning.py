@@ -55,8 +55,8 @@ class CommonPruning:
 class MatchingOptions:
     """What a method looks for, and how it draws."""
 
-    query: Literal["question", "question+choices"] = rare(
-        "Matched against: question, or question+choices.", "WHAT", default="question"
+    query: Literal["question", "question+choices"] | None = rare(
+        "Matched against: question, or question+choices. Default: the method's own.", "WHAT"
     )
     seed: int | None = rare("For what is drawn at random: random, crop, t-SNE.", "N", env=True)
 
@@ -73,7 +73,7 @@ class PruningOptions(MatchingOptions, CommonPruning):
         """What is asked for, the rest as the preset has it. Raises UsageError."""
         keep, rate = preferred(self.keep, self.rate)
         amount = methods.amount_of(rate, keep) or methods.default_amount(defaults)
-        spec = MethodSpec.parse(self.method or defaults.method, amount)
+        spec = MethodSpec.parse(self.method or defaults.method, amount, preset=defaults.settings)
         return spec.told(self.settings).seeded(self.seed)
 
 
@@ -111,7 +111,8 @@ class GridOptions(CommonPruning):
         """Every method at every amount, the rest as the preset has it; `--paper`: of table I."""
         paper = methods.TABLE_I if self.paper else None
         names, rates, keeps = methods.settled(*self._asked, defaults, paper)
-        return methods.grid(names, methods.amounts(rates, keeps), self.settings)
+        amounts = methods.amounts(rates, keeps)
+        return methods.grid(names, amounts, self.settings, defaults.settings)
 
 
 def preferred(keep: K, rate: R) -> tuple[K | None, R | None]:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-SHORTEST, LONGEST = 1.2, 4.4  # seconds of a segment, about those of a clause
+SHORTEST = 3 / 11  # of the longest segment
 SMOOTHING = 3  # tokens that loudness is averaged over: no border within a stop consonant
 
 
-def quiet_segments(loudness: Tensor, per_second: float) -> Tensor:
+def quiet_segments(loudness: Tensor, per_second: float, longest_seconds: float) -> Tensor:
     """Number of the segment that each token belongs to, int64 `[N]`, counted from 0.
 
     From the start of the recording on, each segment ends at the quietest token, by `loudness`
@@ -20,7 +20,8 @@ def quiet_segments(loudness: Tensor, per_second: float) -> Tensor:
     import torch
     from torch.nn.functional import avg_pool1d
 
-    shortest, longest = (max(1, round(each * per_second)) for each in (SHORTEST, LONGEST))
+    allowed = SHORTEST * longest_seconds, longest_seconds
+    shortest, longest = (max(1, round(each * per_second)) for each in allowed)
     level = avg_pool1d(loudness[None].double(), SMOOTHING, 1, SMOOTHING // 2, False, False)[0]
     starts = torch.zeros(len(loudness), dtype=torch.int64)
     start = 0

@@ -16,6 +16,9 @@ from speechprune_cli.flow import Merge, PruningTask, Selection
 if TYPE_CHECKING:
     from torch import Tensor
 
+QUERIES = ALONE, WITH_CHOICES = ("question", "question+choices")
+"""What the recording is matched against: the question, or its options too where it has some."""
+
 Seed = Annotated[int, Interval(ge=0, lt=2**63)]  # setting of a method that draws at random
 
 
@@ -40,6 +43,11 @@ class Pruner(ABC):
     )  # what not all models give, as `flow.py` names it
     asks: ClassVar[bool] = True  # False: it keeps the same tokens whatever the question is
     hears_all: ClassVar[bool] = True  # False: nothing beyond the model's own input length
+
+    @property
+    def query(self) -> str:
+        """Which of `QUERIES` it takes where nobody asks for another."""
+        return ALONE
 
     @abstractmethod
     def score_and_keep(self, task: PruningTask) -> Choice:

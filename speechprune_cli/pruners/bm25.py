@@ -35,7 +35,8 @@ class BM25(Pruner):
 
     `bm25s` with its own settings (Lucene's formula, k1 = 1.5, b = 0.75), sentences as documents;
     words are stemmed, and stop words left out, in the language that was spoken, in English where
-    nobody told. Sentences are kept whole until the budget is spent.
+    nobody told. Sentences are kept whole until the budget is spent; of the last one, what holds
+    most of the question's words.
     """
 
     reads_embeddings = False
@@ -43,13 +44,15 @@ class BM25(Pruner):
 
     def score_and_keep(self, task: PruningTask) -> Choice:
         said = [sentence.text for sentence in task.transcript.sentences]
-        worth = bm25_scores(said, task.asked, task.transcript.language or "en")
+        language = task.transcript.language or "en"
+        worth = bm25_scores(said, task.asked, language)
+        by_word = bm25_scores([word.text for word in task.transcript.words], task.asked, language)
         found = int((worth > 0).sum())
         reason = f"{task.keep} tokens; {found} of {len(said)} sentences hold words of the question"
         warning = (
             "" if found else "no sentence holds a word of the question: the first ones are kept"
         )
-        return keep_sentences(task, worth, reason, warning)
+        return keep_sentences(task, worth, by_word[task.tokens.word_of], reason, warning)
 
 
 def bm25_scores(said: Sequence[str], asked: str, language: str) -> Tensor:

@@ -12,7 +12,7 @@ from speechprune_cli.costs import QUESTION_TOKENS, PruningSize
 from speechprune_cli.flow import Merge, PruningTask
 from speechprune_cli.pruners._segments import equal_segments
 from speechprune_cli.pruners._similarity import TOKENS_PER_BLOCK, check_finite
-from speechprune_cli.pruners.base import Choice, Pruner
+from speechprune_cli.pruners.base import WITH_CHOICES, Choice, Pruner
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,12 +34,16 @@ class OmniScope(Pruner):
     them are lifted, and their neighbours within three seconds. Every second gets its share, at
     least `least` and at most all of its tokens, and is merged down to it by bipartite matching.
 
-    It matches question and options: `--query question+choices` gives both. The authors clip a
+    It matches question and options. The authors clip a
     budget that the bounds do not allow, and leave what is not a whole second alone. Here k is
     kept exactly: `least` shrinks where k is too small for it, and the last part of a second is one.
     """
 
     least: Annotated[int, Ge(0)] = 3
+
+    @property
+    def query(self) -> str:
+        return WITH_CHOICES
 
     def score_and_keep(self, task: PruningTask) -> Choice:
         import torch

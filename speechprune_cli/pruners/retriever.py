@@ -28,13 +28,15 @@ class Retriever(Pruner):
 
     Cosine of each sentence's embedding with the question's, by all-MiniLM-L6-v2, which knows
     English. `speechprune models get all-minilm-l6-v2` fetches it; a run's first question also
-    loads it. Sentences are kept whole until the budget is spent.
+    loads it. Sentences are kept whole until the budget is spent, and the last one's beginning.
     """
 
     reads_embeddings = False
     requires = frozenset({TRANSCRIPT})
 
     def score_and_keep(self, task: PruningTask) -> Choice:
+        import torch
+
         from speechprune_cli.weights.minilm import minilm_folder
 
         need("tokenizers", "retriever", "mini")
@@ -43,7 +45,7 @@ class Retriever(Pruner):
         vectors = sentence_embeddings([task.asked, *said], minilm_folder(), device)
         worth = (vectors[1:] @ vectors[0]).round(decimals=DECIMALS)
         reason = f"{task.keep} tokens of the sentences nearest to the question in meaning"
-        return keep_sentences(task, worth, reason)
+        return keep_sentences(task, worth, torch.zeros(len(task.tokens)), reason)
 
     def flops(self, decoder: Any, size: PruningSize) -> int:
         """Of as many tokens as the decoder reads: both have about as many to a word."""
