@@ -245,11 +245,11 @@ def settings_of(plan):
 
 
 def test_a_method_may_carry_settings_of_its_own():
-    plan = make_plan(methods=("cue:reach=0,least=0.1", "cue"), settings={"reach": 0.5})
+    plan = make_plan(methods=("cue:reach=0,longest=5", "cue"), settings={"reach": 0.5})
     names = [condition.name for condition in plan.conditions if condition.spec.amount]
-    assert names == ["cue:reach=0,least=0.1 0.4", "cue 0.4"]
+    assert names == ["cue:reach=0,longest=5 0.4", "cue 0.4"]
     settings = settings_of(plan)
-    assert settings["cue:reach=0,least=0.1"] == {"reach": 0, "least": 0.1}
+    assert settings["cue:reach=0,longest=5"] == {"reach": 0, "longest": 5}
     assert settings["cue"] == {"reach": 0.5}
 
 

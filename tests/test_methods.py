@@ -70,10 +70,24 @@ def test_one_place_says_the_default():
 
 
 def test_settings_beside_a_name_are_its_own():
-    spec = MethodSpec.parse("cue:reach=0,choices=false", RATE, {"least": 0.1, "seed": 3})
-    assert spec.settings == {"least": 0.1, "reach": 0, "choices": False}
+    spec = MethodSpec.parse("cue:reach=0,choices=false", RATE, {"longest": 5, "seed": 3})
+    assert spec.settings == {"longest": 5, "reach": 0, "choices": False}
     assert (spec.name, spec.label) == ("cue", "cue:reach=0,choices=false 0.2")
-    assert (spec.pruner.reach, spec.pruner.least) == (0, 0.1)
+    assert (spec.pruner.reach, spec.pruner.longest) == (0, 5)
+
+
+def test_a_preset_s_settings_give_way_to_those_of_the_command_line():
+    preset = {"cue": {"longest": 4.4, "choices": False}}
+    spec = MethodSpec.parse("cue", RATE, preset=preset)
+    assert (spec.label, spec.pruner.longest, spec.pruner.query) == ("cue 0.2", 4.4, "question")
+    assert MethodSpec.parse("cue", RATE, {"longest": 6}, preset).pruner.longest == 6
+    assert MethodSpec.parse("cue:longest=7", RATE, {"longest": 6}, preset).pruner.longest == 7
+    assert MethodSpec.parse("uniform", RATE, preset=preset).settings == {}
+    defaults = Defaults(settings=preset)
+    for spec in (PruningOptions().spec(defaults), *GridOptions().specs(defaults)):
+        assert spec.settings == preset["cue"]
+    with pytest.raises(UsageError, match="unknown key 'colour'"):
+        MethodSpec.parse("cue", RATE, preset={"cue": {"colour": "red"}})
 
 
 def test_a_method_that_settles_it_by_itself_has_no_amount():

@@ -15,7 +15,7 @@ from speechprune_cli import load
 from speechprune_cli.config import Defaults
 from speechprune_cli.errors import ModelError, UsageError
 from speechprune_cli.flow import TRANSCRIPT
-from speechprune_cli.methods import Amount, pruning_size
+from speechprune_cli.methods import Amount, MethodSpec, pruning_size
 from speechprune_cli.pruners import PRUNERS
 
 QUESTION = "When is the report due?"
@@ -62,14 +62,23 @@ def test_choices_are_answered_by_likelihood(session, tokens):
     assert sum(result.answer.probabilities.values()) == pytest.approx(1)
 
 
-def test_choices_reach_the_matching_only_when_asked_for(session, tokens):
-    def scores(**options):
-        options = {"method": "phase1", "keep": 100, **options}
-        return session.prune(tokens, QUESTION, **options).scores
+@pytest.mark.parametrize(
+    ("method", "by_itself"),
+    [("phase1", False), ("cue", True), ("cue:choices=false", False), ("omniscope", True)],
+)
+def test_choices_are_matched_where_asked_for_or_where_the_method_does(
+    session, tokens, method, by_itself
+):
+    spec = MethodSpec.parse(method, Amount.keeping(100))
 
-    alone = scores()
-    assert torch.equal(scores(choices=("red", "blue")), alone)
-    assert not torch.equal(scores(choices=("red", "blue"), query="question+choices"), alone)
+    def scores(**options):
+        return session.select(tokens, QUESTION, spec, **options).scores
+
+    alone, choices = scores(), ("red", "blue")
+    both = scores(choices=choices, query="question+choices")
+    assert not torch.equal(both, alone)
+    assert torch.equal(scores(choices=choices), both if by_itself else alone)
+    assert torch.equal(scores(choices=choices, query="question"), alone)
 
 
 def test_the_preset_decides_whether_choices_are_listed(tiny_model_folder, tokens):

@@ -253,7 +253,7 @@ def test_faithful_budgets_may_miss_the_target_and_say_so() -> None:
         ("cue", {"choices": "no"}, "choices is 'no': .*boolean"),
         ("cue", {"longest": 0}, "longest is 0: .*greater than 0"),
         ("cue", {"reach": 1.5}, "reach is 1.5: .*less than or equal to 1"),
-        ("cue", {"least": float("nan")}, "least is nan"),
+        ("cue", {"longest": float("nan")}, "longest is nan"),
         ("dart", {"pivots": 0}, "pivots is 0: .*greater than or equal to 1"),
         ("segmentwise", {"seconds": 0}, "seconds is 0: .*greater than 0"),
         ("seats", {"seconds": 0}, "seconds is 0: .*greater than 0"),

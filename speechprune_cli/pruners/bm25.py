@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from speechprune_cli.extras import need
 from speechprune_cli.flow import TRANSCRIPT, PruningTask
 from speechprune_cli.pruners._passages import keep_sentences
-from speechprune_cli.pruners.base import Choice, Pruner
+from speechprune_cli.pruners.base import WITH_CHOICES, Choice, Pruner
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +41,11 @@ class BM25(Pruner):
 
     reads_embeddings = False
     requires = frozenset({TRANSCRIPT})
+
+    @property
+    def query(self) -> str:
+        """As `cue` does, which it is the control of."""
+        return WITH_CHOICES
 
     def score_and_keep(self, task: PruningTask) -> Choice:
         said = [sentence.text for sentence in task.transcript.sentences]

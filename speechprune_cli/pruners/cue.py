@@ -45,6 +45,8 @@ Seconds = Annotated[float, Interval(gt=0, lt=1e6)]
 DECIMALS = 6  # of cosines, so that equal tokens match equally in whatever order a device sums
 PHRASE_SECONDS = 0.4  # two question tokens heard within this time are heard in a row
 ENOUGH_EVIDENCE = 1.5  # deviations beyond chance, summed over cues, that give passages everything
+DIVERSITY = 0.5  # by how much a cue of sound counts for less once it is taken
+LEAST = 0.3  # of the first passage's worth, below which no sound is taken any more
 LITTLE_EVIDENCE = 1.0
 """Audio tokens turned at random, aligned to no words, stay below this in nine cases of ten."""
 
@@ -56,8 +58,6 @@ class Cue(Pruner):
     choices: bool = True  # whether the options of a question are matched too
     longest: Seconds = 10.0  # of sound between two borders; about what is said in one breath
     reach: Share = 0.25  # of a segment's cues, for the next one; half of it for the one before
-    diversity: Share = 0.5  # by how much a cue of sound counts for less once it is taken
-    least: Share = 0.3  # of the first segment's worth, below which no sound is taken any more
 
     @property
     def query(self) -> str:
@@ -72,7 +72,7 @@ class Cue(Pruner):
     def _sentences(self, task: PruningTask, sentences: Tensor) -> Choice:
         """The best of a transcript's, whole."""
         cues = Cues.of(task, sentences)
-        worth = self._shared(cues.weighed(cues.matches)).sum(1)
+        worth = self.shared(cues.weighed(cues.matches)).sum(1)
         reason = (
             f"{len(sentences)} -> {task.keep} tokens, in the sentences that hold most of the "
             "question's words"
@@ -82,7 +82,7 @@ class Cue(Pruner):
     def _passages(self, task: PruningTask, segments: Tensor) -> Choice:
         """The best of what is heard, and the rest evenly."""
         cues = Cues.of(task, segments)
-        held, evidence = self._shared(cues.weighed(cues.matches)), self._evidence(cues)
+        held, evidence = self.shared(cues.weighed(cues.matches)), self._evidence(cues)
         taken = self._take(held, segments, round(min(1.0, evidence / ENOUGH_EVIDENCE) * task.keep))
         found = int(taken.sum())
         kept, rest = spread(taken, task.keep - found), task.keep - found
@@ -107,9 +107,9 @@ class Cue(Pruner):
         chance = math.sqrt(2 * math.log(max(2, len(cues.matches))))
         beyond = (cues.best - chance).clamp_min(0)
         present = cues.standing(cues.matches) / cues.best
-        return float(self._shared(present * beyond).sum(1).max())
+        return float(self.shared(present * beyond).sum(1).max())
 
-    def _shared(self, held: Tensor) -> Tensor:
+    def shared(self, held: Tensor) -> Tensor:
         """`held` `[segments, cues]` with a share of what the neighbours hold."""
         shared = held.clone()
         shared[1:] += self.reach * held[:-1]
@@ -127,10 +127,10 @@ class Cue(Pruner):
         covered = torch.zeros(held.shape[1], dtype=held.dtype)
         first = 0.0
         while budget > 0:
-            worth = (held - self.diversity * held.minimum(covered)).sum(1)
+            worth = (held - DIVERSITY * held.minimum(covered)).sum(1)
             best = int(worth.masked_fill(closed, -math.inf).argmax())
             first = first or float(worth[best])
-            if worth[best] < self.least * first:
+            if worth[best] < LEAST * first:
                 break
             size = int(sizes[best])
             fitting = min(budget, size)

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 from speechprune_cli import load
 from speechprune_cli.flow import PruningTask
-from speechprune_cli.pruners.cue import Cue
+from speechprune_cli.pruners._segments import quiet_segments
+from speechprune_cli.pruners.cue import Cue, Cues
 from speechprune_cli.report.figures import KEPT, PRUNED, TEXT, write
 
 EXAMPLE = Path("speechprune_cli/examples/meeting.ogg")
@@ -38,11 +39,10 @@ def main() -> None:
         phase1_budget=750,
         keep=KEEP,
     )
-    method = Cue()
-    segments = method._segments(tokens)
-    matches = method._matches(task, segments)
-    standard = (matches - matches.mean(0)) / matches.std(0)
-    held, _ = method._cues(matches)
+    method = Cue(**model.preset.defaults.settings["cue"])
+    segments = quiet_segments(tokens.loudness, tokens.per_second, method.longest)
+    found = Cues.of(task, segments)
+    held = method.shared(found.weighed(found.matches))
     kept = method.select(task).kept
     words = [model.text_of([each]).strip() for each in model.text_ids(QUESTION)]
     borders = torch.cat([segments.diff().nonzero().flatten() + 1, torch.tensor([len(tokens)])])
@@ -56,7 +56,7 @@ def main() -> None:
     loud.set(ylabel="dB", ylim=(-70, -5))
     loud.set_title(f"1  Segments end where it is quiet.   {QUESTION}", loc="left", fontsize=9)
     names = [*words, *(f"{a} {b}" for a, b in pairwise(words))]
-    rows = standard.clamp_min(0).T.numpy()
+    rows = found.standing(found.matches).T.numpy()
     cues.pcolormesh(edges, np.arange(len(names) + 1), rows, cmap="Blues", vmin=0, vmax=5)
     cues.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=6)
     cues.invert_yaxis()
