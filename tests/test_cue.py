@@ -16,7 +16,7 @@ from speechprune_cli.bench.tasks import load_task
 from speechprune_cli.bench.verdict import recall
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners import get_pruner
-from speechprune_cli.pruners._passages import keep_whole
+from speechprune_cli.pruners._passages import evenly_behind, keep_whole
 from speechprune_cli.pruners._segments import SHORTEST, quiet_segments
 
 SEGMENT = 50
@@ -173,6 +173,29 @@ def test_of_a_sentence_that_is_too_long_what_matches_is_kept() -> None:
     assert kept == list(range(kept[0], kept[0] + 12))
 
 
+def test_a_question_about_the_whole_gets_sentences_from_all_over() -> None:
+    """Words of the question that stand out nowhere are no reason to read one place."""
+    task = in_sentences([10] * 60, {}, keep=80)
+    selection = get_pruner("cue").select(task)
+    assert "taken from all over the recording" in selection.warning
+    said = task.tokens.sentences[selection.kept].bincount(minlength=60)
+    assert said[0] == said[59] == 10, "the beginning and the end"
+    assert all(said[part : part + 20].sum() >= 20 for part in (0, 20, 40))
+    found = get_pruner("cue").select(in_sentences([10] * 60, {7: 0, 8: 1}, keep=80))
+    assert found.warning == ""
+    assert set(range(70, 90)) <= set(found.kept.tolist())
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(sizes=st.lists(st.integers(1, 20), min_size=1, max_size=40), budget=st.floats(0, 200))
+def test_what_is_spread_comes_behind_what_fits(sizes: list[int], budget: float) -> None:
+    order = torch.randperm(len(sizes), generator=torch.Generator().manual_seed(len(sizes)))
+    spread = evenly_behind(order, torch.tensor(sizes), budget)
+    assert sorted(spread.tolist()) == list(range(len(sizes)))
+    fitting = int((torch.tensor(sizes)[order].cumsum(0) <= budget).sum())
+    assert torch.equal(spread[:fitting], order[:fitting])
+
+
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(
     words=st.lists(st.integers(1, 4), min_size=12, max_size=60),
@@ -191,7 +214,8 @@ def test_no_word_is_cut_as_long_as_others_fit(
     worth = torch.rand(int(sentence[-1]) + 1, generator=torch.Generator().manual_seed(seed))
     keep = max(1, round(share * len(of_word)))
     matches = torch.rand(len(of_word), generator=torch.Generator().manual_seed(seed))
-    taken = keep_whole(worth, sentence, of_word, matches, keep)
+    order = worth.argsort(descending=True)
+    taken = keep_whole(order, sentence, of_word, matches, keep)
     assert int(taken.sum()) == keep
     cut = {int(word) for word in of_word[taken]} & {int(word) for word in of_word[~taken]}
     assert len(cut) <= 1

@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
 
 def keep_whole(
-    worth: Tensor, passages: Tensor, words: Tensor, matches: Tensor, keep: int
+    order: Tensor, passages: Tensor, words: Tensor, matches: Tensor, keep: int
 ) -> Tensor:
-    """Which tokens are kept, bool `[N]`: exactly `keep`, of the passages that are worth most.
+    """Which tokens are kept, bool `[N]`: exactly `keep`, of the first passages in `order`.
 
-    `worth` `[passages]`; `passages` and `words` int64 `[N]` number each token's passage and word,
-    from 0 on. Of a passage that does not fit, the words in a row stay whose `matches` `[N]` add up
-    to most; what is left goes to the next best.
+    `passages` and `words` int64 `[N]` number each token's passage and word, from 0 on. Of a passage
+    that does not fit, the words in a row stay whose `matches` `[N]` add up to most; what is left
+    goes to the next one.
     """
     import torch
 
     taken = torch.zeros(len(passages), dtype=torch.bool)
-    sizes = passages.bincount(minlength=len(worth))
+    sizes = passages.bincount(minlength=len(order))
     starts = sizes.cumsum(0) - sizes
-    for best in worth.argsort(descending=True, stable=True).tolist():
-        start, size = int(starts[best]), int(sizes[best])
+    for number in order.tolist():
+        start, size = int(starts[number]), int(sizes[number])
         first, last = 0, size
         if size > keep:
             inside = slice(start, start + size)
@@ -58,16 +58,50 @@ def best_stretch(matches: Tensor, words: Tensor, most: int) -> tuple[int, int]:
     return int(borders[best]), int(ends[best])
 
 
+def evenly_behind(order: Tensor, sizes: Tensor, budget: float) -> Tensor:
+    """`order` as far as its passages, of `sizes` `[passages]`, fit into `budget` tokens.
+
+    Behind them come all others: the first one, the last one, and ever more between them.
+    """
+    import torch
+
+    count = int((sizes[order].cumsum(0) <= budget).sum())
+    halves = [
+        0,
+        len(order) - 1,
+        *(round(_halving(n) * (len(order) - 1)) for n in range(len(order))),
+    ]
+    all_of_them = [*order[:count].tolist(), *halves, *range(len(order))]
+    return torch.tensor(list(dict.fromkeys(all_of_them)))
+
+
+def _halving(number: int) -> float:
+    """The sequence 1/2, 1/4, 3/4, 1/8, 5/8, ... (van der Corput's)."""
+    return int(f"{number + 1:b}"[::-1], 2) / 2 ** (number + 1).bit_length()
+
+
 def keep_sentences(
-    task: PruningTask, worth: Tensor, matches: Tensor, reason: str, warning: str = ""
+    task: PruningTask,
+    worth: Tensor,
+    matches: Tensor,
+    reason: str,
+    warning: str = "",
+    focus: float = 1.0,
 ) -> Choice:
     """The best of a transcript's sentences, by `worth` `[sentences]`, kept whole.
 
-    `matches` `[N]` say what to keep of the one that does not fit.
+    `matches` `[N]` say what to keep of the one that does not fit. Only `focus` of the budget goes
+    to the best, the rest to sentences all over the recording.
     """
+    import torch
+
     tokens = task.tokens
     if tokens.sentences is None:
         raise UsageError(f"this model does not give {TRANSCRIPT}")
     sentences = tokens.sentences.cpu()
-    taken = keep_whole(worth, sentences, tokens.word_of, matches, task.keep)
+    order = worth.argsort(descending=True, stable=True)
+    if focus < 1:
+        sizes = torch.bincount(sentences, minlength=len(worth))
+        order = evenly_behind(order, sizes, focus * task.keep)
+    taken = keep_whole(order, sentences, tokens.word_of, matches, task.keep)
     return Choice(taken.nonzero().flatten(), worth[sentences], reason, warning=warning)

@@ -11,11 +11,12 @@ nothing, a word that matches one place says where to look:
 3. A segment matches a cue as well as its best token does. Matches are standardised over the
    segments, and a cue weighs as much as the square of its best match: how far it stands out.
 4. A segment is worth the cues it holds and, in part, those that its neighbours hold.
-5. Sentences are kept whole, the best first, until the budget is spent. Of sound, what is covered
-   already counts for less, so that a question of two parts gets both; a passage that does not fit
-   is thinned, as neighbouring tokens say the same; and what is left of the budget is spread evenly,
-   for context. Where no passage stands out by more than chance would have it, there is nothing to
-   find, as in "what is it about?": the less evidence, the more is spread evenly.
+5. Sentences are kept whole, the best first, until the budget is spent; of the last one the words
+   that match best. Of sound, what is covered already counts for less, so that a question of two
+   parts gets both; a passage that does not fit is thinned, as neighbouring tokens say the same; and
+   what is left of the budget is spread evenly, for context.
+6. Where nothing stands out by more than chance would have it, there is nothing to find, as in "what
+   is it about?": the less evidence, the more is taken from all over the recording.
 
 One product of `[N, D]` and `[D, L]`; memory for `[N, L]` and `[segments, cues]`.
 """
@@ -47,6 +48,7 @@ PHRASE_SECONDS = 0.4  # two question tokens heard within this time are heard in 
 ENOUGH_EVIDENCE = 1.5  # deviations beyond chance, summed over cues, that give passages everything
 DIVERSITY = 0.5  # by how much a cue of sound counts for less once it is taken
 LEAST = 0.3  # of the first passage's worth, below which no sound is taken any more
+FEWEST = 10  # sentences, below which none can stand out beyond chance
 LITTLE_EVIDENCE = 1.0
 """Audio tokens turned at random, aligned to no words, stay below this in nine cases of ten."""
 
@@ -72,12 +74,19 @@ class Cue(Pruner):
     def _sentences(self, task: PruningTask, sentences: Tensor) -> Choice:
         """The best of a transcript's, whole."""
         cues = Cues.of(task, sentences)
-        worth = self.shared(cues.weighed(cues.matches)).sum(1)
+        worth, evidence = self.shared(cues.weighed(cues.matches)).sum(1), self._evidence(cues)
         reason = (
             f"{len(sentences)} -> {task.keep} tokens, in the sentences that hold most of the "
-            "question's words"
+            f"question's words (evidence {evidence:.1f})"
         )
-        return keep_sentences(task, worth, cues.weighed(cues.cosines).sum(1), reason)
+        focus = 1.0 if len(worth) < FEWEST else min(1.0, evidence / ENOUGH_EVIDENCE)
+        unsure = focus < 1 and task.keep < len(sentences)
+        warning = (
+            "few words of the question stand out in what is said, so some of the sentences are "
+            "taken from all over the recording: it asks about the whole, or is not answered there"
+        )
+        matches = cues.weighed(cues.cosines).sum(1)
+        return keep_sentences(task, worth, matches, reason, warning if unsure else "", focus)
 
     def _passages(self, task: PruningTask, segments: Tensor) -> Choice:
         """The best of what is heard, and the rest evenly."""

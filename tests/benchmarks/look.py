@@ -138,7 +138,8 @@ def words_alone(session: Session, tokens: AudioTokens, asked: str) -> Seen:
 def kept_by(found: Seen, tokens: AudioTokens, share: float) -> Tensor:
     """Indices `[k]` of the tokens kept."""
     keep = max(1, round(share * len(tokens)))
-    taken = keep_whole(found.worth, numbered(tokens), tokens.word_of, found.matches, keep)
+    order = found.worth.argsort(descending=True, stable=True)
+    taken = keep_whole(order, numbered(tokens), tokens.word_of, found.matches, keep)
     return taken.nonzero().flatten()
 
 
