@@ -85,9 +85,9 @@ def test_a_method_against_all_others(run_with_lines, capfd):
     lines = [line.split("\t") for line in capfd.readouterr().out.splitlines()]
     assert lines[0] == ["cue against", "rate 0.8"]
     assert lines[1] == ["(itself)", "80.0 (49-94)"]
-    assert lines[2] == ["full", "+30.0 (0.250)"]
-    assert lines[3] == ["uniform", "+70.0 (0.016)"]
-    assert lines[4] == ["random", "+50.0 (0.125)"]
+    assert lines[2] == ["full", "+30.0 (-4 to +54) 0.250"]
+    assert lines[3] == ["uniform", "+70.0 (+26 to +91) 0.047"]
+    assert lines[4] == ["random", "+50.0 (+4 to +76) 0.250"]
     assert lines[5] == [""]
 
 
@@ -98,7 +98,7 @@ def test_a_method_against_all_others_as_json_and_markdown(run_with_lines, capfd)
         ("full", 10), ("uniform 0.8", 10), ("random 0.8", 8),
     ]  # fmt: skip
     assert main(["report", run_with_lines, "--versus", "cue", "--markdown"]) == 0
-    assert "| uniform | +70.0 (0.016) |" in capfd.readouterr().out
+    assert "| uniform | +70.0 (+26 to +91) 0.047 |" in capfd.readouterr().out
 
 
 def test_methods_are_drawn_under_each_other(run_with_lines, capfd):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from speechprune_cli.bench.line import Line
-from speechprune_cli.bench.statistics import mcnemar, wilson
+from speechprune_cli.bench.statistics import holm, mcnemar, paired_interval, wilson
 from speechprune_cli.methods import FULL, ORIGINAL, Amount, amount_asked
 
 MEANS = ("f1", "recall", "share", "kept", "prompt_tokens", "tflops", "total", "budget")
@@ -77,28 +77,47 @@ class PairedTest:
     rate: float | None  # of the condition, where it has one
     n: int
     difference: float  # accuracy of the condition less that of its rival
+    low: float  # of its 95% interval
+    high: float
     p: float  # exact two-sided McNemar test
+    corrected: float  # the same by Holm, over all tests of this method
 
 
 def paired_tests(lines: Sequence[Line], method: str) -> list[PairedTest]:
     """`method` at each amount against every other method at the same one or at none."""
     groups = _latest(lines)
     firsts = {name: next(iter(group.values())) for name, group in groups.items()}
-    return [
-        PairedTest(
-            condition=ours,
-            rival=theirs,
-            rate=line.rate,
-            n=len(pairs),
-            difference=fmean(_right(one) - _right(other) for one, other in pairs),
-            p=_chance(pairs),
-        )
+    compared = {
+        (ours, theirs): pairs
         for ours, line in firsts.items()
         for theirs, rival in firsts.items()
         if line.method == method and line.amount is not None
         if rival.method != method and rival.amount in (line.amount, None)
         if (pairs := _both_answered(groups[ours], groups[theirs]))
+    }
+    corrected = holm([_chance(pairs) for pairs in compared.values()])
+    return [
+        _paired_test(firsts[ours], theirs, pairs, p)
+        for ((ours, theirs), pairs), p in zip(compared.items(), corrected, strict=True)
     ]
+
+
+def _paired_test(
+    first: Line, rival: str, pairs: Sequence[tuple[Line, Line]], corrected: float
+) -> PairedTest:
+    differences = [_right(one) - _right(other) for one, other in pairs]
+    low, high = paired_interval(differences)
+    return PairedTest(
+        condition=first.condition,
+        rival=rival,
+        rate=first.rate,
+        n=len(pairs),
+        difference=fmean(differences),
+        low=low,
+        high=high,
+        p=_chance(pairs),
+        corrected=corrected,
+    )
 
 
 def hard_ids(lines: Iterable[Line]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import comb, sqrt
 from statistics import NormalDist
 
@@ -29,3 +30,25 @@ def mcnemar(b: int, c: int) -> float:
     """
     tail = sum(comb(b + c, k) for k in range(min(b, c) + 1))
     return min(1.0, 2 * tail / 2 ** (b + c))
+
+
+def paired_interval(differences: Sequence[float]) -> tuple[float, float]:
+    """95% interval of the mean of paired differences within -1..1, one for each sample.
+
+    Agresti and Min's (2005): half a sample more of each of the four outcomes. So it is no point
+    where no sample differs, and nearly all of -1..1 where there is none.
+    """
+    n = len(differences) + 2
+    mean = sum(differences) / n
+    spread = (sum(each * each for each in differences) + 1) / n - mean * mean
+    half = Z * sqrt(spread / n)
+    return max(-1.0, mean - half), min(1.0, mean + half)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Corrected for their number, in their order (Holm 1979): the smallest times n, and so on."""
+    corrected, highest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = highest
+    return corrected

@@ -39,8 +39,8 @@ class Versus:
         notes = (
             f"First line: accuracy of {self.method} in percent, with its 95% Wilson interval.",
             "Below: that less the accuracy of each other method, in points, at the same amount or "
-            "at none; in brackets the exact two-sided McNemar p on the samples both answered, not "
-            "corrected for the number of tests.",
+            "at none, with its 95% interval (Agresti and Min); then the exact two-sided McNemar p "
+            "on the samples both answered, corrected for all tests of the table (Holm).",
         )
         return Table("versus", "", columns, tuple(rows), notes)
 
@@ -51,4 +51,5 @@ def _rival(test: PairedTest, method: str) -> str:
 
 
 def _cell(test: PairedTest) -> str:
-    return f"{100 * test.difference:+.1f} ({probability(test.p)})"
+    points = f"{100 * test.difference:+.1f} ({100 * test.low:+.0f} to {100 * test.high:+.0f})"
+    return f"{points} {probability(test.corrected)}"
