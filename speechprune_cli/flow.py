@@ -141,6 +141,7 @@ class PruningTask:
     tokens: AudioTokens
     text: Tensor  # [L, D]: the question alone, no system prompt and no special tokens
     asked: str  # the same in letters
+    question_length: int  # of the L tokens, those of the question: behind them stand its options
     vocabulary_mean: Tensor  # [D]: of all the model's word embeddings
     first_layer: FirstLayer
     first: int  # tokens of the model's own input length, 30 s for Qwen2-Audio; at most N

@@ -151,6 +151,7 @@ class Session:
             tokens=tokens,
             text=self.model.embed_text(asked),
             asked=asked,
+            question_length=len(self.model.text_ids(question)),
             vocabulary_mean=self.model.vocabulary_mean,
             first_layer=self._first_layer,
             first=size.first,

@@ -62,6 +62,7 @@ def pruning_task(
         tokens=audio_tokens(distinct.repeat(repeats, 1)[:n], per_second),
         text=gaussian(length, width) + common / 2,
         asked=" ".join(["word"] * length),
+        question_length=length,
         vocabulary_mean=common / 3,
         first_layer=FirstLayer(
             q_weight=gaussian(query_heads * head_width, width),

@@ -16,7 +16,7 @@ from speechprune_cli.bench.tasks import load_task
 from speechprune_cli.bench.verdict import recall
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners import get_pruner
-from speechprune_cli.pruners._passages import evenly_behind, keep_whole
+from speechprune_cli.pruners._passages import best_stretch, evenly_behind, keep_whole
 from speechprune_cli.pruners._segments import SHORTEST, quiet_segments
 
 SEGMENT = 50
@@ -86,12 +86,40 @@ def test_what_is_not_spent_on_passages_is_spread_evenly() -> None:
     assert min(shares) > 0.1
 
 
+@pytest.mark.parametrize("options", [0, 90])
 @pytest.mark.parametrize("seed", range(5))
-def test_embeddings_that_are_not_aligned_are_noticed_and_kept_evenly(seed: int) -> None:
-    task = pruning_task(n=2000, width=256, keep=200, seed=seed)
-    selection = get_pruner("cue").select(task)
+def test_embeddings_that_are_not_aligned_are_noticed_and_kept_evenly(
+    seed: int, options: int
+) -> None:
+    task = pruning_task(n=2000, length=7 + options, width=256, keep=200, seed=seed)
+    task = dataclasses.replace(task, question_length=7)
+    selection = get_pruner("cue", longest=4.4).select(task)
     assert "little in the recording stands out" in selection.warning
     assert torch.bincount(selection.kept // 200, minlength=10).min() > 0
+
+
+@pytest.mark.parametrize("segments", [8, 15])
+def test_in_short_sound_too_the_word_of_the_question_is_found(segments: int) -> None:
+    """16 and 30 s, with the default settings."""
+    task = spoken({2: 0, 3: 1}, segments=segments, keep=2 * SEGMENT)
+    selection = get_pruner("cue").select(task)
+    assert selection.warning == ""
+    around = torch.arange(2 * SEGMENT + 15, 3 * SEGMENT + 25)
+    assert torch.isin(around, selection.kept).float().mean() > 0.6
+
+
+def test_the_best_sentence_is_kept_however_little_it_stands_out() -> None:
+    """Ten sentences, of which the longest holds the one word: evidence is thin."""
+    task = in_sentences([12] * 4 + [22] + [12] * 5, {4: 0}, keep=24)
+    kept = get_pruner("cue").select(task).kept
+    assert set(range(48, 70)) <= set(kept.tolist())
+
+
+def test_where_no_word_fits_the_best_passage_is_cut_all_the_same() -> None:
+    words = torch.arange(12).repeat_interleave(30)
+    order = torch.tensor([5, *(n for n in range(12) if n != 5)])
+    taken = keep_whole(order, words, words, torch.zeros(360), 20)
+    assert taken.nonzero().flatten().tolist() == list(range(150, 170))
 
 
 def test_what_stands_out_is_no_reason_to_warn() -> None:
@@ -173,6 +201,14 @@ def test_of_a_sentence_that_is_too_long_what_matches_is_kept() -> None:
     assert kept == list(range(kept[0], kept[0] + 12))
 
 
+def test_of_stretches_that_match_alike_the_longest_is_kept_then_the_first() -> None:
+    """In whatever order their matches are summed."""
+    matches = torch.tensor([0.1, 0.2, 0.3, 0, 0, 0, 0, 0.6, 0, 0])
+    assert best_stretch(matches, torch.arange(10), 5) == (0, 5)
+    words = torch.tensor([0, 0, 1, 1, 2, 2, 2, 2, 3, 3, 4])
+    assert best_stretch(torch.zeros(11), words, 7) == (4, 11), "the longest where nothing matches"
+
+
 def test_a_question_about_the_whole_gets_sentences_from_all_over() -> None:
     """Words of the question that stand out nowhere are no reason to read one place."""
     task = in_sentences([10] * 60, {}, keep=80)
@@ -192,7 +228,7 @@ def test_what_is_spread_comes_behind_what_fits(sizes: list[int], budget: float) 
     order = torch.randperm(len(sizes), generator=torch.Generator().manual_seed(len(sizes)))
     spread = evenly_behind(order, torch.tensor(sizes), budget)
     assert sorted(spread.tolist()) == list(range(len(sizes)))
-    fitting = int((torch.tensor(sizes)[order].cumsum(0) <= budget).sum())
+    fitting = max(1, int((torch.tensor(sizes)[order].cumsum(0) <= budget).sum()))
     assert torch.equal(spread[:fitting], order[:fitting])
 
 

@@ -139,6 +139,7 @@ def test_both_phases_on_real_embeddings(mode: str, scale: str) -> None:
         tokens,
         session.model.embed_text(QUESTION),
         QUESTION,
+        len(session.model.text_ids(QUESTION)),
         session.model.vocabulary_mean,
         session.model.first_layer(),
         first=750,

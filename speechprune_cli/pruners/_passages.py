@@ -11,6 +11,8 @@ from speechprune_cli.pruners.base import Choice
 if TYPE_CHECKING:
     from torch import Tensor
 
+DECIMALS = 6  # of matches, so that equal stretches tie in whatever order they are summed
+
 
 def keep_whole(
     order: Tensor, passages: Tensor, words: Tensor, matches: Tensor, keep: int
@@ -19,7 +21,7 @@ def keep_whole(
 
     `passages` and `words` int64 `[N]` number each token's passage and word, from 0 on. Of a passage
     that does not fit, the words in a row stay whose `matches` `[N]` add up to most; what is left
-    goes to the next one.
+    goes to the next one, and what no word fits into to the first passage with room.
     """
     import torch
 
@@ -36,7 +38,9 @@ def keep_whole(
         keep -= last - first
         if not keep:
             break
-    taken[(~taken).nonzero().flatten()[:keep]] = True
+    left = (~taken).nonzero().flatten()
+    rank = torch.empty_like(order).index_put_((order,), torch.arange(len(order)))
+    taken[left[rank[passages[left]].argsort(stable=True)][:keep]] = True
     return taken
 
 
@@ -51,33 +55,27 @@ def best_stretch(matches: Tensor, words: Tensor, most: int) -> tuple[int, int]:
     borders = torch.cat([words.new_tensor([0]), words.diff().nonzero().flatten() + 1])
     borders = torch.cat([borders, words.new_tensor([len(words)])])
     ends = borders[torch.searchsorted(borders, borders + most, right=True) - 1]
-    before = torch.cat([matches.new_zeros(1), matches.cumsum(0)])
-    found = before[ends] - before[borders]
+    before = torch.cat([torch.zeros(1, dtype=torch.float64), matches.double().cumsum(0)])
+    found = (before[ends] - before[borders]).round(decimals=DECIMALS)
     alike = (found == found.max()).nonzero().flatten()
     best = alike[(ends - borders)[alike].argmax()]
     return int(borders[best]), int(ends[best])
 
 
 def evenly_behind(order: Tensor, sizes: Tensor, budget: float) -> Tensor:
-    """`order` as far as its passages, of `sizes` `[passages]`, fit into `budget` tokens.
+    """`order` as far as its passages, of `sizes` `[passages]`, fit into `budget`; at least one.
 
-    Behind them come all others: the first one, the last one, and ever more between them.
+    Behind them come all others: those at the ends of the recording, in its middle, in the middle
+    of its halves, and so on.
     """
     import torch
 
-    count = int((sizes[order].cumsum(0) <= budget).sum())
-    halves = [
-        0,
-        len(order) - 1,
-        *(round(_halving(n) * (len(order) - 1)) for n in range(len(order))),
-    ]
-    all_of_them = [*order[:count].tolist(), *halves, *range(len(order))]
-    return torch.tensor(list(dict.fromkeys(all_of_them)))
-
-
-def _halving(number: int) -> float:
-    """The sequence 1/2, 1/4, 3/4, 1/8, 5/8, ... (van der Corput's)."""
-    return int(f"{number + 1:b}"[::-1], 2) / 2 ** (number + 1).bit_length()
+    best = order[: max(1, int((sizes[order].cumsum(0) <= budget).sum()))].tolist()
+    last, parts, spread = len(order) - 1, 1, [0, len(order) - 1]
+    while parts < last:
+        parts *= 2
+        spread += [round(part * last / parts) for part in range(1, parts, 2)]
+    return torch.tensor(list(dict.fromkeys([*best, *spread, *range(last)])))
 
 
 def keep_sentences(

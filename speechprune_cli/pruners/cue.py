@@ -48,9 +48,10 @@ PHRASE_SECONDS = 0.4  # two question tokens heard within this time are heard in 
 ENOUGH_EVIDENCE = 1.5  # deviations beyond chance, summed over cues, that give passages everything
 DIVERSITY = 0.5  # by how much a cue of sound counts for less once it is taken
 LEAST = 0.3  # of the first passage's worth, below which no sound is taken any more
-FEWEST = 10  # sentences, below which none can stand out beyond chance
+FEWEST = 10  # segments, as of fewer hardly any can stand out beyond chance
 LITTLE_EVIDENCE = 1.0
-"""Audio tokens turned at random, aligned to no words, stay below this in nine cases of ten."""
+"""80 s of audio tokens that are aligned to no words stay below this in nine cases of ten, in
+clauses of 4.4 s; the more there is to choose from, the further chance alone gets."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Cue(Pruner):
         if task.tokens.sentences is not None:
             return self._sentences(task, task.tokens.sentences.cpu())
         loudness, per_second = task.tokens.loudness.cpu(), task.tokens.per_second
-        return self._passages(task, quiet_segments(loudness, per_second, self.longest))
+        longest = min(self.longest, task.tokens.seconds / FEWEST)
+        return self._passages(task, quiet_segments(loudness, per_second, longest))
 
     def _sentences(self, task: PruningTask, sentences: Tensor) -> Choice:
         """The best of a transcript's, whole."""
@@ -108,13 +110,13 @@ class Cue(Pruner):
         return Choice(kept, held.sum(1)[segments], reason, warning=warning if unsure else "")
 
     def _evidence(self, cues: Cues) -> float:
-        """By how many standard deviations cues exceed what chance would reach.
+        """By how many standard deviations the question's own cues exceed what chance would reach.
 
         That is the maximum of as many normal draws as there are segments; summed over the cues of
-        the best segment and its neighbours.
+        the best segment and its neighbours. Options, of which most are wrong, prove nothing.
         """
         chance = math.sqrt(2 * math.log(max(2, len(cues.matches))))
-        beyond = (cues.best - chance).clamp_min(0)
+        beyond = (cues.best - chance).clamp_min(0) * cues.asked
         present = cues.standing(cues.matches) / cues.best
         return float(self.shared(present * beyond).sum(1).max())
 
@@ -150,6 +152,7 @@ class Cue(Pruner):
         return taken
 
     def flops(self, decoder: Any, size: PruningSize) -> int:
+        """Counted for a question without options."""
         return 2 * size.total * (2 + QUESTION_TOKENS) * decoder.hidden_size
 
 
@@ -159,6 +162,7 @@ class Cues:
 
     cosines: Tensor  # float64 [N, cues]
     matches: Tensor  # [segments, cues]: of each segment's best token
+    asked: Tensor  # bool [cues]: of the question itself, not of its options
 
     @classmethod
     def of(cls, task: PruningTask, segments: Tensor) -> Cues:
@@ -166,13 +170,15 @@ class Cues:
         import torch
 
         cosines = centred_cosines(task)
+        asked = torch.arange(len(task.text)) < task.question_length
         if len(task.text) > 1:
             reach = max(1, round(PHRASE_SECONDS * task.tokens.per_second))
             cosines = torch.cat([cosines, in_a_row(cosines, reach)], dim=1)
+            asked = torch.cat([asked, asked[1:]])
         matches = torch.zeros(int(segments[-1]) + 1, cosines.shape[1], dtype=torch.float64)
         index = segments[:, None].expand_as(cosines)
         matches.scatter_reduce_(0, index, cosines, "amax", include_self=False)
-        return cls(cosines, matches)
+        return cls(cosines, matches, asked)
 
     def standing(self, values: Tensor) -> Tensor:
         """Standard deviations by which `values` `[n, cues]` are above the mean segment's match."""

@@ -78,6 +78,7 @@ class OmniScope(Pruner):
         return quotas
 
     def flops(self, decoder: Any, size: PruningSize) -> int:
+        """Counted for a question without options."""
         return 2 * size.total * (2 + QUESTION_TOKENS + MATCHES) * decoder.hidden_size
 
 

@@ -33,6 +33,7 @@ def main() -> None:
         tokens,
         model.embed_text(QUESTION),
         QUESTION,
+        len(model.text_ids(QUESTION)),
         model.vocabulary_mean,
         model.first_layer(),
         first=750,
