@@ -28,7 +28,7 @@ class Retriever(Pruner):
 
     Cosine of each sentence's embedding with the question's, by all-MiniLM-L6-v2, which knows
     English. `speechprune models get all-minilm-l6-v2` fetches it; a run's first question also
-    loads it. Sentences are kept whole until the budget is spent, of the last one the most that fits.
+    loads it. Sentences are kept whole until the budget is spent; of the last one, what fits.
     """
 
     reads_embeddings = False
