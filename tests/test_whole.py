@@ -24,12 +24,13 @@ from spoken_spiral import TUNED_ON, halves, read_texts
 from speechprune_cli.bench import tasks
 from speechprune_cli.bench.line import Given, Line
 from speechprune_cli.bench.store import Run
+from speechprune_cli.pipeline import NO_WORDS
 
 SHARED = Path(__file__).parents[2] / "shared"
 SPEECH, TEXT = SHARED / "speech" / "spiral", SHARED / "data" / "spiral_300.jsonl"
 WRITTEN = whole.read()
 with_records = pytest.mark.skipif(
-    not (SPEECH.is_dir() and TEXT.is_file()), reason="the shared records are not here"
+    not (SPEECH.is_dir() and TEXT.is_file()), reason="SPIRAL's spoken records are not here"
 )
 TOPICS = {"Tea": ("Green", "Black", "White", "Red"), "Boats": ("Oars", "Sails", "Steam", "Rafts")}
 
@@ -173,6 +174,12 @@ def test_nothing_is_reported_on_that_was_tuned_on(made_up):
         "There is no mention of Norway.",
         "No information is given.",
         "This cannot be determined from the recording.",
+        "The percentage is not mentioned.",
+        "Answer: “not said”.",
+        "Not mentioned, the lecture is about tea.",
+        "Unknown.",
+        "None.",
+        NO_WORDS,
         "",
     ],
 )
@@ -188,6 +195,12 @@ def test_an_answer_declines(text):
         "They said no.",
         "Dr. Knott said so.",
         "Note 3",
+        "They cannot tell the difference between the two.",
+        "It didn't include tax, so $40",
+        "He did not mention it to her.",
+        "Because the room was not available.",
+        "None of the suppliers, but the bank.",
+        "They gave her no information.",
     ],
 )
 def test_an_answer_does_not_decline(text):

@@ -20,15 +20,25 @@ from swapped import WRITTEN, wordings
 
 from speechprune_cli.bench.line import Line
 from speechprune_cli.bench.store import Run
+from speechprune_cli.bench.verdict import said
 
-TOLD = "said|mentioned|stated|specified|provided|given|discussed|told|named|disclosed|addressed"
-TELLS = "say|mention|state|specify|provide|give|discuss|tell|name|contain|include|indicate|know"
+SOURCE = r"(?:recording|transcript|audio|text|passage|conversation|lecture|meeting|speaker)s?\b"
+NEVER = r"(?:\bnot|n't)(?: been)?(?: \w+ly)?"
+MISSING = (
+    rf"(?:{NEVER} (?:said|mentioned|stated|specified|provided|given|discussed|named|disclosed"
+    r"|addressed|clear|known|available)"
+    r"|\b(?:cannot|can't|can not) be (?:answered|determined)|\bunknown|\bunclear)"
+)
 DECLINES = re.compile(
-    rf"\bnot(?: \w+)? (?:{TOLD}|clear|known|available)\b"
-    rf"|(?:\bnot|n't)(?: \w+)? (?:{TELLS})\b"
-    r"|\bno (?:\w+ )?(?:mention|information|answer|indication|details?)\b"
-    r"|\b(?:cannot|can't|can not) be (?:answered|determined)\b"
-    r"|\bunknown\b"
+    r"^(?:none|nothing|n/a|no answer|i (?:do not|don't) know\b.*)$"
+    rf"|^(?:(?:it|this|that|the answer)(?: is| was|'s)? ?)?{MISSING}(?:$|,)"
+    rf"|{NEVER} (?:said|mentioned|stated|specified)$"
+    rf"|{MISSING} (?:in|by|from) (?:the|this)(?: \w+)? {SOURCE}"
+    rf"|\b{SOURCE}(?: \w+)? (?:do|does|did) ?{NEVER}"
+    r" (?:say|mention|state|specify|provide|give|discuss|tell|name|contain|include|indicate)\b"
+    rf"|^(?:it|they|he|she) (?:do|does|did) ?{NEVER} (?:say|mention|state|specify)"
+    r"(?:$| it$| wh\w+| how)"
+    r"|^(?:there(?: is| was|'s) )?no (?:\w+ )?(?:mention|information|indication|details?)\b"
 )
 GROUPS = ("own", "near", "far")
 
@@ -46,8 +56,11 @@ def main() -> None:
     def right(line: Line) -> bool:
         return holds(line.answers[0].text, answers[line.sample.partition("_")[2]])
 
+    def refused(line: Line) -> bool:
+        return declined(line) and not right(line)
+
     report("own recordings, right", lines, ("own",), right)
-    report("own recordings, declined", lines, ("own",), lambda line: declined(line) > right(line))
+    report("own recordings, declined", lines, ("own",), refused)
     for groups in (("near", "far"), ("near",), ("far",)):
         title = f"other recordings ({' and '.join(groups)}), invented"
         report(title, lines, groups, lambda line: not declined(line))
@@ -72,9 +85,10 @@ def declined(line: Line) -> bool:
 
 
 def declines(text: str) -> bool:
-    """`The transcript doesn't mention it.`"""
-    plain = " ".join(text.lower().replace("’", "'").split())
-    return not plain or DECLINES.search(plain) is not None
+    """`The transcript doesn't mention it.`, but not `He didn't mention it to her.`"""
+    plain = re.sub(r'["“”]', "", said(text).lower().replace("’", "'"))
+    sentences = re.split(r"[.;!?]+(?:\s+|$)", " ".join(plain.split()))
+    return not any(sentences) or any(map(DECLINES.search, sentences))
 
 
 if __name__ == "__main__":
