@@ -498,7 +498,7 @@ def test_where_spiral_comes_from_is_said_where_it_is_missing(tmp_path):
     assert all(page in line for page in pages)
 
 
-@pytest.mark.skipif(not SPIRAL_SAMPLE.is_file(), reason="no sample records of SPIRAL here")
+@pytest.mark.skipif(not SPIRAL_SAMPLE.is_file(), reason="SPIRAL's records are not here")
 def test_published_records(tmp_path):
     records = [json.loads(line) for line in SPIRAL_SAMPLE.read_text().split("\n") if line]
     write_spiral(tmp_path, *records, sound=False)

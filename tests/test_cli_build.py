@@ -214,7 +214,7 @@ def test_spirals_own_layout_is_read_and_the_sentence_found_to_the_sample(build, 
         assert said == record["audio_data"]["combined"]["sentences"]
 
 
-@pytest.mark.skipif(not SPIRAL.exists(), reason="the shared records are not here")
+@pytest.mark.skipif(not SPIRAL.exists(), reason="SPIRAL's records are not here")
 def test_a_record_has_the_keys_of_a_published_one(build, tmp_path):
     assert build(tmp_path / "set", *SHORT, "--layout", "spiral")[0] == 0
     built = json.loads((tmp_path / "set" / "data.jsonl").read_text().splitlines()[0])

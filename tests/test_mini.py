@@ -70,7 +70,7 @@ def test_of_silence_nothing_is_made_up(ask, tmp_path):
     assert "\n" not in err.strip()
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared recordings are not here")
+@pytest.mark.skipif(not SHARED.is_dir(), reason="recordings of people are not here")
 def test_a_crowd_outdoors_is_understood(ask):
     speech = SHARED / "long" / "jfk_rice_1962.flac"
     out, _ = ask(speech, "Where do we choose to go?", "--show", "--keep", "60")

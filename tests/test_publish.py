@@ -58,7 +58,7 @@ class Humming:
         return (0.1 * noise).astype(np.float32), 24_000
 
 
-@pytest.mark.skipif(not SPIRAL.exists(), reason="the shared records are not here")
+@pytest.mark.skipif(not SPIRAL.exists(), reason="SPIRAL's records are not here")
 def test_spoken_records_are_what_the_loader_of_spiral_wants(tmp_path):
     engine = Humming()
     index = tmp_path / "three.jsonl"

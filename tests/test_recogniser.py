@@ -27,7 +27,7 @@ from speechprune_cli.weights.stored import stored_folder
 SPEECH = Path(__file__).parents[2] / "shared" / "speech"
 
 pytest.importorskip("faster_whisper", reason="recognising is an extra")
-spoken = pytest.mark.skipif(not SPEECH.is_dir(), reason="the shared recordings are not here")
+spoken = pytest.mark.skipif(not SPEECH.is_dir(), reason="recordings of people are not here")
 
 
 @pytest.fixture(scope="module")
