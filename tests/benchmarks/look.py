@@ -3,11 +3,11 @@
     python tests/benchmarks/look.py WORK/spiral/report.jsonl [-m mini-small] [--accuracy]
 
 Every record is read whole with the question behind it, and whole sentences are kept by what a layer
-says of them: the attention that the question's tokens pay to the sentence's best token, or the
-cosines of hidden states, standardised and weighed as `cue` weighs those of word embeddings. Prints
-the mean share of the key sentence that is kept, by question alone and with the options, beside
-`cue`'s, and how much of the whole prefill has been computed by then. `--accuracy` also answers by
-letter from what `cue` and the attention of `--layer` keep, the options in one order per record.
+says of them: the attention that the question's tokens pay to the sentence's best token, or hidden
+states, which `cue`'s own cues take in place of word embeddings. Prints the mean share of the key
+sentence that is kept, by question alone and with the options, beside `cue`'s, and how much of the
+whole prefill has been computed by then. `--accuracy` also answers by letter from what `cue` and the
+attention of `--layer` keep, the options in one order per record.
 """
 
 from __future__ import annotations
@@ -16,67 +16,81 @@ import math
 import sys
 from argparse import ArgumentParser
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from speechprune_cli import load
-from speechprune_cli.backends._llama import KVCache, LlamaDecoder, _turned
+from speechprune_cli.backends._reader import LlamaReader
 from speechprune_cli.backends.transcript import INSTRUCTION
 from speechprune_cli.bench.sample import Sample
 from speechprune_cli.bench.tasks import load_task
 from speechprune_cli.bench.verdict import recall
-from speechprune_cli.flow import AudioTokens, Selection
+from speechprune_cli.flow import AudioTokens, PruningTask, Selection
 from speechprune_cli.methods import FULL
 from speechprune_cli.pipeline import Session
-from speechprune_cli.pruners._passages import keep_whole
+from speechprune_cli.pruners._passages import keep_sentences
+from speechprune_cli.pruners.base import WITH_CHOICES
 from speechprune_cli.pruners.cue import Cue, Cues
 
 SHARES = (0.1, 0.2)
 LETTERS = "ABCD"
+CUE = ("cue", -1)
 
 Name = tuple[str, int]  # of a score, and the number of its layer; -1 for none
+Scores = tuple[Tensor, Tensor]  # [sentences] what each is worth; [N] what each token is
 Cells = dict[tuple[Name, str, float], list[float]]  # by score, what is told, and share kept
 
 
-class Watched(LlamaDecoder):
-    """Notes what every layer sees of a prompt: hidden states and attention of its end."""
+class Watched(TorchFunctionMode):
+    """Notes on the CPU what every layer of a reader sees of a prompt, and how its end attends."""
 
-    def __init__(self, decoder: LlamaDecoder) -> None:
-        self.__dict__ = {**decoder.__dict__}
+    def __init__(self, reader: LlamaReader, asking: int) -> None:
+        super().__init__()
+        names = (f"model.layers.{layer}.self_attn.q_proj.weight" for layer in layers_of(reader))
+        self.projections = {id(reader.weights[name]) for name in names}
+        self.asking = asking  # tokens at the end of the prompt
         self.states: list[Tensor] = []  # [n, D] of each layer
         self.attention: list[Tensor] = []  # [asking, n]: mean over heads, of each layer
-        self.asking = 0  # tokens at the end of the prompt
 
-    def _attend(
-        self, hidden: Tensor, name: str, layer: int, turns: Any, allowed: Any, cache: KVCache
-    ) -> Tensor:
-        found = super()._attend(hidden, name, layer, turns, allowed, cache)
-        query = self._linear(hidden, f"{name}.q_proj").unflatten(-1, (-1, self.head_dim))
-        asking = _turned(query.transpose(1, 2), turns)[0, :, -self.asking :].float()
-        keys = cache.keys[layer][0].float().repeat_interleave(self.groups, 0)
-        logits = asking @ keys.transpose(1, 2) / math.sqrt(self.head_dim)
-        later = torch.ones(logits.shape[1:]).triu(logits.shape[2] - self.asking + 1).bool()
-        self.attention.append(logits.masked_fill(later, -math.inf).softmax(-1).mean(0))
-        self.states.append(hidden[0].float())
-        return found
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is F.linear and id(args[1]) in self.projections:
+            self.states.append(args[0][0].float().cpu())
+        elif func is F.scaled_dot_product_attention:
+            self.attention.append(paid(args[0][0, :, -self.asking :], args[1][0]).cpu())
+        return func(*args, **(kwargs or {}))
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What a layer says of a recording's tokens."""
+def paid(query: Tensor, key: Tensor) -> Tensor:
+    """Attention `[asking, n]` of the last tokens of n, mean over heads."""
+    keys = key.float().repeat_interleave(len(query) // len(key), 0)
+    logits = query.float() @ keys.transpose(1, 2) / math.sqrt(query.shape[-1])
+    later = torch.ones_like(logits[0]).triu(logits.shape[2] - logits.shape[1] + 1).bool()
+    return logits.masked_fill(later, -math.inf).softmax(-1).mean(0)
 
-    worth: Tensor  # [sentences]
-    matches: Tensor  # [N]
+
+def layers_of(reader: LlamaReader) -> range:
+    """Their numbers."""
+    return range(reader.shape.num_hidden_layers)
 
 
 def look(
-    session: Session, sample: Sample, tokens: AudioTokens, choices: tuple[str, ...]
-) -> dict[Name, Seen]:
+    session: Session, sample: Sample, task: PruningTask, choices: tuple[str, ...]
+) -> dict[Name, Scores]:
     """By name of a score and number of a layer."""
+    tokens = task.tokens
     prompt = session.build_prompt(
         tokens,
         session.select(tokens, sample.question, FULL),
@@ -84,63 +98,50 @@ def look(
         choices=choices,
         list_choices=bool(choices),
     )
-    ids = session.model.prompt_ids(sample.question, choices)
-    before, model = len(ids.before), session.model
-    watched = Watched(model.reader.decoder)
-    watched.asking = len(ids.after) - len(model.chat.ids(f"\n\n{INSTRUCTION}\n"))
-    with torch.no_grad():
-        watched(prompt.inputs_embeds, prompt.position_ids, None, KVCache())
-    audio, sentences = slice(before, before + len(tokens)), numbered(tokens)
+    ids, model = session.model.prompt_ids(sample.question, choices), session.model
+    asking = len(ids.after) - len(model.chat.ids(f"\n\n{INSTRUCTION}\n"))
+    watched = Watched(model.reader, asking)
+    with torch.no_grad(), watched:
+        model.run_decoder(prompt.inputs_embeds, prompt.position_ids, None, model.new_cache())
+    audio = slice(len(ids.before), len(ids.before) + len(tokens))
     found = {}
-    for layer, (states, attention) in enumerate(
-        zip(watched.states, watched.attention, strict=True)
-    ):
-        paid = attention[:, audio].mean(0).double()
-        best = torch.zeros(int(sentences[-1]) + 1, dtype=torch.float64)
-        best = best.scatter_reduce(0, sentences, paid, "amax", include_self=False)
-        found["attention", layer] = Seen(Cue().shared(best[:, None])[:, 0], paid)
-        asked = states[-watched.asking :] - states.mean(0)
-        heard = states[audio] - states[audio].mean(0)
-        found["hidden states", layer] = seen(cosines(heard, asked), sentences)
+    for layer in layers_of(model.reader):
+        attention, states = watched.attention[layer].mean(0).double(), watched.states[layer]
+        found["attention", layer] = by_attention(attention[audio], task)
+        found["hidden states", layer] = by_states(states[audio], states[-asking:], states, task)
     return found
 
 
-def numbered(tokens: AudioTokens) -> Tensor:
-    """Number of each token's sentence, none left out."""
-    assert tokens.sentences is not None
-    return tokens.sentences.unique(return_inverse=True)[1]
+def by_attention(each: Tensor, task: PruningTask) -> Scores:
+    """A sentence is worth what its best token gets of `each` `[N]`, and what its neighbours get."""
+    sentences = task.tokens.sentences
+    best = torch.zeros(int(sentences[-1]) + 1, dtype=torch.float64)
+    best = best.scatter_reduce(0, sentences, each, "amax", include_self=False)
+    return Cue().shared(best[:, None])[:, 0], each
 
 
-def cosines(left: Tensor, right: Tensor) -> Tensor:
-    """Of all pairs of rows, float64."""
-    from torch.nn.functional import normalize
-
-    return (normalize(left, dim=-1) @ normalize(right, dim=-1).T).double()
-
-
-def seen(found: Tensor, sentences: Tensor) -> Seen:
-    """As `cue` takes cosines `[N, cues]`."""
-    matches = torch.zeros(int(sentences[-1]) + 1, found.shape[1], dtype=torch.float64)
-    index = sentences[:, None].expand_as(found)
-    cues = Cues(found, matches.scatter_reduce(0, index, found, "amax", include_self=False))
-    worth = Cue().shared(cues.weighed(cues.matches)).sum(1)
-    return Seen(worth, cues.weighed(cues.cosines).sum(1))
+def by_states(heard: Tensor, asked: Tensor, states: Tensor, task: PruningTask) -> Scores:
+    """As `cue` does it, with a layer's states for the embeddings of words."""
+    tokens = replace(task.tokens, embeds=heard)
+    seen = replace(task, tokens=tokens, text=asked, vocabulary_mean=states.mean(0))
+    cues = Cues.of(seen, tokens.sentences)
+    return Cue().shared(cues.weighed(cues.matches)).sum(1), cues.weighed(cues.cosines).sum(1)
 
 
-def words_alone(session: Session, tokens: AudioTokens, asked: str) -> Seen:
-    """What `cue` looks at."""
-    model = session.model
-    text = model.embed_text(asked).float() - model.vocabulary_mean.float()
-    embeds = tokens.embeds.float()
-    return seen(cosines(embeds - embeds.mean(0), text), numbered(tokens))
-
-
-def kept_by(found: Seen, tokens: AudioTokens, share: float) -> Tensor:
-    """Indices `[k]` of the tokens kept."""
-    keep = max(1, round(share * len(tokens)))
-    order = found.worth.argsort(descending=True, stable=True)
-    taken = keep_whole(order, numbered(tokens), tokens.word_of, found.matches, keep)
-    return taken.nonzero().flatten()
+def whole(session: Session, tokens: AudioTokens, question: str) -> PruningTask:
+    """What a pruner looks at where nothing is dropped yet."""
+    model, total = session.model, len(tokens)
+    return PruningTask(
+        tokens,
+        model.embed_text(question),
+        question,
+        len(model.text_ids(question)),
+        model.vocabulary_mean,
+        model.first_layer(),
+        first=total,
+        phase1_budget=total,
+        keep=total,
+    )
 
 
 def answered(session: Session, sample: Sample, tokens: AudioTokens, kept: Tensor) -> bool:
@@ -160,14 +161,19 @@ def main() -> None:
     parser.add_argument("--layer", type=int, default=16)
     options = parser.parse_args()
     session = load(options.model)
-    answering = {("cue", -1), ("attention", options.layer)} if options.accuracy else set()
+    if not isinstance(reader := getattr(session.model, "reader", None), LlamaReader):
+        parser.error(f"-m {options.model}: it has no reader whose layers can be watched")
+    layers = layers_of(reader)
+    if options.accuracy and options.layer not in layers:
+        parser.error(f"--layer {options.layer}: {options.model} has layers 0 to {layers[-1]}")
+    answering = {CUE, ("attention", options.layer)} if options.accuracy else set()
     recalls: Cells = defaultdict(list)
     right: Cells = defaultdict(list)
     samples = load_task("jsonl", options.data, offline=True).samples
     for number, sample in enumerate(map(turned, range(len(samples)), samples)):
         measure(session, sample, answering, recalls, right)
         print(f"\r{number + 1} records", end="", file=sys.stderr)
-    show(recalls, right, session.model.shape.decoder.num_hidden_layers)
+    show(recalls, right, len(layers))
 
 
 def turned(number: int, sample: Sample) -> Sample:
@@ -181,17 +187,37 @@ def measure(
 ) -> None:
     """Add what every score keeps of a record, and whether it is answered by those `answering`."""
     tokens = session.encode(sample.audio)
+    task = whole(session, tokens, sample.question)
     for told, choices in (("question", ()), ("with options", sample.options)):
-        scores = look(session, sample, tokens, choices)
-        scores["cue", -1] = words_alone(session, tokens, "\n".join([sample.question, *choices]))
-        for name, found in scores.items():
-            for share in SHARES:
-                kept = kept_by(found, tokens, share)
+        scores = look(session, sample, task, choices)
+        for share in SHARES:
+            for name, kept in kept_by(session, task, choices, scores, share).items():
                 of_key = recall(sample.key_span, tokens.times, kept)
                 if of_key is not None:
                     recalls[name, told, share].append(of_key)
                 if name in answering:
                     right[name, told, share].append(answered(session, sample, tokens, kept))
+
+
+def kept_by(
+    session: Session,
+    task: PruningTask,
+    choices: tuple[str, ...],
+    scores: Mapping[Name, Scores],
+    share: float,
+) -> dict[Name, Tensor]:
+    """Indices `[k]` of the tokens that `cue` keeps, and of as many by each of the scores."""
+    kept = session.prune(
+        task.tokens,
+        task.asked,
+        method="cue",
+        keep=f"{share:.0%}",
+        choices=choices,
+        query=WITH_CHOICES,
+    ).kept
+    task = replace(task, keep=len(kept))
+    by_scores = {name: keep_sentences(task, *each, reason="") for name, each in scores.items()}
+    return {CUE: kept, **{name: choice.kept for name, choice in by_scores.items()}}
 
 
 def show(recalls: Cells, right: Cells, layers: int) -> None:
