@@ -1,14 +1,19 @@
-"""A small benchmark of one's own: tones for recordings, questions of every kind."""
+"""A small benchmark of one's own (tones, questions of every kind), and how any is read and run."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import pytest
 import soundfile
 from conftest import make_audio
+from recordings import voice
 
+from speechprune_cli.bench.tasks import load_task
+from speechprune_cli.errors import SpeechPruneError
 from speechprune_cli.flow import SAMPLE_RATE
+from speechprune_cli.main import main
 
 SAME = {
     "question": "When is the report due?",
@@ -64,3 +69,27 @@ def answers(lines) -> dict:
         }
         for key, line in keyed.items()
     }
+
+
+def write_wav(path: Path, seconds: float = 2.0, rate: int = 16000) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, voice(seconds, rate), rate)
+    return path
+
+
+def refused(kind: type[SpeechPruneError], name: str, data: Path | None) -> str:
+    """The line with which a benchmark is refused."""
+    with pytest.raises(kind) as caught:
+        load_task(name, data, offline=True)
+    assert type(caught.value) is kind
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def evaluated(capsys, name: str, data: Path, folder: Path) -> dict:
+    """The table of a run of the model in the package, one sample under five conditions."""
+    chosen = ["--method", "cue", "--method", "uniform", "--keep", "50%", "--limit", "1"]
+    where = ["--data", str(data), "-m", "nano", "-o", str(folder), "--no-cache", "--json"]
+    assert main(["eval", name, *chosen, *where]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    return json.loads(line)

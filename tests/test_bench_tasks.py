@@ -15,14 +15,13 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import soundfile
-from recordings import voice
+from bench_data import refused, write_wav
 
 from speechprune_cli.bench.sample import Benchmark, Sample
 from speechprune_cli.bench.tasks import TASKS, _spiral, load_task, spiral_nano
 from speechprune_cli.bench.tasks._excerpt import find_excerpt
 from speechprune_cli.bench.tasks.base import Task
 from speechprune_cli.errors import AudioError, ModelError, SpeechPruneError, UsageError
-from speechprune_cli.main import main
 
 SPIRAL_SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "spiral_sample.jsonl"
 LINE = {"audio": "a.wav", "question": "Which?", "answer": "the red one"}
@@ -32,12 +31,6 @@ ROW = {
     "choices": "(A) Swim.\n(B) Read a\nlong book.\n(C) Sleep.",
     "answer": "(B) Read a long book.",
 }
-
-
-def write_wav(path: Path, seconds: float = 2.0, rate: int = 16000) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, voice(seconds, rate), rate)
-    return path
 
 
 def write_jsonl(folder: Path, *lines: dict | str) -> Path:
@@ -119,15 +112,6 @@ def write_parquet(path: Path, *rows: dict, **columns: list) -> Path:
     table = pyarrow.Table.from_pylist(list(rows)) if rows else pyarrow.table(columns)
     pyarrow.parquet.write_table(table, path)
     return path
-
-
-def refused(kind: type[SpeechPruneError], name: str, data: Path | None) -> str:
-    """The line with which a benchmark is refused."""
-    with pytest.raises(kind) as caught:
-        load_task(name, data, offline=True)
-    assert type(caught.value) is kind
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # --- the registry
@@ -644,250 +628,6 @@ def test_from_the_hub_as_downloaded_before(tmp_path, cache, monkeypatch):
     assert benchmark.source == f"AudioLLMs/cn_college_listen_mcq_test@{commit}"
     assert [sample.id for sample in benchmark.samples] == ["cn-college-listen-00000"]
     assert benchmark.published == {"original": 52.91, "speechprune": 62.86}
-
-
-# --- audiomarathon-race
-
-RACE = {
-    "article_id": "high1",
-    "question_idx": 0,
-    "audio_path": "audio/high/high1.wav",
-    "question": "What did Ann buy?",
-    "options": ["A hat", "A coat", "A pen", "Nothing"],
-    "answer": "B",
-}
-
-
-def write_race(folder: Path, *records: dict, sound: bool = True) -> Path:
-    """An index in the published layout; its folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "race_benchmark.json").write_text(json.dumps(records), encoding="utf-8")
-    for record in records if sound else ():
-        write_wav(folder / record["audio_path"], 3)
-    return folder
-
-
-@pytest.mark.parametrize("where", [".", "Race/race_audio"])
-def test_records_of_race_with_their_letters(tmp_path, where):
-    other = {**RACE, "audio_path": "audio/middle/m.wav", "answer": "D"}
-    folder = write_race(tmp_path / where, RACE, other)
-    benchmark = load_task("audiomarathon-race", tmp_path, offline=True)
-    first, second = benchmark.samples
-    assert (benchmark.source, benchmark.name) == (
-        str(folder / "race_benchmark.json"),
-        "audiomarathon-race",
-    )
-    assert (first.id, first.question) == ("race-0000", "What did Ann buy?")
-    assert first.options == ("A hat", "A coat", "A pen", "Nothing")
-    assert (first.answer, second.answer) == ("A coat", "Nothing")
-    assert (first.group, second.group) == ("high", "middle")
-    assert first.audio == (folder / "audio/high/high1.wav").resolve()
-    assert (first.key_span, first.transcript) == (None, None)
-
-
-BAD_RACE = {
-    "unknown letter": ({"answer": "E"}, ", record 1: answer is 'E': give one of A, B, C, D"),
-    "text": ({"answer": "A coat"}, ", record 1: answer is 'A coat': give one of A, B, C, D"),
-    "number": ({"answer": 1}, ": 1.answer is 1: input should be a valid string"),
-    "options as text": ({"options": "A, B"}, ": 1.options is 'A, B': input should be a valid arr"),
-    "equal options": ({"options": ["x", "x"]}, ", record 1: the option 'x' occurs twice"),
-    "one option": ({"options": ["x"]}, ": 1.options: .* should have at least 2 items"),
-    "no question": ({"question": " "}, ": 1.question is ' ': string should have at least 1"),
-    "outside": (
-        {"audio_path": "../a.wav"},
-        r", record 1: audio_path: the path '\.\./a.wav' leads out of",
-    ),
-    "absolute": (
-        {"audio_path": "/etc/passwd"},
-        ", record 1: audio_path: the path '/etc/passwd' leads out of",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", BAD_RACE)
-def test_a_bad_record_of_race_is_named(tmp_path, name):
-    changes, message = BAD_RACE[name]
-    write_race(tmp_path, RACE, {**RACE, **changes}, sound=False)
-    line = refused(UsageError, "audiomarathon-race", tmp_path)
-    assert re.match(f"{tmp_path}/race_benchmark.json{message}", line)
-
-
-def test_an_index_of_race_that_is_none(tmp_path):
-    assert refused(UsageError, "audiomarathon-race", tmp_path) == (
-        f"{tmp_path}: there is no race_benchmark.json, as in "
-        "https://huggingface.co/datasets/Hezep/AudioMarathon"
-    )
-    index = write_race(tmp_path) / "race_benchmark.json"
-    assert refused(UsageError, "audiomarathon-race", tmp_path) == f"{index}: holds no samples"
-    for text, message in {
-        "[{]": "not JSON (",
-        "{}": "it: input should be a valid array",
-        '[{"question": "?"}]': "the key '0.audio_path' is missing",
-        "[" * 100_000: "not JSON (recursion limit",
-    }.items():
-        index.write_text(text)
-        line = refused(UsageError, "audiomarathon-race", tmp_path)
-        assert line.startswith(f"{index}: {message}")
-    write_race(tmp_path, RACE, sound=False)
-    line = refused(AudioError, "audiomarathon-race", tmp_path)
-    assert "high1.wav: none of the 1 recordings is there: paths count from" in line
-
-
-def test_race_from_the_hub_as_downloaded_before(tmp_path, monkeypatch):
-    """The Hub's library keeps the content apart, and links to it."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    line = refused(ModelError, "audiomarathon-race", None)
-    assert line.startswith("Hezep/AudioMarathon is not on this machine and --offline is on: ")
-    assert line.endswith("or give its folder with --data")
-    repo, commit = tmp_path / "hub" / "datasets--Hezep--AudioMarathon", "0af5" * 10
-    snapshot, blobs = repo / "snapshots" / commit, repo / "blobs"
-    (repo / "refs").mkdir(parents=True)
-    (repo / "refs" / "main").write_text(commit)
-    folder = write_race(snapshot / "Race" / "race_audio", RACE, {**RACE, "audio_path": "b.wav"})
-    blobs.mkdir()
-    (folder / "b.wav").rename(blobs / "0123")
-    (folder / "b.wav").symlink_to("../../../../blobs/0123")
-    benchmark = load_task("audiomarathon-race", None, offline=True)
-    assert benchmark.source == f"Hezep/AudioMarathon@{commit}"
-    assert all(soundfile.info(sample.audio).duration == 3 for sample in benchmark.samples)
-    (folder / "b.wav").unlink()
-    (folder / "b.wav").symlink_to(write_wav(tmp_path / "elsewhere.wav"))
-    assert "leads out of" in refused(UsageError, "audiomarathon-race", None)
-
-
-# --- lat-bench
-
-
-def grounding(audio: str = "s1", span: str = "[00:01-00:03]", query: str = "When is it?") -> dict:
-    """A line in the published layout."""
-    contents = {"user": f"<audio>{query}", "assistant": span}
-    messages = [{"role": role, "content": content} for role, content in contents.items()]
-    return {"messages": messages, "audios": [audio]}
-
-
-def write_lat(folder: Path, *lines: dict, language: str = "EN") -> Path:
-    """Its folder, with a recording `s1` of 4 s."""
-    write_wav(folder / "audio" / "s1.wav", 4)
-    path = folder / "task" / f"bench-{language}-TAG.jsonl"
-    path.parent.mkdir(exist_ok=True)
-    texts = (json.dumps(line, ensure_ascii=False) for line in lines)
-    path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
-    return path
-
-
-def test_a_line_of_lat_bench_is_a_span_and_no_question(tmp_path):
-    far = grounding("/data/cuts/s2.mp3", "It is at [00:02 - 12:30].")
-    write_lat(tmp_path, grounding(), far)
-    write_lat(tmp_path, grounding("s1.wav", "[0:00-0:02]", "何时？"), language="CN")
-    (tmp_path / "audio" / "s2.mp3").write_bytes(b"compressed")
-    benchmark = load_task("lat-bench", tmp_path, offline=True)
-    chinese, english, other = benchmark.samples
-    assert [sample.id for sample in benchmark.samples] == ["CN-1", "EN-1", "EN-2"]
-    assert [sample.key_span for sample in benchmark.samples] == [(0, 2), (1, 3), (2, 750)]
-    assert {(sample.options, sample.answer) for sample in benchmark.samples} == {((), "")}
-    assert (english.question, chinese.question) == ("When is it?", "何时？")
-    assert (english.group, chinese.group) == ("EN", "CN")
-    assert english.audio == chinese.audio == (tmp_path / "audio" / "s1.wav").resolve()
-    assert other.audio.name == "s2.mp3"
-    both = load_task("lat-bench", tmp_path, offline=True).fingerprint
-    (tmp_path / "task" / "bench-CN-TAG.jsonl").unlink()
-    assert load_task("lat-bench", tmp_path, offline=True).fingerprint != both
-
-
-BAD_SPANS = {
-    "no span": ({"span": "somewhere"}, r"messages.1.content is 'somewhere': give a span such as"),
-    "hours": ({"span": "0:00:01-0:00:03"}, "messages.1.content is '0:00:01-0:00:03': give a span"),
-    "reversed": ({"span": "[00:03-00:01]"}, "messages.1.content: the key sentence cannot last fr"),
-    "empty": ({"span": "[00:01-00:01]"}, "messages.1.content: the key sentence cannot last from"),
-    "beyond": (
-        {"span": "[00:01-00:09]"},
-        r"messages.1.content: the key sentence ends at 9 s, s1.wav at 4\.00 s",
-    ),
-    "no query": ({"query": "", "span": ""}, "messages.1.content is '': string should have at"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_SPANS)
-def test_a_bad_span_is_named(tmp_path, name):
-    changes, message = BAD_SPANS[name]
-    path = write_lat(tmp_path, grounding(), grounding(**changes))
-    assert re.match(f"{path}:2: {message}", refused(UsageError, "lat-bench", tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"audios": []}, "audios: tuple should have at least 1 item"),
-        ({"audios": "s1"}, "audios is 's1': input should be a valid array"),
-        ({"audios": [".."]}, r"audios.0: the path 'audio/\.\.' leads out of"),
-        ({"messages": grounding()["messages"][:1]}, "messages: tuple should have at least 2"),
-        ({"messages": [{"role": "user"}] * 2}, "the key 'messages.0.content' is missing"),
-    ],
-)
-def test_a_bad_line_of_lat_bench_is_named(tmp_path, changes, message):
-    path = write_lat(tmp_path, {**grounding(), **changes})
-    assert re.match(f"{path}:1: {message}", refused(UsageError, "lat-bench", tmp_path))
-
-
-def test_a_recording_of_lat_bench_cannot_lie_outside_its_folder(tmp_path):
-    write_lat(tmp_path / "set", grounding(), grounding("../../secret.wav"))
-    secret = write_wav(tmp_path / "secret.wav", 4)
-    _, sample = load_task("lat-bench", tmp_path / "set", offline=True).samples
-    assert not sample.audio.exists(), "only the name of the recording counts"
-    (tmp_path / "set" / "audio" / "secret.wav").symlink_to(secret)
-    assert "leads out of" in refused(UsageError, "lat-bench", tmp_path / "set")
-
-
-def test_where_lat_bench_comes_from_is_said_where_it_is_missing(tmp_path):
-    for line in (
-        refused(UsageError, "lat-bench", None),
-        refused(UsageError, "lat-bench", tmp_path),
-    ):
-        assert "https://huggingface.co/datasets/mcshao/LAT-Bench" in line
-        assert "audio/ID.wav" in line
-    write_lat(tmp_path, grounding("gone"))
-    line = refused(AudioError, "lat-bench", tmp_path)
-    assert "audio/gone: none of the 1 recordings is there: put task and meta of" in line
-
-
-# --- both, asked
-
-
-def evaluated(capsys, name: str, data: Path, folder: Path) -> dict:
-    """The table of a run of the model in the package, one sample under five conditions."""
-    chosen = ["--method", "cue", "--method", "uniform", "--keep", "50%", "--limit", "1"]
-    where = ["--data", str(data), "-m", "nano", "-o", str(folder), "--no-cache", "--json"]
-    assert main(["eval", name, *chosen, *where]) == 0
-    (line,) = capsys.readouterr().out.splitlines()
-    return json.loads(line)
-
-
-def test_race_is_asked_by_letter_or_text(tmp_path, capsys):
-    table = evaluated(
-        capsys, "audiomarathon-race", write_race(tmp_path / "data", RACE), tmp_path / "run"
-    )
-    assert {row["n"] for row in table["rows"]} == {1}
-    assert all(row["accuracy"] in (0, 1) and row["recall"] is None for row in table["rows"])
-
-
-def test_of_spans_only_what_is_kept_is_told(tmp_path, capsys):
-    write_lat(tmp_path / "data", grounding())
-    table = evaluated(capsys, "lat-bench", tmp_path / "data", tmp_path / "run")
-    rows = {row["condition"]: row for row in table["rows"]}
-    assert rows["full"]["recall"] == 1
-    assert rows["uniform 50%"]["recall"] == pytest.approx(0.5, abs=0.1)
-    assert rows["silence"]["recall"] is None
-    for row in rows.values():
-        assert (row["n"], row["errors"]) == (1, 0)
-        assert {row[key] for key in ("accuracy", "low", "f1", "p_full", "prefill_seconds")} == {
-            None
-        }
-    assert "nothing is asked: what counts is whether the span is kept" in table["caption"]
-    lines = (tmp_path / "run" / "lines.jsonl").read_text(encoding="utf-8").splitlines()
-    assert all(json.loads(line)["answers"] == [] for line in lines)
-    assert main(["eval", "--resume", str(tmp_path / "run"), "--derive-hard", "--quiet"]) == 0
-    assert (tmp_path / "run" / "lines.jsonl").read_text(encoding="utf-8").splitlines() == lines
-    assert (tmp_path / "run" / "hard.txt").read_text(encoding="utf-8").split() == []
 
 
 # --- of another package
