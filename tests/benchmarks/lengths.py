@@ -17,6 +17,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 
@@ -52,7 +53,12 @@ def shares_found(session: Session, samples: Sequence[Sample], longest: float | N
         if longest is not None:
             tokens = in_passages(tokens, sample.audio, longest)
         for query, share in product(QUERIES, SHARES):
-            how = {"method": "cue", "keep": share, "choices": sample.options, "query": query}
+            how: dict[str, Any] = {
+                "method": "cue",
+                "keep": share,
+                "choices": sample.options,
+                "query": query,
+            }
             kept = session.prune(tokens, sample.question, **how).kept
             found[query, share].append(recall(sample.key_span, tokens.times, kept))
     return [f"{100 * fmean(x for x in each if x is not None):.1f}" for each in found.values()]
