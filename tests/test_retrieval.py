@@ -78,6 +78,39 @@ def test_bm25_stems_words_and_leaves_out_those_that_say_nothing():
     assert bm25_scores(["Die Häuser stehen leer."], "Haus und Häusern", "de").item() > 0
 
 
+@pytest.mark.parametrize(
+    ("language", "said", "asked"),
+    [
+        ("zh", ["大家早上好。", "报告星期五到期。", "没有人住在红房子里。"], "报告什么时候到期？"),
+        ("ja", ["おはよう。", "レポートの締め切りは金曜日です。", "赤い家。"], "締め切りは?"),
+        ("th", ["สวัสดี", "รายงานครบกำหนดวันศุกร์", "บ้านสีแดง"], "กำหนดส่งรายงาน"),
+        ("en", ["Good 早上", "The report 报告星期五到期", "Nobody"], "报告"),
+        (None, ["早上好", "报告5点到期", "报告7点到期了"], "报告5点?"),
+    ],
+)
+def test_where_no_blanks_are_set_every_character_is_a_word(language, said, asked):
+    scores = bm25_scores(said, asked, language or "en")
+    assert scores.argmax() == 1
+    assert kept_sentences("bm25", told(said, asked, keep=1, language=language)) == [1]
+
+
+def test_a_digit_alone_tells_sentences_apart_where_one_is_asked_for():
+    said = ["Gate 7 is open, I heard.", "Gate 5 is open, I heard.", "We close at 15."]
+    assert bm25_scores(said, "Is it open at 5?", "en").argmax() == 1
+    assert bm25_scores(said, "What's open at 5? At 7?", "en").gt(0).tolist() == [1, 1, 0]
+    assert bm25_scores(said, "the 5", "en").gt(0).tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("asked", ["What's an open gate?", "gate 15", "Who closes on the 3rd?"])
+def test_other_words_of_one_letter_change_no_score(asked):
+    """A word is two letters or more, as the package has it: also for the length of sentences."""
+    said = ["Gate 7 is open, a b c 5 I.", "Café_1 x: gate B 15 -- on the 3rd.", "We're closed. 9"]
+    words, [question] = (
+        [re.findall(r"\b\w\w+\b", text.lower()) for text in texts] for texts in (said, [asked])
+    )
+    assert bm25_scores(said, asked, "xx").tolist() == pytest.approx(lucene(words, question), 1e-5)
+
+
 @pytest.mark.parametrize("asked", ["", "?", "the", "zebra"])
 def test_a_question_without_words_that_are_said_is_told(asked):
     selection = get_pruner("bm25").select(told(SAID, asked, keep=4))
