@@ -142,6 +142,16 @@ def test_the_retriever_finds_what_was_asked_word_by_word():
 
 
 @pytest.mark.usefixtures("tiny_minilm")
+@pytest.mark.parametrize(
+    ("language", "warning"),
+    [("en", ""), (None, ""), ("zh", "retriever knows English, this is 'zh'")],
+)
+def test_the_retriever_says_that_it_knows_english_alone(language, warning):
+    task = told(SAID, "When is it due?", keep=5, language=language)
+    assert get_pruner("retriever").select(task).warning == warning
+
+
+@pytest.mark.usefixtures("tiny_minilm")
 def test_embeddings_are_the_same_beside_whatever_they_are_padded():
     texts = [*SAID, "a " * 400]
     together = sentence_embeddings(texts, minilm_folder(), "cpu")

@@ -50,7 +50,9 @@ class Retriever(Pruner):
         vectors = sentence_embeddings([task.asked, *said], minilm_folder(), device)
         worth = (vectors[1:] @ vectors[0]).round(decimals=DECIMALS)
         reason = f"{task.keep} tokens of the sentences nearest to the question in meaning"
-        return keep_sentences(task, worth, torch.zeros(len(task.tokens)), reason)
+        spoken = task.transcript.language
+        warning = "" if spoken in (None, "en") else f"retriever knows English, this is '{spoken}'"
+        return keep_sentences(task, worth, torch.zeros(len(task.tokens)), reason, warning)
 
     def flops(self, decoder: Any, size: PruningSize) -> int:
         """Of as many tokens as the decoder reads: both have about as many to a word."""
