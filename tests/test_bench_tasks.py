@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -733,6 +734,37 @@ def test_an_index_of_race_that_is_none(tmp_path):
     assert "high1.wav: none of the 1 recordings is there: paths count from" in line
 
 
+def test_of_two_indices_of_race_none_is_taken(tmp_path):
+    for part in ("Race/new", "Race/old"):
+        write_race(tmp_path / part, RACE)
+    assert refused(UsageError, "audiomarathon-race", tmp_path) == (
+        f"{tmp_path}: race_benchmark.json is in Race/new and Race/old: name one folder with --data"
+    )
+
+
+@pytest.mark.parametrize("where", [".", "Race", "Race/race_audio"])
+def test_all_beside_the_index_of_race_is_fetched_from_the_hub(tmp_path, monkeypatch, where):
+    """Patterns match as in the Hub's library; other benchmarks in the repository stay there."""
+    from huggingface_hub.utils import filter_repo_objects
+
+    published = tmp_path / "published"
+    write_wav(published / "Other" / "a.wav", 1)
+    write_race(published / where, RACE)
+    fetched = tmp_path / "repo" / "snapshots" / "ab"
+
+    def snapshot_download(hub_id, *, allow_patterns, **_):
+        paths = [p.relative_to(published) for p in published.rglob("*") if p.is_file()]
+        for path in filter_repo_objects(paths, allow_patterns=allow_patterns, key=str):
+            (fetched / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(published / path, fetched / path)
+        return str(fetched)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    [sample] = load_task("audiomarathon-race", None, offline=True).samples
+    assert sample.audio == fetched / where / "audio/high/high1.wav"
+    assert (fetched / "Other").exists() == (where == ".")
+
+
 def test_race_from_the_hub_as_downloaded_before(tmp_path, monkeypatch):
     """The Hub's library keeps the content apart, and links to it."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -792,6 +824,14 @@ def test_a_line_of_lat_bench_is_a_span_and_no_question(tmp_path):
     both = load_task("lat-bench", tmp_path, offline=True).fingerprint
     (tmp_path / "task" / "bench-CN-TAG.jsonl").unlink()
     assert load_task("lat-bench", tmp_path, offline=True).fingerprint != both
+
+
+def test_two_recordings_of_one_id_are_refused(tmp_path):
+    write_lat(tmp_path, grounding())
+    (tmp_path / "audio" / "s1.mp3").write_bytes(b"compressed")
+    assert refused(UsageError, "lat-bench", tmp_path) == (
+        f"{tmp_path}/audio: s1.mp3 and s1.wav have the same id: keep one of them"
+    )
 
 
 BAD_SPANS = {
