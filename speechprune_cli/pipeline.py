@@ -146,7 +146,7 @@ class Session:
             return nothing(spec.name)
         amount = spec.amount or Amount(rate=0.0)
         size = pruning_size(len(tokens), self.model.input_tokens, budget, amount)
-        asked = _query_text(question, choices, query or spec.pruner.query)
+        asked = _query_text(question, choices, spec.pruner.query if query is None else query)
         task = PruningTask(
             tokens=tokens,
             text=self.model.embed_text(asked),
