@@ -21,7 +21,7 @@ from speechprune_cli.pruners.base import Pruner
 
 if TYPE_CHECKING:
     from speechprune_cli.backends.base import SpeechLM
-    from speechprune_cli.config import Defaults
+    from speechprune_cli.config import Defaults, Preset
     from speechprune_cli.flow import PruningTask, Selection
 
 BudgetOption = int | Literal["all"] | None
@@ -96,6 +96,16 @@ def amount_asked(rate: float | None, share: float | None, tokens: int | None) ->
 def default_amount(defaults: Defaults) -> Amount:
     """How much a model keeps where nothing else is asked for."""
     return amount_of(None, defaults.keep) or Amount(rate=defaults.rate)
+
+
+def defaults_of(preset: Preset) -> Defaults:
+    """A preset's own. Raises UsageError, which names it, for settings that no method has."""
+    for name, settings in preset.defaults.settings.items():
+        try:
+            PRUNERS.make(name, settings)
+        except UsageError as error:
+            raise UsageError(f"the preset {preset.name}: defaults.settings: {error}") from error
+    return preset.defaults
 
 
 def several(value: Any) -> tuple[Any, ...]:

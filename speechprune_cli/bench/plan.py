@@ -16,6 +16,7 @@ from speechprune_cli.methods import (
     Amount,
     BudgetOption,
     amounts,
+    defaults_of,
     grid,
     pruning_size,
     settled,
@@ -93,7 +94,7 @@ class Plan:
         """
         from speechprune_cli.config import resolve_model
 
-        defaults = resolve_model(model).defaults
+        defaults = defaults_of(resolve_model(model))
         asked = several(methods), several(rates), tuple(map(str, several(keep)))
         methods, rates, keeps = settled(*asked, defaults, PAPER if paper else None)
         return cls(
