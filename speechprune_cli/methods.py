@@ -204,6 +204,17 @@ class MethodSpec:
         """Ready to select."""
         return PRUNERS.make(self.name, self.settings)
 
+    def check(self, preset: Preset) -> None:
+        """Raise UsageError or ModelError for what can be told before the preset's model is loaded.
+
+        That is what its family does not give, where it says which, and what this machine lacks.
+        """
+        from speechprune_cli.backends import FAMILIES
+
+        if preset.family is not None:
+            self.check_family(FAMILIES.part(preset.family))
+        self.pruner.check()
+
     def check_family(self, family: type[SpeechLM]) -> None:
         """Raise UsageError where the method needs what models of a family do not give."""
         if missing := sorted(self.pruner.requires - family.provides):

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import re
+import sys
 from collections import Counter
 
 import pytest
 import torch
+from bench_data import write_benchmark
 from package_index import make_wheel
 from pruning_tasks import pruning_task, written
 
+from speechprune_cli.bench.store import Run
 from speechprune_cli.config import PublishedFile
 from speechprune_cli.costs import QUESTION_TOKENS, PruningSize
-from speechprune_cli.errors import ModelError, UsageError
+from speechprune_cli.errors import ModelError, SpeechPruneError, UsageError
 from speechprune_cli.flow import PruningTask, Sentence, Transcript, Word
+from speechprune_cli.main import main
 from speechprune_cli.pruners import get_pruner
 from speechprune_cli.pruners.bm25 import bm25_scores
 from speechprune_cli.pruners.retriever import sentence_embeddings
@@ -165,6 +170,54 @@ def test_the_retriever_s_model_is_fetched_by_name(tmp_path, monkeypatch):
     monkeypatch.setenv("SPEECHPRUNE_CACHE_DIR", str(tmp_path))
     with pytest.raises(ModelError, match=f"{NAME} is not on this machine: .* models get {NAME}"):
         get_pruner("retriever").select(told(SAID, "When?", keep=3))
+
+
+@pytest.fixture
+def no_model(tmp_path, monkeypatch) -> str:
+    """A preset of which nothing can be loaded, and neither weights nor package of the searches."""
+    monkeypatch.setenv("SPEECHPRUNE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setitem(sys.modules, "bm25s", None)
+    part = {"source": str(tmp_path / "nowhere")}
+    preset = {"name": "nowhere", "recogniser": part, "reader": part}
+    (tmp_path / "nowhere.yaml").write_text(json.dumps(preset), encoding="utf-8")
+    return str(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("method", "code", "message"),
+    [
+        ("retriever", 4, f"{NAME} is not on this machine: speechprune models get {NAME}"),
+        ("bm25", 2, "bm25 needs bm25s: pip install 'speechprune[mini]'"),
+    ],
+)
+def test_what_a_method_lacks_is_told_before_a_model_is_loaded(
+    no_model, tmp_path, capfd, method, code, message
+):
+    with pytest.raises(SpeechPruneError, match=re.escape(message)):
+        get_pruner(method).select(told(SAID, "When?", keep=3))
+    index = write_benchmark(tmp_path, "short")
+    asking = ["ask", str(index.with_name("short.wav")), "When is it due?"]
+    evaluating = ["eval", "jsonl", "--data", str(index), "--output", str(tmp_path / "run")]
+    for command in (asking, evaluating):
+        assert main([*command, "--model", no_model, "--method", method]) == code
+        assert capfd.readouterr().err == f"error: {message}\n"
+    assert not Run(tmp_path / "run").lines()
+
+
+@pytest.mark.usefixtures("no_model")
+def test_of_what_the_model_and_the_machine_lack_the_model_is_told(capfd):
+    assert main(["ask", "any.wav", "When is it due?", "-m", "nano", "--method", "retriever"]) == 2
+    assert "retriever needs a transcript, which qwen2_audio models" in capfd.readouterr().err
+
+
+def test_what_a_method_lacks_is_told_before_anything_is_measured(
+    tiny_transcriber, no_model, capfd, monkeypatch
+):
+    monkeypatch.setattr("speechprune_cli.profiler.measured.load", pytest.fail)
+    command = ["profile", str(tiny_transcriber), "--method", "retriever"]
+    assert main([*command, "--measure"]) == 4
+    assert f"error: {NAME} is not on this machine" in capfd.readouterr().err
+    assert main(command) == 0, "what is counted needs no weights"
 
 
 @pytest.mark.slow

@@ -75,6 +75,14 @@ class Plan:
         specs = grid(self.methods, asked, self.settings, self.preset_settings)
         return tuple({each.name: each for each in (*REFERENCES, *map(Condition, specs))}.values())
 
+    def check(self, model: str) -> None:
+        """What `MethodSpec.check` raises for the plan's model, which is here under that name."""
+        from speechprune_cli.config import resolve_model
+
+        preset = resolve_model(model)
+        for condition in self.conditions:
+            condition.spec.check(preset)
+
     @classmethod
     def resolve(
         cls,

@@ -115,6 +115,8 @@ def measure(
     from speechprune_cli.report.profile_figures import draw_times
     from speechprune_cli.report.profile_measured import describe_machine, measured_tables
 
+    for spec in setting.specs:
+        spec.check(preset)
     repeats = measuring.repeats or REPEATS
     lm = load(preset, shape, made_up=measuring.random_weights, **where.place)
     for decision in lm.decisions:

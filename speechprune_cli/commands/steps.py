@@ -91,6 +91,7 @@ def listen(
     transcribing.check(model.preset)
     said = transcribing.brought
     spec, _ = pruning.spec(defaults_of(model.preset)), pruning.b1
+    spec.check(model.preset)
     for name in ("keep", "rate"):
         told = getattr(pruning, name) is not None and not by_environment(name)
         if told and spec.amount is None:

@@ -54,6 +54,10 @@ class BM25(Pruner):
         """As `cue` does, which it is the control of."""
         return WITH_CHOICES
 
+    def check(self) -> None:
+        for package in ("bm25s", "Stemmer"):
+            need(package, "bm25", "mini")
+
     def score_and_keep(self, task: PruningTask) -> Choice:
         said = [sentence.text for sentence in task.transcript.sentences]
         language = task.transcript.language or "en"
@@ -68,9 +72,7 @@ class BM25(Pruner):
 
 
 def bm25_scores(said: Sequence[str], asked: str, language: str) -> Tensor:
-    """Of each sentence, float32 `[sentences]`. Raises UsageError where a package is missing."""
-    for package in ("bm25s", "Stemmer"):
-        need(package, "bm25", "mini")
+    """Of each sentence, float32 `[sentences]`."""
     import bm25s
     import torch
     from Stemmer import Stemmer
