@@ -21,7 +21,7 @@ from speechprune_cli.pruners.base import Pruner
 
 if TYPE_CHECKING:
     from speechprune_cli.backends.base import SpeechLM
-    from speechprune_cli.config import Defaults
+    from speechprune_cli.config import Defaults, Preset
     from speechprune_cli.flow import PruningTask, Selection
 
 BudgetOption = int | Literal["all"] | None
@@ -96,6 +96,16 @@ def amount_asked(rate: float | None, share: float | None, tokens: int | None) ->
 def default_amount(defaults: Defaults) -> Amount:
     """How much a model keeps where nothing else is asked for."""
     return amount_of(None, defaults.keep) or Amount(rate=defaults.rate)
+
+
+def defaults_of(preset: Preset) -> Defaults:
+    """A preset's own. Raises UsageError, which names it, for settings that no method has."""
+    for name, settings in preset.defaults.settings.items():
+        try:
+            PRUNERS.make(name, settings)
+        except UsageError as error:
+            raise UsageError(f"the preset {preset.name}: defaults.settings: {error}") from error
+    return preset.defaults
 
 
 def several(value: Any) -> tuple[Any, ...]:
@@ -193,6 +203,17 @@ class MethodSpec:
     def pruner(self) -> Pruner:
         """Ready to select."""
         return PRUNERS.make(self.name, self.settings)
+
+    def check(self, preset: Preset) -> None:
+        """Raise UsageError or ModelError for what can be told before the preset's model is loaded.
+
+        That is what its family does not give, where it says which, and what this machine lacks.
+        """
+        from speechprune_cli.backends import FAMILIES
+
+        if preset.family is not None:
+            self.check_family(FAMILIES.part(preset.family))
+        self.pruner.check()
 
     def check_family(self, family: type[SpeechLM]) -> None:
         """Raise UsageError where the method needs what models of a family do not give."""

@@ -120,9 +120,9 @@ class Session:
         audio is matched against: the `question`, or `question+choices` (default: as the method
         does by itself). `settings` are the method's own. Raises `UsageError`.
         """
-        from speechprune_cli.methods import MethodSpec, amount_of, default_amount
+        from speechprune_cli.methods import MethodSpec, amount_of, default_amount, defaults_of
 
-        defaults = self.model.preset.defaults
+        defaults = defaults_of(self.model.preset)
         amount = amount_of(rate, keep) or default_amount(defaults)
         spec = MethodSpec.parse(method or defaults.method, amount, preset=defaults.settings)
         spec = spec.told(settings)
@@ -146,7 +146,7 @@ class Session:
             return nothing(spec.name)
         amount = spec.amount or Amount(rate=0.0)
         size = pruning_size(len(tokens), self.model.input_tokens, budget, amount)
-        asked = _query_text(question, choices, query or spec.pruner.query)
+        asked = _query_text(question, choices, spec.pruner.query if query is None else query)
         task = PruningTask(
             tokens=tokens,
             text=self.model.embed_text(asked),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,37 @@ def test_an_index_of_race_that_is_none(tmp_path):
     write_race(tmp_path, RACE, sound=False)
     line = refused(AudioError, "audiomarathon-race", tmp_path)
     assert "high1.wav: none of the 1 recordings is there: paths count from" in line
+
+
+def test_of_two_indices_of_race_none_is_taken(tmp_path):
+    for part in ("Race/new", "Race/old"):
+        write_race(tmp_path / part, RACE)
+    assert refused(UsageError, "audiomarathon-race", tmp_path) == (
+        f"{tmp_path}: race_benchmark.json is in Race/new and Race/old: name one folder with --data"
+    )
+
+
+@pytest.mark.parametrize("where", [".", "Race", "Race/race_audio"])
+def test_all_beside_the_index_of_race_is_fetched_from_the_hub(tmp_path, monkeypatch, where):
+    """Patterns match as in the Hub's library; other benchmarks in the repository stay there."""
+    from huggingface_hub.utils import filter_repo_objects
+
+    published = tmp_path / "published"
+    write_wav(published / "Other" / "a.wav", 1)
+    write_race(published / where, RACE)
+    fetched = tmp_path / "repo" / "snapshots" / "ab"
+
+    def snapshot_download(hub_id, *, allow_patterns, **_):
+        paths = [p.relative_to(published) for p in published.rglob("*") if p.is_file()]
+        for path in filter_repo_objects(paths, allow_patterns=allow_patterns, key=str):
+            (fetched / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(published / path, fetched / path)
+        return str(fetched)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    [sample] = load_task("audiomarathon-race", None, offline=True).samples
+    assert sample.audio == fetched / where / "audio/high/high1.wav"
+    assert (fetched / "Other").exists() == (where == ".")
 
 
 def test_race_from_the_hub_as_downloaded_before(tmp_path, monkeypatch):

@@ -103,6 +103,13 @@ def test_on_its_own_failures_original_is_no_rival():
     assert summarise(LINES, samples=["a", "b"])[0].p_original == mcnemar(2, 0), "chosen otherwise"
 
 
+def test_what_the_model_was_not_asked_about_took_it_no_time():
+    wordless = [answered(name, "full", False, total=0, prefill_seconds=0.0) for name in "abc"]
+    [row] = summarise([*wordless, answered("d", "full", True, prefill_seconds=0.4)])
+    assert (row.n, row.accuracy, row.prefill_seconds) == (4, 0.25, 0.4)
+    assert summarise(wordless)[0].prefill_seconds is None
+
+
 def test_f1_is_of_open_questions():
     lines = [answered("a", "full", False, f1=0.5), answered("b", "full", True, f1=1.0)]
     assert summarise([*lines, answered("c", "full", True)])[0].f1 == 0.75

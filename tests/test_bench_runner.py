@@ -14,7 +14,9 @@ from test_backend import load
 from speechprune_cli.bench.jobs import answer_missing, jobs
 from speechprune_cli.bench.line import Given, Line, indices, ranges
 from speechprune_cli.bench.plan import Plan, draw, long_enough
+from speechprune_cli.bench.run import OpenRun
 from speechprune_cli.bench.runner import LETTER_ONLY, Runner
+from speechprune_cli.bench.sample import Benchmark
 from speechprune_cli.bench.store import Run
 from speechprune_cli.bench.tasks import load_task
 from speechprune_cli.bench.verdict import judge
@@ -74,6 +76,22 @@ def by_key(lines):
 
 def lines_of(session, plan, samples):
     return list(Runner(session, plan).answer(jobs(samples, plan, set())))
+
+
+def test_every_sample_is_in_one_table_whatever_it_asks(samples, tmp_path):
+    """Options without an answer, as another package may bring them, ask nothing."""
+    unanswered = replace(samples[0], id="unanswered", answer="")
+    span = replace(unanswered, id="span", options=())
+    benchmark = Benchmark("mixed", (*samples, unanswered, span), "here", "")
+    run = OpenRun(Run(tmp_path), make_plan(), benchmark, benchmark.samples, limited=False)
+    lines = [Line.failed(each, run.plan.conditions[0], "no model") for each in benchmark.samples]
+    results = run._results(benchmark.samples, lines, "mixed")
+    assert {result.title: result.n_samples for result in results} == {
+        "mixed, questions with options": 4,
+        "mixed, open questions": 1,
+        "mixed, spans": 2,
+    }
+    assert [result.n_samples for result in results if result.controls] == [4]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])

@@ -50,6 +50,14 @@ def test_a_line_of_lat_bench_is_a_span_and_no_question(tmp_path):
     assert load_task("lat-bench", tmp_path, offline=True).fingerprint != both
 
 
+def test_two_recordings_of_one_id_are_refused(tmp_path):
+    write_lat(tmp_path, grounding())
+    (tmp_path / "audio" / "s1.mp3").write_bytes(b"compressed")
+    assert refused(UsageError, "lat-bench", tmp_path) == (
+        f"{tmp_path}/audio: s1.mp3 and s1.wav have the same id: keep one of them"
+    )
+
+
 BAD_SPANS = {
     "no span": ({"span": "somewhere"}, r"messages.1.content is 'somewhere': give a span such as"),
     "hours": ({"span": "0:00:01-0:00:03"}, "messages.1.content is '0:00:01-0:00:03': give a span"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,6 +75,27 @@ def test_settings_beside_a_name_are_its_own():
     assert spec.settings == {"longest": 5, "reach": 0, "choices": False}
     assert (spec.name, spec.label) == ("cue", "cue:reach=0,choices=false 0.2")
     assert (spec.pruner.reach, spec.pruner.longest) == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"Cue": {"longest": 5}}, "unknown pruning method 'Cue': choose from "),
+        ({"cue": {"longst": 5}}, "pruning method 'cue': unknown key 'longst': the known ones are"),
+        ({"uniform": {}, "random": {"seed": -1}}, "pruning method 'random': seed is -1: "),
+    ],
+)
+def test_a_preset_s_settings_are_checked_also_of_methods_that_are_not_used(
+    tmp_path, capfd, settings, message
+):
+    path = tmp_path / "mine.yaml"
+    preset = {"name": "mine", "source": "nobody/nothing", "defaults": {"settings": settings}}
+    path.write_text(yaml.safe_dump(preset), encoding="utf-8")
+    for arguments in (["ask", "any.wav", "When?", "-m"], ["profile"], ["eval", "jsonl", "-m"]):
+        assert main([*arguments, str(path), "--method", "uniform"]) == 2
+        err = capfd.readouterr().err
+        assert err.startswith(f"error: the preset mine: defaults.settings: {message}")
+        assert err.count("\n") == 1
 
 
 def test_a_preset_s_settings_give_way_to_those_of_the_command_line():

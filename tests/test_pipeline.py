@@ -169,6 +169,7 @@ def test_a_rate_outside_the_unit_interval(session, tokens, rate):
         ({"budget": "most"}, "budget is 'most'"),
         ({"method": "magic"}, "magic"),
         ({"query": "answer"}, "unknown query 'answer'"),
+        ({"query": ""}, "unknown query ''"),
     ],
 )
 def test_what_prune_refuses(session, tokens, options, message):

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import re
+import sys
 from collections import Counter
 
 import pytest
 import torch
+from bench_data import write_benchmark
 from package_index import make_wheel
 from pruning_tasks import pruning_task
 
+from speechprune_cli.bench.store import Run
 from speechprune_cli.costs import QUESTION_TOKENS, PruningSize
-from speechprune_cli.errors import ModelError, UsageError
+from speechprune_cli.errors import ModelError, SpeechPruneError, UsageError
 from speechprune_cli.flow import PruningTask, Sentence, Transcript, Word
+from speechprune_cli.main import main
 from speechprune_cli.pruners import get_pruner
 from speechprune_cli.pruners.bm25 import bm25_scores
 from speechprune_cli.pruners.retriever import sentence_embeddings
@@ -77,6 +82,39 @@ def test_bm25_stems_words_and_leaves_out_those_that_say_nothing():
     assert bm25_scores(["Die Häuser stehen leer."], "Haus und Häusern", "de").item() > 0
 
 
+@pytest.mark.parametrize(
+    ("language", "said", "asked"),
+    [
+        ("zh", ["大家早上好。", "报告星期五到期。", "没有人住在红房子里。"], "报告什么时候到期？"),
+        ("ja", ["おはよう。", "レポートの締め切りは金曜日です。", "赤い家。"], "締め切りは?"),
+        ("th", ["สวัสดี", "รายงานครบกำหนดวันศุกร์", "บ้านสีแดง"], "กำหนดส่งรายงาน"),
+        ("en", ["Good 早上", "The report 报告星期五到期", "Nobody"], "报告"),
+        (None, ["早上好", "报告5点到期", "报告7点到期了"], "报告5点?"),
+    ],
+)
+def test_where_no_blanks_are_set_every_character_is_a_word(language, said, asked):
+    scores = bm25_scores(said, asked, language or "en")
+    assert scores.argmax() == 1
+    assert kept_sentences("bm25", told(said, asked, keep=1, language=language)) == [1]
+
+
+def test_a_digit_alone_tells_sentences_apart_where_one_is_asked_for():
+    said = ["Gate 7 is open, I heard.", "Gate 5 is open, I heard.", "We close at 15."]
+    assert bm25_scores(said, "Is it open at 5?", "en").argmax() == 1
+    assert bm25_scores(said, "What's open at 5? At 7?", "en").gt(0).tolist() == [1, 1, 0]
+    assert bm25_scores(said, "the 5", "en").gt(0).tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("asked", ["What's an open gate?", "gate 15", "Who closes on the 3rd?"])
+def test_other_words_of_one_letter_change_no_score(asked):
+    """A word is two letters or more, as the package has it: also for the length of sentences."""
+    said = ["Gate 7 is open, a b c 5 I.", "Café_1 x: gate B 15 -- on the 3rd.", "We're closed. 9"]
+    words, [question] = (
+        [re.findall(r"\b\w\w+\b", text.lower()) for text in texts] for texts in (said, [asked])
+    )
+    assert bm25_scores(said, asked, "xx").tolist() == pytest.approx(lucene(words, question), 1e-5)
+
+
 @pytest.mark.parametrize("asked", ["", "?", "the", "zebra"])
 def test_a_question_without_words_that_are_said_is_told(asked):
     selection = get_pruner("bm25").select(told(SAID, asked, keep=4))
@@ -108,6 +146,16 @@ def test_the_retriever_finds_what_was_asked_word_by_word():
 
 
 @pytest.mark.usefixtures("tiny_minilm")
+@pytest.mark.parametrize(
+    ("language", "warning"),
+    [("en", ""), (None, ""), ("zh", "retriever knows English, this is 'zh'")],
+)
+def test_the_retriever_says_that_it_knows_english_alone(language, warning):
+    task = told(SAID, "When is it due?", keep=5, language=language)
+    assert get_pruner("retriever").select(task).warning == warning
+
+
+@pytest.mark.usefixtures("tiny_minilm")
 def test_embeddings_are_the_same_beside_whatever_they_are_padded():
     texts = [*SAID, "a " * 400]
     together = sentence_embeddings(texts, minilm_folder(), "cpu")
@@ -121,6 +169,54 @@ def test_the_retriever_s_model_is_fetched_by_name(tmp_path, monkeypatch):
     monkeypatch.setenv("SPEECHPRUNE_CACHE_DIR", str(tmp_path))
     with pytest.raises(ModelError, match=f"{NAME} is not on this machine: .* models get {NAME}"):
         get_pruner("retriever").select(told(SAID, "When?", keep=3))
+
+
+@pytest.fixture
+def no_model(tmp_path, monkeypatch) -> str:
+    """A preset of which nothing can be loaded, and neither weights nor package of the searches."""
+    monkeypatch.setenv("SPEECHPRUNE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setitem(sys.modules, "bm25s", None)
+    part = {"source": str(tmp_path / "nowhere")}
+    preset = {"name": "nowhere", "recogniser": part, "reader": part}
+    (tmp_path / "nowhere.yaml").write_text(json.dumps(preset), encoding="utf-8")
+    return str(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("method", "code", "message"),
+    [
+        ("retriever", 4, f"{NAME} is not on this machine: speechprune models get {NAME}"),
+        ("bm25", 2, "bm25 needs bm25s: pip install 'speechprune[mini]'"),
+    ],
+)
+def test_what_a_method_lacks_is_told_before_a_model_is_loaded(
+    no_model, tmp_path, capfd, method, code, message
+):
+    with pytest.raises(SpeechPruneError, match=re.escape(message)):
+        get_pruner(method).select(told(SAID, "When?", keep=3))
+    index = write_benchmark(tmp_path, "short")
+    asking = ["ask", str(index.with_name("short.wav")), "When is it due?"]
+    evaluating = ["eval", "jsonl", "--data", str(index), "--output", str(tmp_path / "run")]
+    for command in (asking, evaluating):
+        assert main([*command, "--model", no_model, "--method", method]) == code
+        assert capfd.readouterr().err == f"error: {message}\n"
+    assert not Run(tmp_path / "run").lines()
+
+
+@pytest.mark.usefixtures("no_model")
+def test_of_what_the_model_and_the_machine_lack_the_model_is_told(capfd):
+    assert main(["ask", "any.wav", "When is it due?", "-m", "nano", "--method", "retriever"]) == 2
+    assert "retriever needs a transcript, which qwen2_audio models" in capfd.readouterr().err
+
+
+def test_what_a_method_lacks_is_told_before_anything_is_measured(
+    tiny_transcriber, no_model, capfd, monkeypatch
+):
+    monkeypatch.setattr("speechprune_cli.profiler.measured.load", pytest.fail)
+    command = ["profile", str(tiny_transcriber), "--method", "retriever"]
+    assert main([*command, "--measure"]) == 4
+    assert f"error: {NAME} is not on this machine" in capfd.readouterr().err
+    assert main(command) == 0, "what is counted needs no weights"
 
 
 @pytest.mark.slow

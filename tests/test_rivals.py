@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import reference_rivals
 import torch
 from pruning_tasks import pruning_task
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from speechprune_cli.costs import PruningSize
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners import get_pruner
 
@@ -116,6 +119,34 @@ def test_vispruner(n: int, keep: int, seed: int) -> None:
     weights = task.tokens.attention.double().numpy()
     chosen = get_pruner("vispruner").select(task).kept.tolist()
     assert chosen == reference_rivals.vispruner(embeds, weights, keep)
+
+
+class Largest(TorchDispatchMode):
+    """Notes the bytes of the largest tensor that anything makes."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.bytes = max(self.bytes, made.nbytes)
+        return made
+
+
+@pytest.mark.parametrize("keep", [100, 1999, 2000])
+def test_vispruner_counts_the_matrix_that_it_builds(keep: int) -> None:
+    task, size = pruning_task(n=2000, keep=keep, width=8), PruningSize(2000, 2000, keep, 750)
+    pruner = get_pruner("vispruner", important=0)
+    told = pruner.working_bytes(SimpleNamespace(hidden_size=8), size)
+    with Largest() as largest:
+        pruner.select(task)
+    assert largest.bytes <= told < 2 * largest.bytes + 4 * 2000 * 8
+
+
+def test_seats_counts_what_a_window_holds() -> None:
+    decoder, size = SimpleNamespace(hidden_size=8), PruningSize(1000, 1000, 200, 750)
+    counted = [get_pruner("seats", seconds=s).flops(decoder, size) for s in (0.01, 2, 4, 1000)]
+    assert counted == [2 * 1000 * (1 + window) * 8 for window in (1, 50, 100, 1000)]
 
 
 @every_seed

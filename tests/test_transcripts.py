@@ -189,6 +189,17 @@ def test_a_damaged_entry_is_made_anew_with_one_warning(tmp_path, caplog, damage)
     assert str(entry) in caplog.text
 
 
+def test_an_entry_that_cannot_be_read_is_made_anew_with_one_warning(tmp_path, caplog):
+    whole = transcribed(AUDIO, StandIn(), "en", tmp_path)
+    (entry,) = tmp_path.glob("*.json")
+    entry.unlink()
+    entry.symlink_to(entry.name)  # in a circle
+    assert transcribed(AUDIO, StandIn(), "en", tmp_path) == whole
+    assert [record.levelname for record in caplog.records if record.levelno > 10] == ["WARNING"]
+    assert f"cannot read {entry}" in caplog.text
+    assert read_transcript(entry) == whole
+
+
 def test_a_disk_that_refuses_costs_time_only(tmp_path, caplog):
     whole = transcribed(AUDIO, StandIn(), "en")
     (tmp_path / "file").write_text("no folder", encoding="utf-8")

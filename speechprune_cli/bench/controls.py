@@ -25,7 +25,7 @@ def controls(samples: Iterable[Sample], permuted: bool) -> list[Control]:
 
     `permuted` says that every rotation of the options is asked, so that no place is best.
     """
-    closed = [sample for sample in samples if sample.options]
+    closed = [sample for sample in samples if sample.answer and sample.options]
     if not closed:
         return []
     found = [

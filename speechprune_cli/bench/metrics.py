@@ -35,7 +35,7 @@ class Row:
     kept: float | None  # mean number of audio tokens kept
     prompt_tokens: float | None  # mean length of the prompt, in audio and text tokens
     prune_seconds: float | None  # median
-    prefill_seconds: float | None  # median
+    prefill_seconds: float | None  # median, of what the model was asked
     tflops: float | None  # mean, of the prefill
     share_asked: float | None = None  # what was to stay, where that was asked for instead of a rate
     tokens_asked: int | None = None
@@ -151,6 +151,7 @@ def _row(name: str, group: Group, full: Group, original: Group) -> Row:
     judged = [line for line in answered if line.judged]
     n, first = len(answered), next(iter(group.values()))
     right = sum(map(_right, judged))
+    asked = [line for line in judged if line.prefill_seconds]  # of no words no model is asked
     low, high = wilson(right, len(judged)) if judged else (None, None)
     return Row(
         condition=name,
@@ -169,7 +170,7 @@ def _row(name: str, group: Group, full: Group, original: Group) -> Row:
         nominal_times=any(line.nominal_times for line in answered),
         **{key: _over(answered, key, fmean) for key in MEANS},
         prune_seconds=_over(answered, "prune_seconds", median),
-        prefill_seconds=_over(judged, "prefill_seconds", median),
+        prefill_seconds=_over(asked, "prefill_seconds", median),
     )
 
 

@@ -16,6 +16,7 @@ from speechprune_cli.methods import (
     Amount,
     BudgetOption,
     amounts,
+    defaults_of,
     grid,
     pruning_size,
     settled,
@@ -74,6 +75,14 @@ class Plan:
         specs = grid(self.methods, asked, self.settings, self.preset_settings)
         return tuple({each.name: each for each in (*REFERENCES, *map(Condition, specs))}.values())
 
+    def check(self, model: str) -> None:
+        """What `MethodSpec.check` raises for the plan's model, which is here under that name."""
+        from speechprune_cli.config import resolve_model
+
+        preset = resolve_model(model)
+        for condition in self.conditions:
+            condition.spec.check(preset)
+
     @classmethod
     def resolve(
         cls,
@@ -93,7 +102,7 @@ class Plan:
         """
         from speechprune_cli.config import resolve_model
 
-        defaults = resolve_model(model).defaults
+        defaults = defaults_of(resolve_model(model))
         asked = several(methods), several(rates), tuple(map(str, several(keep)))
         methods, rates, keeps = settled(*asked, defaults, PAPER if paper else None)
         return cls(

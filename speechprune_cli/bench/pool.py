@@ -39,6 +39,7 @@ class WorkerPool:
         from speechprune_cli.bench.runner import Runner
         from speechprune_cli.pipeline import load
 
+        plan.check(plan.model)
         session = load(plan.model, **arguments)
         for decision in session.model.decisions:
             on_note(decision)

@@ -34,6 +34,7 @@ class Worker:
         from speechprune_cli.bench.environment import describe_environment
         from speechprune_cli.pipeline import load
 
+        plan.check(arguments["model"])
         torch.set_num_threads(threads)
         self.runner = Runner(load(**arguments), plan)
         return describe_environment(self.runner.session)

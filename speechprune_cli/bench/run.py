@@ -172,9 +172,9 @@ class OpenRun:
         """
         plan = self.plan
         kinds = {
-            "questions with options": [sample for sample in samples if sample.options],
-            "open questions": [each for each in samples if each.answer and not each.options],
-            "spans": [sample for sample in samples if not sample.answer],
+            "questions with options": [s for s in samples if s.answer and s.options],
+            "open questions": [s for s in samples if s.answer and not s.options],
+            "spans": [s for s in samples if not s.answer],
         }
         return [
             Results(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -55,11 +55,7 @@ def evaluate(
     from speechprune_cli.commands.eval_progress import EvaluationProgress
 
     out = output.open()
-    work: dict[str, Any] = {
-        **working.pool,
-        "cache": not model.no_cache,
-        "derive_hard": run.derive_hard,
-    }
+    work = working.pool | {"cache": not model.no_cache, "derive_hard": run.derive_hard}
     with EvaluationProgress(out) as progress:
         if run.resume is not None:
             check_unchanged(context, run.resume)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from speechprune_cli.errors import SpeechPruneError, UsageError
+from speechprune_cli.methods import defaults_of
 from speechprune_cli.options import GridOptions, OutputOptions, PlaceOptions, argument, grouped
 from speechprune_cli.options.profiling import (
     REPEATS,
@@ -54,7 +55,7 @@ def profile(
     out = output.open()
     check_options(measuring, recording, form, output.json)
     preset = resolve_model(model)
-    setting = recording.setting(specs=pruning.specs(preset.defaults), budget=pruning.b1)
+    setting = recording.setting(specs=pruning.specs(defaults_of(preset)), budget=pruning.b1)
     memory = None if recording.memory is None else parse_memory(recording.memory)
     shape = shape_of(preset, where.revision, where.offline)
     for warning in context_warnings(shape, setting):
@@ -114,6 +115,8 @@ def measure(
     from speechprune_cli.report.profile_figures import draw_times
     from speechprune_cli.report.profile_measured import describe_machine, measured_tables
 
+    for spec in setting.specs:
+        spec.check(preset)
     repeats = measuring.repeats or REPEATS
     lm = load(preset, shape, made_up=measuring.random_weights, **where.place)
     for decision in lm.decisions:

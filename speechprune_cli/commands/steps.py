@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.errors import UsageError
+from speechprune_cli.methods import MethodSpec, defaults_of
 from speechprune_cli.options import ModelOptions, PruningOptions, TranscriptOptions
 from speechprune_cli.options.grouping import by_environment
 from speechprune_cli.output import Output
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from speechprune_cli.config import Preset
     from speechprune_cli.flow import Audio, AudioTokens, Selection, Transcript
-    from speechprune_cli.methods import MethodSpec
     from speechprune_cli.pipeline import Session
 
 
@@ -90,7 +90,8 @@ def listen(
     """Decode, load and encode; what can be refused at once is."""
     transcribing.check(model.preset)
     said = transcribing.brought
-    spec, _ = pruning.spec(model.preset.defaults), pruning.b1
+    spec, _ = pruning.spec(defaults_of(model.preset)), pruning.b1
+    spec.check(model.preset)
     for name in ("keep", "rate"):
         told = getattr(pruning, name) is not None and not by_environment(name)
         if told and spec.amount is None:

@@ -49,6 +49,12 @@ class Pruner(ABC):
         """Which of `QUERIES` it takes where nobody asks for another."""
         return ALONE
 
+    def check(self) -> None:  # noqa: B027 - most need nothing
+        """Raise UsageError or ModelError for what it needs and this machine lacks.
+
+        Asked before a model is loaded, and again before each choice: it takes no time.
+        """
+
     @abstractmethod
     def score_and_keep(self, task: PruningTask) -> Choice:
         """Choose tokens, on any device."""
@@ -68,8 +74,10 @@ class Pruner(ABC):
     def select(self, task: PruningTask) -> Selection:
         """Choose tokens, timed, with results on the CPU.
 
-        Raises UsageError for an impossible task, ModelError for embeddings that are no numbers.
+        Raises UsageError for an impossible task, ModelError for embeddings that are no numbers, and
+        what `check` raises.
         """
+        self.check()
         if not len(task.text):
             raise UsageError("the question is empty")
         total = len(task.tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from speechprune_cli.extras import need
 from speechprune_cli.flow import TRANSCRIPT, PruningTask
 from speechprune_cli.pruners._passages import keep_sentences
 from speechprune_cli.pruners.base import WITH_CHOICES, Choice, Pruner
+from speechprune_cli.transcripts.timing import NO_BLANKS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +30,10 @@ STEMMED = {
     "tr": "turkish",
 }
 """Languages that the packages have stop words and a stemmer of."""
+UNSPACED = rf"{NO_BLANKS}\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer too
+WORD = rf"(?=\w)[{UNSPACED}]|[^\W{UNSPACED}]{{2,}}"
+"""What the package takes for one, two letters or more; where no blanks are set, any character."""
+DIGIT = rf"(?<![^\W{UNSPACED}])\d(?![^\W{UNSPACED}])"  # that stands alone
 
 
 class BM25(Pruner):
@@ -35,8 +41,9 @@ class BM25(Pruner):
 
     `bm25s` with its own settings (Lucene's formula, k1 = 1.5, b = 0.75), sentences as documents;
     words are stemmed, and stop words left out, in the language that was spoken, in English where
-    nobody told. Sentences are kept whole until the budget is spent; of the last one, what holds
-    most of the question's words.
+    nobody told. In languages that set no blanks every character is a word, and a digit that stands
+    alone is one where the question holds such a digit. Sentences are kept whole until the budget is
+    spent; of the last one, what holds most of the question's words.
     """
 
     reads_embeddings = False
@@ -46,6 +53,10 @@ class BM25(Pruner):
     def query(self) -> str:
         """As `cue` does, which it is the control of."""
         return WITH_CHOICES
+
+    def check(self) -> None:
+        for package in ("bm25s", "Stemmer"):
+            need(package, "bm25", "mini")
 
     def score_and_keep(self, task: PruningTask) -> Choice:
         said = [sentence.text for sentence in task.transcript.sentences]
@@ -61,17 +72,16 @@ class BM25(Pruner):
 
 
 def bm25_scores(said: Sequence[str], asked: str, language: str) -> Tensor:
-    """Of each sentence, float32 `[sentences]`. Raises UsageError where a package is missing."""
-    for package in ("bm25s", "Stemmer"):
-        need(package, "bm25", "mini")
+    """Of each sentence, float32 `[sentences]`."""
     import bm25s
     import torch
     from Stemmer import Stemmer
 
-    stem = STEMMED.get(language)
+    stem, digits = STEMMED.get(language), re.search(DIGIT, asked)
     documents, [query] = (
         bm25s.tokenize(
             texts,
+            token_pattern=rf"{WORD}|\d" if digits else WORD,
             stopwords=stem or [],
             stemmer=Stemmer(stem) if stem else None,
             return_ids=False,

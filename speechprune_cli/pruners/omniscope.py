@@ -34,9 +34,9 @@ class OmniScope(Pruner):
     them are lifted, and their neighbours within three seconds. Every second gets its share, at
     least `least` and at most all of its tokens, and is merged down to it by bipartite matching.
 
-    It matches question and options. The authors clip a
-    budget that the bounds do not allow, and leave what is not a whole second alone. Here k is
-    kept exactly: `least` shrinks where k is too small for it, and the last part of a second is one.
+    It matches question and options. The authors clip a budget that the bounds do not allow, and
+    leave what is not a whole second alone. Here k is kept exactly: `least` shrinks where k is too
+    small for it, and the last part of a second is one.
     """
 
     least: Annotated[int, Ge(0)] = 3

@@ -12,6 +12,7 @@ from speechprune_cli.extras import need
 from speechprune_cli.flow import TRANSCRIPT, PruningTask
 from speechprune_cli.pruners._passages import keep_sentences
 from speechprune_cli.pruners.base import WITH_CHOICES, Choice, Pruner
+from speechprune_cli.weights.minilm import minilm_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,18 +40,21 @@ class Retriever(Pruner):
         """As `cue` does, which it is the control of."""
         return WITH_CHOICES
 
+    def check(self) -> None:
+        need("tokenizers", "retriever", "mini")
+        minilm_folder()
+
     def score_and_keep(self, task: PruningTask) -> Choice:
         import torch
 
-        from speechprune_cli.weights.minilm import minilm_folder
-
-        need("tokenizers", "retriever", "mini")
         said = [sentence.text for sentence in task.transcript.sentences]
         device = str(task.tokens.embeds.device)
         vectors = sentence_embeddings([task.asked, *said], minilm_folder(), device)
         worth = (vectors[1:] @ vectors[0]).round(decimals=DECIMALS)
         reason = f"{task.keep} tokens of the sentences nearest to the question in meaning"
-        return keep_sentences(task, worth, torch.zeros(len(task.tokens)), reason)
+        spoken = task.transcript.language
+        warning = "" if spoken in (None, "en") else f"retriever knows English, this is '{spoken}'"
+        return keep_sentences(task, worth, torch.zeros(len(task.tokens)), reason, warning)
 
     def flops(self, decoder: Any, size: PruningSize) -> int:
         """Of as many tokens as the decoder reads: both have about as many to a word."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DECIMALS = 5  # of cosines, so that equal tokens tie in any order of sums; the earlier one wins
+PER_SECOND = 25  # tokens, where costs are counted
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,12 @@ class Seats(Pruner):
         return Choice(kept, membership(kept, total), reason)
 
     def flops(self, decoder: Any, size: PruningSize) -> int:
-        """A window has about 50 tokens, each compared with each."""
-        return 2 * size.total * (1 + min(size.total, 50)) * decoder.hidden_size
+        """Each is compared with all of its window, of as many as at 25 tokens a second.
+
+        That is Qwen2-Audio's rate: a `size` tells no model's own.
+        """
+        window = min(size.total, max(1, round(PER_SECOND * self.seconds)))
+        return 2 * size.total * (1 + window) * decoder.hidden_size
 
 
 def far_apart(units: Tensor, weights: Tensor, count: int) -> Tensor:

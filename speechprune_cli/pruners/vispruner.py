@@ -48,9 +48,18 @@ class VisPruner(Pruner):
 
     def flops(self, decoder: Any, size: PruningSize) -> int:
         """Of n tokens, half are compared with half, for every eight that go."""
+        return sum(n * n // 2 for n in self._rounds(size)) * decoder.hidden_size
+
+    def working_bytes(self, decoder: Any, size: PruningSize) -> int:
+        """Of the first round, the largest: the halves of its tokens too, and their `[n/2, n/2]`."""
+        n = max(self._rounds(size), default=0)
+        compared = 4 * (n * decoder.hidden_size + n * n // 4)
+        return super().working_bytes(decoder, size) + compared
+
+    def _rounds(self, size: PruningSize) -> range:
+        """How many tokens are left as each begins."""
         first = int(self.important * size.kept)
-        rounds = range(size.total - first, size.kept - first, -AT_ONCE)
-        return sum(n * n // 2 for n in rounds) * decoder.hidden_size
+        return range(size.total - first, size.kept - first, -AT_ONCE)
 
 
 def without_duplicates(units: Tensor, left: Tensor, count: int) -> Tensor:

@@ -93,7 +93,7 @@ def _found(
     kept = _kept(entry)  # which needs neither the lock nor its library
     if kept is None:
         with _held(entry) as writable:
-            kept = _kept(entry)
+            kept = _kept(entry, log.debug)  # its trouble was told
             if kept is None:
                 with Journal(entry.with_suffix(".partial") if writable else None) as journal:
                     transcript = _made(audio, recogniser, code, on_progress, journal)
@@ -169,16 +169,16 @@ def _held(entry: Path) -> Iterator[bool]:
         lock.release()
 
 
-def _kept(entry: Path) -> Transcript | None:
-    """None where there is nothing, or nothing sound."""
+def _kept(entry: Path, tell: Callable[..., None] = log.warning) -> Transcript | None:
+    """None where there is nothing, or nothing sound, which is told."""
     try:
         return _read(entry)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        log.warning("transcripts: cannot read %s (%s)", entry, error)
+        tell("transcripts: cannot read %s (%s)", entry, error)
     except (ValueError, TypeError, AttributeError, KeyError, SpeechPruneError) as error:
-        log.warning("transcripts: removed the damaged %s (%s)", entry, error)
+        tell("transcripts: removed the damaged %s (%s)", entry, error)
         with suppress(OSError):
             entry.unlink()
     return None

@@ -60,15 +60,19 @@ def _from_hub(offline: bool) -> Path:
     get = partial(
         download, HUB_ID, kind="dataset", offline=offline, instead="give its folder with --data"
     )
-    folder = get([f"**/{INDEX}"], revision=None)
-    part = _index(folder).parent.relative_to(folder).as_posix()
-    return get([f"{part}/*"], revision=folder.name)
+    folder = get([INDEX, f"**/{INDEX}"], revision=None)  # the Hub's `**/` wants a folder
+    part = _index(folder).parent.relative_to(folder)
+    return get([(part / "*").as_posix()], revision=folder.name)
 
 
 def _index(folder: Path) -> Path:
-    for path in sorted(folder.glob(f"**/{INDEX}")):
-        return path
-    raise UsageError(f"{folder}: there is no {INDEX}, as in {PAGE}")
+    found = sorted(folder.glob(f"**/{INDEX}"))
+    if not found:
+        raise UsageError(f"{folder}: there is no {INDEX}, as in {PAGE}")
+    if len(found) > 1:
+        places = " and ".join(path.parent.relative_to(folder).as_posix() for path in found[:2])
+        raise UsageError(f"{folder}: {INDEX} is in {places}: name one folder with --data")
+    return found[0]
 
 
 def _sample(number: int, folder: Path, root: Path, place: str, record: RaceRecord) -> Sample:

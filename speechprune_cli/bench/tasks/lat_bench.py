@@ -56,7 +56,7 @@ class LatBench(Task):
         indices = sorted(data.glob(TASKS))
         if not indices:
             raise UsageError(f"{data}: there is no {TASKS}: {TREE}")
-        files = {path.stem: path.name for path in sorted(data.glob("audio/*"))}
+        files = _recordings(data)
         placed, fingerprint = list[Placed](), hashlib.sha256()
         for path in indices:
             lines, found = read_lines(path, Grounding)
@@ -64,6 +64,17 @@ class LatBench(Task):
             placed += [_sample(data, files, path, place, line) for place, line in lines]
         samples = check_samples(str(data), placed, TREE)
         return Benchmark("lat-bench", samples, str(data), fingerprint.hexdigest())
+
+
+def _recordings(folder: Path) -> dict[str, str]:
+    """Names of the files by id. Raises UsageError where two have the same id."""
+    files: dict[str, str] = {}
+    for path in sorted(folder.glob("audio/*")):
+        if path.stem in files:
+            both = f"{files[path.stem]} and {path.name}"
+            raise UsageError(f"{path.parent}: {both} have the same id: keep one of them")
+        files[path.stem] = path.name
+    return files
 
 
 def _sample(folder: Path, files: dict[str, str], path: Path, place: str, line: Grounding) -> Placed:
