@@ -255,7 +255,7 @@ class Interrupted(Imagining):
 
 def test_an_interrupted_transcription_goes_on(tiny_transcriber, recording, capfd, monkeypatch):
     monkeypatch.setattr("speechprune_cli.transcripts.recogniser.Recogniser", Interrupted)
-    asked = ["ask", recording, QUESTION, "-m", str(tiny_transcriber), "--max-new-tokens", "4"]
+    asked = ["ask", recording, QUESTION, "-m", str(tiny_transcriber), "--method", "uniform"]
     told = "warning: interrupted: what was recognised up to 00:20 is kept, the same command goes on"
     assert main([*asked, "--language", "de"]) == 130
     assert capfd.readouterr().err == f"{told} there\n"

@@ -556,7 +556,7 @@ def test_runs_of_format_1_are_read_but_not_gone_on_with(tmp_path):
     out = io.StringIO()
     with redirect_stdout(out):
         assert main(["report", str(folder), "--versus", "cue"]) == 0
-    assert "random\t+75.0 (0.250)" in out.getvalue()
+    assert "random\t+75.0 (-2 to +100) 1.000" in out.getvalue()
     code, line = fails("--resume", folder)
     assert (code, "begin a new run" in line) == (USAGE, True)
 
