@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from speechprune_cli.costs import PruningSize
 from speechprune_cli.errors import UsageError
+from speechprune_cli.flow import TRANSCRIPT
 from speechprune_cli.pruners import PRUNERS
 from speechprune_cli.pruners.base import Pruner
 
@@ -222,9 +223,10 @@ class MethodSpec:
             able = ", ".join(
                 each for each in PRUNERS.modules if PRUNERS.part(each).requires <= given
             )
+            reader = ", or a model that reads one, as mini" if missing[0] == TRANSCRIPT else ""
             raise UsageError(
                 f"{self.name} needs {missing[0]}, which {family.family} models do not give: "
-                f"choose from {able}"
+                f"choose from {able}{reader}"
             )
 
     def select(self, task: PruningTask) -> Selection:

@@ -16,7 +16,8 @@ nothing, a word that matches one place says where to look:
    parts gets both; a passage that does not fit is thinned, as neighbouring tokens say the same; and
    what is left of the budget is spread evenly, for context.
 6. Where nothing stands out by more than chance would have it, there is nothing to find, as in "what
-   is it about?": the less evidence, the more is taken from all over the recording.
+   is it about?": the less evidence, the more is taken from all over the recording. Of sentences,
+   however many there are, cues are enough that add up to one which is heard once.
 
 One product of `[N, D]` and `[D, L]`; memory for `[N, L]` and `[segments, cues]`.
 """
@@ -76,16 +77,17 @@ class Cue(Pruner):
     def _sentences(self, task: PruningTask, sentences: Tensor) -> Choice:
         """The best of a transcript's, whole."""
         cues = Cues.of(task, sentences)
-        worth, evidence = self.shared(cues.weighed(cues.matches)).sum(1), self._evidence(cues)
+        worth = self.shared(cues.weighed(cues.matches)).sum(1)
+        evidence = self._evidence(cues) / max(1e-9, cues.heard_once - cues.chance)
         reason = (
             f"{len(sentences)} -> {task.keep} tokens, in the sentences that hold most of the "
             f"question's words (evidence {evidence:.1f})"
         )
-        focus = 1.0 if len(worth) < FEWEST else min(1.0, evidence / ENOUGH_EVIDENCE)
+        focus = 1.0 if len(worth) < FEWEST else min(1.0, evidence)
         unsure = focus < 1 and task.keep < len(sentences)
         warning = (
-            "few words of the question stand out in what is said, so some of the sentences are "
-            "taken from all over the recording: it asks about the whole, or is not answered there"
+            "few words of the question stand out in what is said: it asks about the whole, or is "
+            "not answered there"
         )
         matches = cues.weighed(cues.cosines).sum(1)
         return keep_sentences(task, worth, matches, reason, warning if unsure else "", focus)
@@ -112,11 +114,10 @@ class Cue(Pruner):
     def _evidence(self, cues: Cues) -> float:
         """By how many standard deviations the question's own cues exceed what chance would reach.
 
-        That is the maximum of as many normal draws as there are segments; summed over the cues of
-        the best segment and its neighbours. Options, of which most are wrong, prove nothing.
+        Summed over the cues of the best segment and its neighbours. Options, of which most are
+        wrong, prove nothing.
         """
-        chance = math.sqrt(2 * math.log(max(2, len(cues.matches))))
-        beyond = (cues.best - chance).clamp_min(0) * cues.asked
+        beyond = (cues.best - cues.chance).clamp_min(0) * cues.asked
         present = cues.standing(cues.matches) / cues.best
         return float(self.shared(present * beyond).sum(1).max())
 
@@ -190,6 +191,16 @@ class Cues:
     def best(self) -> Tensor:
         """`[cues]`: how far the best segment stands out."""
         return self.standing(self.matches).amax(0).clamp_min(1e-9)
+
+    @property
+    def chance(self) -> float:
+        """The maximum of as many normal draws as there are segments, about."""
+        return math.sqrt(2 * math.log(max(2, len(self.matches))))
+
+    @property
+    def heard_once(self) -> float:
+        """How far a cue stands out that one segment holds, and all others equally little."""
+        return math.sqrt(max(1, len(self.matches) - 1))
 
     def weighed(self, values: Tensor) -> Tensor:
         """`standing` `[n, cues]`, each cue times its weight."""
