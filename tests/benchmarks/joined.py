@@ -3,8 +3,8 @@
 python tests/benchmarks/joined.py SPEECH OUT --seconds 3600
 python tests/benchmarks/joined.py SPEECH OUT --records 12 --recordings 25 --questions 3
 
-SPEECH holds recordings at 16 kHz and `spoken.jsonl`: id, audio, question, options, answer and,
-where it is known, key. OUT gets `index.jsonl`, as `speechprune eval jsonl --data OUT` reads it, and
+SPEECH holds recordings at 16 kHz and `spoken.jsonl`, or what `--index` names: id, audio, question,
+options, answer and, where it is known, key. OUT gets `index.jsonl`, as `speechprune eval jsonl --data OUT` reads it, and
 `audio/`, in FLAC. Records are drawn by chance, none again before all have come, with `GAP` seconds
 of silence after each.
 
@@ -60,7 +60,7 @@ class Placed:
 def main() -> None:
     """Join as many recordings as asked; one that is there is joined anew."""
     choices = arguments()
-    lines, _ = read_lines(choices.speech / "spoken.jsonl", Spoken)
+    lines, _ = read_lines(choices.speech / choices.index, Spoken)
     records = [record for _, record in lines]
     (choices.out / "audio").mkdir(parents=True, exist_ok=True)
     asked = list[dict[str, Any]]()
@@ -83,6 +83,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("speech", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--index", default="spoken.jsonl", help="a file of SPEECH")
     length = parser.add_mutually_exclusive_group(required=True)
     length.add_argument("--seconds", type=float, help="how long a recording is at least")
     length.add_argument("--records", type=int, help="how many records a recording is made of")
