@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from speechprune_cli.bench.conditions import Condition
 from speechprune_cli.bench.jobs import Job
 from speechprune_cli.bench.line import Line
 from speechprune_cli.bench.plan import Plan
 from speechprune_cli.bench.runner import Runner
+from speechprune_cli.bench.sample import Sample
 from speechprune_cli.cluster import connect, share
 from speechprune_cli.errors import ModelError, SpeechPruneError
 
@@ -94,6 +96,9 @@ class RayWorkers:
                 return
             else:
                 yield from self._collect()
+
+    def expected_seconds(self, _todo: Sequence[tuple[Sample, Condition]]) -> None:
+        """Not known before all have started: some may come late, or never."""
 
     def _collect(self) -> Iterator[Line]:
         """Wait until any worker has something done, or is dead."""

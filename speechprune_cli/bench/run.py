@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.atomic import locked
 from speechprune_cli.bench.controls import controls
@@ -25,6 +25,12 @@ from speechprune_cli.bench.tables import results_table
 from speechprune_cli.bench.tasks import load_task
 from speechprune_cli.errors import UsageError
 from speechprune_cli.table import csv
+from speechprune_cli.units import duration
+
+if TYPE_CHECKING:
+    from speechprune_cli.bench.jobs import Workers
+
+SOON = 10.0  # seconds: what takes less is not announced
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,9 @@ class Observer:
 
     def on_note(self, message: str) -> None:
         """What was decided as the model was loaded."""
+
+    def on_estimate(self, message: str) -> None:
+        """How long it will take, before it starts."""
 
     def on_begin(self, run: OpenRun, lines: Sequence[Line]) -> None:
         """The model is loaded; `lines` are those of a run that is gone on with."""
@@ -138,9 +147,29 @@ class OpenRun:
         with locked(self.run.folder, "run"):
             with pool.load(self.plan, observer.on_note) as (workers, environment):
                 self.run.write_environment(environment)
-                observer.on_begin(self, self.run.lines())
+                lines = self.run.lines()
+                if estimate := self._expected(workers, lines):
+                    observer.on_estimate(estimate)
+                observer.on_begin(self, lines)
                 answer_missing(self.run, self.plan, self.samples, workers, observer.on_line)
             return self._sum_up(derive_hard)
+
+    def _expected(self, workers: Workers, lines: Sequence[Line]) -> str:
+        """How long what is missing will take; empty where that is soon, or nobody knows."""
+        done = {(line.sample, line.condition) for line in lines if line.answered}
+        todo = [
+            (sample, condition)
+            for sample in self.samples
+            for condition in self.plan.conditions
+            if (sample.id, condition.name) not in done
+        ]
+        seconds = workers.expected_seconds(todo) if todo else None
+        if seconds is None or seconds < SOON:
+            return ""
+        return (
+            f"{len(todo):,} answers will take about {duration(seconds)}, and what encoding takes; "
+            f"an interrupted run goes on with --resume {self.run.folder}"
+        )
 
     def _sum_up(self, derive_hard: bool) -> Evaluation:
         """Write the tables."""

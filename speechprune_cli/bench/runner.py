@@ -16,6 +16,7 @@ import numpy as np
 
 from speechprune_cli import costs
 from speechprune_cli.bench.conditions import Condition
+from speechprune_cli.bench.estimate import Pace
 from speechprune_cli.bench.jobs import RecordingJob, attempt
 from speechprune_cli.bench.line import Given, Line, ranges
 from speechprune_cli.bench.plan import Plan
@@ -60,6 +61,11 @@ class Runner:
         """Lines of all jobs, as they are made."""
         for job in jobs:
             yield from self.answer_job(job)
+
+    def expected_seconds(self, todo: Sequence[tuple[Sample, Condition]]) -> float:
+        """By some prompts that are read for it."""
+        model, plan = self.session.model, self.plan
+        return Pace.of(model, plan.batch_size).seconds(plan, model.shape, todo)
 
     def answer_job(self, recordings: Sequence[RecordingJob]) -> Iterator[Line]:
         """A line for every sample and condition to do."""

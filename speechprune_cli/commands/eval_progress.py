@@ -41,6 +41,10 @@ class EvaluationProgress(Observer):
         """As a note."""
         self.out.note(message)
 
+    def on_estimate(self, message: str) -> None:
+        """In logs too."""
+        self.out.beginning(message)
+
     def on_begin(self, run: OpenRun, lines: Sequence[Line]) -> None:
         """Draw the bar, as far as the run is already."""
         self.run = run

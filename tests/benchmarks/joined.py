@@ -4,9 +4,9 @@ python tests/benchmarks/joined.py SPEECH OUT --seconds 3600
 python tests/benchmarks/joined.py SPEECH OUT --records 12 --recordings 25 --questions 3
 
 SPEECH holds recordings at 16 kHz and `spoken.jsonl`, or what `--index` names: id, audio, question,
-options, answer and, where it is known, key. OUT gets `index.jsonl`, as `speechprune eval jsonl --data OUT` reads it, and
-`audio/`, in FLAC. Records are drawn by chance, none again before all have come, with `GAP` seconds
-of silence after each.
+options, answer and, where it is known, key. OUT gets `index.jsonl`, as `speechprune eval jsonl
+--data OUT` reads it, and `audio/`, in FLAC. Records are drawn by chance, none again before all have
+come, with `GAP` seconds of silence after each.
 
 With `--model mini` the joined recordings need not be recognised: their transcripts are put together
 from those of their records, and kept where `eval` and `ask` find them: let SPEECHPRUNE_CACHE_DIR
