@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from speechprune_cli.methods import Amount
+
     Styles = dict[str, dict[str, Any]]
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c6d31", "#7f3c8d")
@@ -145,9 +147,7 @@ def _recall(axes: Axes, run: Results, methods: Styles) -> None:
 def _dress(axes: Axes, run: Results, name: str) -> None:
     rows = _pruned(run)
     rated = _rated(run)
-    places = {
-        _place(run, row): row.amount.label if rated else row.asked for row in rows if row.amount
-    }
+    places = {_place(run, row): _tick(row.amount, rated) for row in rows if row.amount}
     if places:
         room = _gap(run) * 0.3
         axes.set_xlim(min(places) - room, max(places) + room)
@@ -157,6 +157,11 @@ def _dress(axes: Axes, run: Results, name: str) -> None:
     axes.grid(axis="y", color="#e6e8eb")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _tick(amount: Amount, rated: bool) -> str:
+    """What the axis' name does not say already."""
+    return amount.words if amount.rate is not None and not rated else amount.label
 
 
 def _legend(figure: Figure, grid: Iterable[Axes]) -> None:
