@@ -50,6 +50,8 @@ def fails(capfd):
         (["a.wav", QUESTION, "--rate=-0.1"], "rate -0.1 is outside [0, 1)"),
         (["a.wav", QUESTION, "--rate", "nan"], "rate nan is outside [0, 1)"),
         (["a.wav", QUESTION, "--rate", "much"], "Invalid value for '--rate'"),
+        (["a.wav", QUESTION, "--rate", "20%"], "--keep 20% keeps a fifth"),
+        (["a.wav", __file__, QUESTION], f"{__file__} is a file, no question"),
         (["a.wav", QUESTION, "--keep", "0"], "at least one token"),
         (["a.wav", QUESTION, "--keep", "some"], "keep some: give a share of the recording, 20%"),
         (["a.wav", QUESTION, "--keep", "120%"], "keep 120%"),

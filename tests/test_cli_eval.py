@@ -299,7 +299,9 @@ def test_a_missing_recording_is_an_error_until_it_is_there(tiny_model_folder, tm
     new = ("jsonl", "--data", index, "-m", tiny_model_folder, "-o", folder, "--rate", "0.4")
     code, out, err = run(*new)
     assert code == FAILED
-    warning, error = err.splitlines()
+    before, warning, error = err.splitlines()
+    told = f"1 of 2 recordings are missing, such as {tmp_path / 'long.wav'}"
+    assert before == f"warning: {told}: their questions will fail"
     assert warning.startswith("warning: long: ")
     assert "no such file" in warning
     assert "4 of 8 answers failed" in error

@@ -113,7 +113,7 @@ def test_methods_are_drawn_under_each_other(run_with_lines, capfd):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--versus", "phase1"], "has no answers of 'phase1' at any rate beside others"),
+        (["--versus", "phase1"], "has no answers of 'phase1' at any rate beside others: it has "),
         (["elsewhere", "--versus", "cue"], "give one folder"),
     ],
 )

@@ -52,6 +52,9 @@ class Observer:
     def on_note(self, message: str) -> None:
         """What was decided as the model was loaded."""
 
+    def on_warning(self, message: str) -> None:
+        """What will be missing from the results."""
+
     def on_estimate(self, message: str) -> None:
         """How long it will take, before it starts."""
 
@@ -100,6 +103,7 @@ def evaluate(
         data=None if data is None else str(Path(data).absolute()),
         **others,
     )
+    plan.check(model)
     folder = output or f"runs/{benchmark}-{datetime.now():%Y%m%d-%H%M%S}"
     pool = WorkerPool(workers, ray, gpus, cache)
     return begin(Run(Path(folder)), plan).finish(pool, derive_hard, observer or Observer())
@@ -148,11 +152,24 @@ class OpenRun:
             with pool.load(self.plan, observer.on_note) as (workers, environment):
                 self.run.write_environment(environment)
                 lines = self.run.lines()
+                if missing := self._missing():
+                    observer.on_warning(missing)
                 if estimate := self._expected(workers, lines):
                     observer.on_estimate(estimate)
                 observer.on_begin(self, lines)
                 answer_missing(self.run, self.plan, self.samples, workers, observer.on_line)
             return self._sum_up(derive_hard)
+
+    def _missing(self) -> str:
+        """Which recordings are not there; empty where all are."""
+        paths = dict.fromkeys(sample.audio for sample in self.samples)
+        gone = [path for path in paths if not path.is_file()]
+        if not gone:
+            return ""
+        return (
+            f"{len(gone)} of {len(paths)} recordings are missing, such as {gone[0]}: "
+            "their questions will fail"
+        )
 
     def _expected(self, workers: Workers, lines: Sequence[Line]) -> str:
         """How long what is missing will take; empty where that is soon, or nobody knows."""

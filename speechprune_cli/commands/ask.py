@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 from speechprune_cli import options
@@ -106,8 +107,17 @@ def check_questions(audio: str, questions: list[str] | None) -> None:
     """Some question, none of them empty; or a terminal to ask for them."""
     for question in questions or ():
         check_question(question)
+        if is_file(question):
+            raise UsageError(f"{question} is a file, no question: give one recording at a time")
     if not questions and (audio == "-" or not (sys.stdin.isatty() and sys.stdout.isatty())):
         raise UsageError("no question given: speechprune ask AUDIO QUESTION")
+
+
+def is_file(question: str) -> bool:
+    """Whether there is a file of that name."""
+    with suppress(OSError, ValueError):  # as a question may be too long for a name
+        return Path(question).is_file()
+    return False
 
 
 def typed_questions(out: Output) -> Iterator[str]:

@@ -41,6 +41,10 @@ class EvaluationProgress(Observer):
         """As a note."""
         self.out.note(message)
 
+    def on_warning(self, message: str) -> None:
+        """As one."""
+        self.out.warning(message)
+
     def on_estimate(self, message: str) -> None:
         """In logs too."""
         self.out.beginning(message)

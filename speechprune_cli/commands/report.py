@@ -76,7 +76,10 @@ def show_versus(out: Output, folders: Sequence[Path], shown: ReportOptions, meth
     run.read()
     found = Versus.of(run.lines(), method)
     if not found.tests:
-        raise UsageError(f"{run.folder} has no answers of {method!r} at any rate beside others")
+        there = ", ".join(sorted({line.method for line in run.lines()}))
+        raise UsageError(
+            f"{run.folder} has no answers of {method!r} at any rate beside others: it has {there}"
+        )
     for test in found.tests:
         out.record({"folder": str(run.folder), **asdict(test)})
     out.tables([found.table()], "markdown" if shown.markdown else "")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import typer
+
 from speechprune_cli import methods
 from speechprune_cli.errors import UsageError
 from speechprune_cli.methods import BudgetOption, MethodSpec
@@ -21,6 +23,15 @@ KEEP = "How much stays: a share of the whole recording, 20%, or tokens, 150. Def
 RATE = "As in the paper: share of the model's own input length to drop, from 0 to below 1."
 METHOD = f"{', '.join(PRUNERS.names)}."
 pruning = panel("Pruning")
+
+
+def rate_of(text: str) -> float:
+    """As the paper counts, with a hint for who means the other way round."""
+    try:
+        return float(text)
+    except ValueError:
+        reason = f"{text} is no rate, which is the share to drop, as 0.2: --keep 20% keeps a fifth"
+        raise typer.BadParameter(reason) from None
 
 
 @dataclass(frozen=True)
@@ -67,7 +78,7 @@ class PruningOptions(MatchingOptions, CommonPruning):
 
     method: str | None = pruning(f"{METHOD} Default: the preset's.", "NAME", env=True)
     keep: str | None = pruning(KEEP, "HOW", env=True)
-    rate: float | None = pruning(RATE, "R", env=True)
+    rate: float | None = pruning(RATE, "R", env=True, parser=rate_of)
 
     def spec(self, defaults: Defaults) -> MethodSpec:
         """What is asked for, the rest as the preset has it. Raises UsageError."""
@@ -88,7 +99,7 @@ class GridOptions(CommonPruning):
         env=True,
     )
     keep: list[str] | None = pruning(f"{KEEP} Repeatable.", "HOW", env=True)
-    rate: list[float] | None = pruning(f"{RATE} Repeatable.", "R", env=True)
+    rate: list[float] | None = pruning(f"{RATE} Repeatable.", "R", env=True, parser=rate_of)
     paper: bool = pruning("The paper's methods at the paper's rates.")
 
     @property
