@@ -86,6 +86,19 @@ def same_pruned(lm: Any, audio: Audio, inputs: dict[str, Tensor], position: str)
     torch.testing.assert_close(lm.prefill(prompt)[1], last, rtol=1e-5, atol=1e-5)
 
 
+@torch.inference_mode()
+def same_in_sixteen_bits(folder: Path, stock_inputs: Callable[[Any, Audio], Any]) -> None:
+    """As on a GPU: mel frames come in 32."""
+    lm: Any = load(str(folder), device="cpu", dtype="bfloat16", cache=False).model
+    audio = make_audio(34)
+    inputs = dict(stock_inputs(lm, audio))
+    inputs["input_features"] = inputs["input_features"].to(lm.dtype)
+    stock, prompt = lm.model(**inputs).logits, prompt_of(lm, audio)
+    ours = lm.model(inputs_embeds=prompt.inputs_embeds, position_ids=prompt.position_ids).logits
+    assert ours.dtype == torch.bfloat16
+    assert (ours - stock).abs().max() == 0.0
+
+
 def same_flops(lm: Any, encode: Callable[[Any], Any]) -> None:
     """Counted by torch, of attention that it sees, and the KV cache as it is; `encode` 60 s."""
     decoder, n = lm.shape.decoder, 257

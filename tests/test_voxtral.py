@@ -126,6 +126,10 @@ def test_it_is_loaded_as_it_is_published(lm, tmp_path):
     stock_parity.same_as_published(lm, tmp_path / "published")
 
 
+def test_it_runs_in_sixteen_bits(tiny_voxtral_folder):
+    stock_parity.same_in_sixteen_bits(tiny_voxtral_folder, stock_inputs)
+
+
 def test_only_the_decoder_is_quantised(lm):
     stock_parity.only_the_decoder_is_quantised(lm)
 

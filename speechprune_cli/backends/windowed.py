@@ -82,7 +82,7 @@ class WindowedLM(SpeechLM):
             return_tensors="pt",
         )
         mask = features["attention_mask"].to(self.device)
-        return features["input_features"].to(self.device), mask
+        return features["input_features"].to(self.device, self.dtype), mask
 
     @abstractmethod
     def encode_windows(self, windows: Sequence[Any]) -> EncodedWindows:
