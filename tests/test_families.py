@@ -26,10 +26,11 @@ FOLDERS = {
     "voxtral": "tiny_voxtral_folder",
     "audio_flamingo3": "tiny_flamingo_folder",
     "music_flamingo": "tiny_music_flamingo_folder",
+    "glm_asr": "tiny_glm_asr_folder",
     "transcript": "tiny_transcriber",
     "toy": "toy_folder",
 }
-SLOW = {"audio_flamingo3", "music_flamingo"}
+SLOW = {"audio_flamingo3", "music_flamingo", "glm_asr"}
 LENGTHS = (0.4, 3, 29.99, 30, 30.01, 71.3)
 QUESTION, OPTIONS = "When is the report due?", ("on Friday", "never", "in the red house")
 
