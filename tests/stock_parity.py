@@ -86,6 +86,16 @@ def same_pruned(lm: Any, audio: Audio, inputs: dict[str, Tensor], position: str)
     torch.testing.assert_close(lm.prefill(prompt)[1], last, rtol=1e-5, atol=1e-5)
 
 
+def same_side_by_side(lm: Any) -> None:
+    """Windows in batches, and prompts in batches, give what they give one by one."""
+    audio = make_audio(71.3)
+    single, together = (lm.encode(audio, batch_size=size).embeds for size in (1, 4))
+    torch.testing.assert_close(single, together, rtol=1e-5, atol=1e-5)
+    prompts = [prompt_of(lm, make_audio(seconds), every=4) for seconds in (3, 0.4, 34)]
+    alone = [lm.generate(each, max_new_tokens=8).text for each in prompts]
+    assert [each.text for each in lm.generate_batch(prompts, max_new_tokens=8)] == alone
+
+
 @torch.inference_mode()
 def same_in_sixteen_bits(folder: Path, stock_inputs: Callable[[Any, Audio], Any]) -> None:
     """As on a GPU: mel frames come in 32."""

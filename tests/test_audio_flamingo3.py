@@ -108,6 +108,10 @@ def test_a_question_with_the_placeholder_is_refused(lm):
         lm.prompt_ids("What is <sound>?")
 
 
+def test_batches_are_as_singles(lm):
+    stock_parity.same_side_by_side(lm)
+
+
 def test_torch_counts_the_same(lm):
     """Of Music Flamingo without the turning, which is element-wise."""
 

@@ -65,6 +65,10 @@ def test_what_the_stock_processor_would_cut_is_heard_and_said(session):
     assert "was made for 655 s at most" in told
 
 
+def test_batches_are_as_singles(lm):
+    stock_parity.same_side_by_side(lm)
+
+
 def test_torch_counts_the_same(lm):
     mask = torch.ones(2, 3000, dtype=torch.long)
     stock_parity.same_flops(

@@ -118,6 +118,10 @@ def test_the_silence_added_behind_the_end_has_no_length(lm):
     assert int((end > start).sum()) == int(np.ceil(31 * 12.5))
 
 
+def test_batches_are_as_singles(lm):
+    stock_parity.same_side_by_side(lm)
+
+
 def test_torch_counts_the_same(lm):
     stock_parity.same_flops(lm, lambda model: model.get_audio_features(torch.zeros(2, 80, 3000)))
 
