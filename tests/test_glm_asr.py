@@ -51,6 +51,21 @@ def test_counts_and_prompt_are_the_processor_s(lm, seconds):
     assert whole == stock_inputs(lm, make_audio(seconds))["input_ids"][0].tolist()
 
 
+@torch.inference_mode()
+def test_the_attention_is_the_encoder_s_own(lm):
+    """As its layer computes it, with rotary positions."""
+    audio = make_audio(34.0)
+    config = lm.model.config
+    stock = type(lm.model)._from_config(config, attn_implementation="eager").eval()
+    stock.load_state_dict(lm.model.state_dict())
+    inputs, _ = lm.mel_frames(lm.windows(audio))
+    (weights,) = stock.model.audio_tower(inputs, output_attentions=True).attentions
+    received = weights.mean(1).sum(1).unflatten(-1, (-1, 4)).mean(-1)
+    expected = torch.cat([received[0], received[1, :50]])
+    torch.testing.assert_close(lm.encode(audio).attention, expected, rtol=1e-5, atol=1e-6)
+    assert expected.std() > 0.01, "attention that is the same everywhere would prove nothing"
+
+
 def test_times_are_those_of_the_frames(lm):
     times = lm.encode(make_audio(71.3)).times
     assert times[[1, 375, 750], 0].tolist() == pytest.approx([0.08, 30, 60])

@@ -14,6 +14,7 @@ from pydantic import Field, PositiveInt
 
 from speechprune_cli.backends.stock import StockLM
 from speechprune_cli.backends.windowed import EncodedWindows, WhisperShape, WindowedLM
+from speechprune_cli.flow import ENCODER_ATTENTION
 
 HOP = 160  # samples of a mel frame
 
@@ -50,11 +51,22 @@ class GlmAsr(WindowedLM, StockLM):
     model_types = ("glmasr",)
     code_version = "glm_asr/1"
     encoder_shape = GlmAsrShape
+    provides = frozenset({ENCODER_ATTENTION})
     model_class = "GlmAsrForConditionalGeneration"
     processor_class = "GlmAsrProcessor"
 
     def encode_windows(self, windows: Sequence[Any]) -> EncodedWindows:
-        """Valid tokens of a batch of windows."""
+        """Valid tokens of a batch of windows, and the attention they receive in the last layer."""
+        import torch
+
+        from speechprune_cli.backends.listening import attention_received
+
         inputs, filled = self.mel_frames(windows)
-        found = self.model.get_audio_features(inputs, filled).pooler_output
-        return EncodedWindows(found, None)
+        with attention_received(self.model.model.audio_tower.layers[-1].self_attn) as received:
+            found = self.model.get_audio_features(inputs, filled).pooler_output
+        config = self.model.config.audio_config
+        positions = config.intermediate_size // config.hidden_size
+        attention = received[0].unflatten(-1, (-1, positions)).mean(-1)
+        counts = (filled.sum(-1) + 1) // 2 // positions
+        steps = torch.arange(attention.shape[1], device=self.device)
+        return EncodedWindows(found, attention[steps < counts[:, None]])
