@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 INSTEAD = "use a --model that is here: `speechprune models` lists them"
 WANTED = ("*.json", "*.safetensors", "*.jinja", "merges.txt", "*.model")
+UNWANTED = ("*consolidated*.safetensors",)
+"""The same weights once more, by the names of their makers' own code: twice the download."""
 INDEX = "model.safetensors.index.json"
 HASH_UP_TO = 256 * 2**20
 """Files up to this size (the embedded model) are identified by content, larger ones by size and
@@ -76,6 +78,7 @@ def open_checkpoint(preset: Preset, revision: str | None, offline: bool) -> Chec
             revision=revision or preset.revision,
             offline=offline,
             instead=INSTEAD,
+            unwanted=UNWANTED,
         )
         commit = folder.name
     elif revision is not None:

@@ -122,6 +122,7 @@ class Preset(Frozen):
     summary: str = ""
     caution: str = ""  # what people should know before they trust an answer
     licence: str = "see the model's own page"
+    longest_seconds: float | None = None  # of a recording that its makers made it for
     parameters: int | None = None
     architecture: Architecture | None = None
     weights_gb: dict[str, float] = {}  # in memory, decimal GB, by dtype or quantisation

@@ -20,8 +20,9 @@ def download(
     revision: str | None,
     offline: bool,
     instead: str,
+    unwanted: Sequence[str] = (),
 ) -> Path:
-    """A folder, named like the commit, with the files that match `patterns`.
+    """A folder, named like the commit, with the files that match `patterns` and none `unwanted`.
 
     `instead` is what can be done where there is no network. Raises ModelError for what is missing,
     gated or out of reach. `offline` holds for the process from here on: the Hub's library reads it
@@ -45,6 +46,7 @@ def download(
             revision=revision,
             local_files_only=offline,
             allow_patterns=list(patterns),
+            ignore_patterns=list(unwanted),
         )
     except errors.GatedRepoError as error:
         cure = "accept its terms there, then `hf auth login`"

@@ -161,11 +161,16 @@ class Session:
         return spec.select(task)
 
     def doubts(self, tokens: AudioTokens) -> tuple[str, ...]:
-        """What may make answers worth less, one line each; of models that hear, nothing is known.
+        """What may make answers worth less, one line each.
 
-        What a recogniser dropped, and a language that the reader is not known to read.
+        A recording that is longer than the model was made for, what a recogniser dropped, and a
+        language that the reader is not known to read.
         """
         transcript, preset = tokens.transcript, self.model.preset
+        longest = self.model.longest_seconds
+        if longest is not None and tokens.seconds > longest:
+            beyond = f"{tokens.seconds:,.0f} s: {preset.name} was made for {longest:,.0f} s at most"
+            return (f"{beyond}; all of it is heard, and how well nobody has measured",)
         if transcript is None:
             return ()
         known = preset.reader.languages if preset.reader else ()

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import settings
 from package_index import served  # noqa: F401 - a fixture
 from spoken import imagining  # noqa: F401 - a fixture
+from tiny_flamingo import make_tiny_flamingo
+from tiny_glm_asr import make_tiny_glm_asr
 from tiny_models import make_tiny_minilm, make_tiny_model, make_tiny_transcriber, make_tiny_voxtral
 
 from speechprune_cli.flow import SAMPLE_RATE, Audio
@@ -74,6 +76,24 @@ def tiny_qwen2_folder(tmp_path_factory) -> Path:
 def tiny_voxtral_folder(tmp_path_factory) -> Path:
     """A model folder in Voxtral's format."""
     return make_tiny_voxtral(tmp_path_factory.mktemp("models") / "tiny-voxtral")
+
+
+@pytest.fixture(scope="session")
+def tiny_flamingo_folder(tmp_path_factory) -> Path:
+    """A model folder in Audio Flamingo 3's format."""
+    return make_tiny_flamingo(tmp_path_factory.mktemp("models") / "tiny-flamingo")
+
+
+@pytest.fixture(scope="session")
+def tiny_music_flamingo_folder(tmp_path_factory) -> Path:
+    """A model folder in the format of Music Flamingo and Audio Flamingo Next."""
+    return make_tiny_flamingo(tmp_path_factory.mktemp("models") / "tiny-music", "MusicFlamingo")
+
+
+@pytest.fixture(scope="session")
+def tiny_glm_asr_folder(tmp_path_factory) -> Path:
+    """A model folder in GLM-ASR's format."""
+    return make_tiny_glm_asr(tmp_path_factory.mktemp("models") / "tiny-glm-asr")
 
 
 @pytest.fixture(scope="session")

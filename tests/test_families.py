@@ -24,14 +24,24 @@ from speechprune_cli.pruners import PRUNERS, get_pruner
 FOLDERS = {
     "qwen2_audio": "tiny_model_folder",
     "voxtral": "tiny_voxtral_folder",
+    "audio_flamingo3": "tiny_flamingo_folder",
+    "music_flamingo": "tiny_music_flamingo_folder",
+    "glm_asr": "tiny_glm_asr_folder",
     "transcript": "tiny_transcriber",
     "toy": "toy_folder",
 }
+SLOW = {"audio_flamingo3", "music_flamingo", "glm_asr"}
 LENGTHS = (0.4, 3, 29.99, 30, 30.01, 71.3)
 QUESTION, OPTIONS = "When is the report due?", ("on Friday", "never", "in the red house")
 
 
-@pytest.fixture(scope="module", params=FOLDERS)
+def rows():
+    """Families whose rows take long are marked."""
+    for name in FOLDERS:
+        yield pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+
+
+@pytest.fixture(scope="module", params=rows())
 def folder(request):
     return request.getfixturevalue(FOLDERS[request.param])
 

@@ -8,28 +8,21 @@ import io
 import numpy as np
 import pytest
 import soundfile
+import stock_parity
 import torch
 from conftest import make_audio
-from torch.utils.flop_counter import FlopCounterMode
+from stock_parity import LENGTHS, QUESTION
 
 from speechprune_cli import load
 from speechprune_cli.backends.voxtral import VoxtralShape
-from speechprune_cli.flow import SAMPLE_RATE, Selection
-
-QUESTION = "When is the report due?"
-LENGTHS = (0.4, 3.0, 30.0, 30.01, 71.3)
+from speechprune_cli.checkpoint import UNWANTED, WANTED
+from speechprune_cli.device import PeakMemory
+from speechprune_cli.flow import SAMPLE_RATE
 
 
 @pytest.fixture(scope="module")
 def lm(tiny_voxtral_folder):
     return load(str(tiny_voxtral_folder), device="cpu", cache=False).model
-
-
-def whole_prompt(lm, audio):
-    tokens = lm.encode(audio)
-    everything = torch.arange(len(tokens))
-    selection = Selection(everything, torch.zeros(len(tokens)), "test", "", len(tokens), 0.0)
-    return lm.build_prompt(tokens, selection, QUESTION)
 
 
 def conversation(audio):
@@ -41,30 +34,43 @@ def conversation(audio):
     return [{"role": "user", "content": content}]
 
 
-@torch.inference_mode()
+def stock_inputs(lm, audio):
+    return lm.processor.apply_chat_template(conversation(audio))
+
+
 @pytest.mark.parametrize("seconds", LENGTHS)
 def test_with_nothing_pruned_the_logits_are_the_stock_model_s(lm, seconds):
     audio = make_audio(seconds)
-    inputs = lm.processor.apply_chat_template(conversation(audio))
-    stock = lm.model(**inputs).logits
-    prompt = whole_prompt(lm, audio)
-    ours = lm.model(inputs_embeds=prompt.inputs_embeds, position_ids=prompt.position_ids).logits
-    assert ours.shape == stock.shape
-    assert (ours - stock).abs().max() == 0.0
-    torch.testing.assert_close(lm.prefill(prompt)[1], stock[0, -1], rtol=1e-5, atol=1e-5)
+    stock_parity.same_logits(lm, audio, stock_inputs(lm, audio))
 
 
-@torch.inference_mode()
 @pytest.mark.parametrize("seconds", [3.0, 71.3])
 def test_generate_gives_the_stock_model_s_tokens(lm, seconds):
     audio = make_audio(seconds)
-    inputs = lm.processor.apply_chat_template(conversation(audio))
-    told = lm.model.generate(**inputs, do_sample=False, max_new_tokens=20)
-    stock = told[0, inputs["input_ids"].shape[1] :].tolist()
-    answer = lm.generate(whole_prompt(lm, audio), max_new_tokens=20)
-    ended = stock[-1] in lm.end_tokens
-    assert (answer.finished, answer.new_tokens) == (ended, len(stock) - ended)
-    assert answer.text == lm.text_of(stock).strip()
+    stock_parity.same_answer(lm, audio, stock_inputs(lm, audio))
+
+
+@pytest.mark.parametrize("position", ["repacked", "original"])
+def test_a_pruned_prompt_is_read_as_the_stock_decoder_reads_it(lm, position):
+    audio = make_audio(34.0)
+    stock_parity.same_pruned(lm, audio, stock_inputs(lm, audio), position)
+
+
+@pytest.mark.slow
+def test_forty_minutes_are_heard_window_by_window(lm):
+    """The longest that it was made for; a window alone has the tokens that it has among eighty."""
+    audio, told = make_audio(2400), []
+    peak = PeakMemory(lm.device)
+    before = peak.bytes()
+    tokens = lm.encode(audio, on_progress=lambda *each: told.append(each))
+    assert peak.bytes() - before < lm.shape.encoder.bytes(2400, 4), "what is asked for"
+    assert len(tokens) == lm.shape.audio_tokens(2400) == 80 * 375
+    assert told == [(done, 80) for done in range(4, 81, 4)]
+    assert (tokens.times[:, 1] > tokens.times[:, 0]).all()
+    assert tokens.times[-1].tolist() == pytest.approx([2400 - 0.08, 2400])
+    window = lm.windows(audio)[61]
+    alone = lm.encode_windows([window]).tokens
+    torch.testing.assert_close(tokens.embeds[61 * 375 : 62 * 375], alone, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("seconds", LENGTHS)
@@ -112,12 +118,37 @@ def test_the_silence_added_behind_the_end_has_no_length(lm):
     assert int((end > start).sum()) == int(np.ceil(31 * 12.5))
 
 
-def test_torch_counts_the_same_encoder(lm):
-    """On the meta device, where torch counts attention too."""
-    from transformers import VoxtralForConditionalGeneration
+def test_batches_are_as_singles(lm):
+    stock_parity.same_side_by_side(lm)
 
-    config = lm.model.config
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model = VoxtralForConditionalGeneration._from_config(config, attn_implementation="sdpa")
-        model.model.get_audio_features(torch.empty(2, 80, 3000))
-    assert counter.get_total_flops() == lm.shape.encoder.flops(60, lm.hidden_size)
+
+def test_torch_counts_the_same(lm):
+    stock_parity.same_flops(lm, lambda model: model.get_audio_features(torch.zeros(2, 80, 3000)))
+
+
+def test_it_is_loaded_as_it_is_published(lm, tmp_path):
+    stock_parity.same_as_published(lm, tmp_path / "published")
+
+
+def test_it_runs_in_sixteen_bits(tiny_voxtral_folder):
+    stock_parity.same_in_sixteen_bits(tiny_voxtral_folder, stock_inputs)
+
+
+def test_only_the_decoder_is_quantised(lm):
+    stock_parity.only_the_decoder_is_quantised(lm)
+
+
+@pytest.mark.parametrize("name", ["voxtral-mini", "voxtral-small"])
+def test_presets_are_counted_as_they_are_built(name):
+    stock_parity.preset_is_the_model(name)
+
+
+def test_weights_are_fetched_in_one_layout():
+    """The Hub's repository holds them twice."""
+    from huggingface_hub.utils import filter_repo_objects
+
+    shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    files = [*shards, "model.safetensors.index.json", "config.json", "tekken.json"]
+    there = [*files, "consolidated.safetensors", "original/consolidated.00.safetensors"]
+    wanted = filter_repo_objects(there, allow_patterns=WANTED, ignore_patterns=UNWANTED)
+    assert list(wanted) == files

@@ -135,7 +135,7 @@ def _save_random(kind: Any, config: Any, folder: Path, end: int | None = None) -
     model.save_pretrained(folder)
 
 
-def _save_tokenizer(folder: Path):
+def _save_tokenizer(folder: Path, more: tuple[str, ...] = ()):
     """A byte-level BPE of some 300 tokens; Qwen2-Audio's chat template is the processor's own."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -144,7 +144,7 @@ def _save_tokenizer(folder: Path):
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=300,
-        special_tokens=SPECIALS,
+        special_tokens=[*SPECIALS, *more],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )

@@ -51,6 +51,7 @@ class SpeechLM(ABC):
     ) -> None:
         self.preset, self.shape, self.checkpoint = preset, shape, checkpoint
         self.revision = checkpoint.revision
+        self.longest_seconds = preset.longest_seconds  # None where nobody says
         self.device, self.dtype = placement.device, placement.dtype
         self.quantize, self.decisions = placement.quantize, placement.decisions
         self.kept_prefix: KeptPrefix | None = None  # of the last prompts that share one

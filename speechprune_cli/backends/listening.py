@@ -50,7 +50,7 @@ def attention_received(attention: nn.Module) -> Iterator[list[Tensor]]:
     def watch(module: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         hidden = inputs[0] if inputs else named["hidden_states"]
         mask = inputs[1] if len(inputs) > 1 else named.get("attention_mask")
-        seen.append(_received(module, hidden, mask))
+        seen.append(_received(module, hidden, mask, named.get("position_embeddings")))
 
     handle = attention.register_forward_pre_hook(watch, with_kwargs=True)
     try:
@@ -59,17 +59,32 @@ def attention_received(attention: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def _received(attention: Any, hidden: Tensor, mask: Tensor | None) -> Tensor:
+def _received(
+    attention: Any, hidden: Tensor, mask: Tensor | None, rotary: tuple[Tensor, Tensor] | None
+) -> Tensor:
     batch, steps, _ = hidden.shape
-    heads = attention.num_heads
-    queries = (attention.q_proj(hidden) * attention.scaling).unflatten(-1, (heads, -1))
-    keys = attention.k_proj(hidden).unflatten(-1, (heads, -1))
+    width = attention.head_dim
+    queries = (attention.q_proj(hidden) * attention.scaling).unflatten(-1, (-1, width))
+    keys = attention.k_proj(hidden).unflatten(-1, (-1, width))
+    if rotary is not None:
+        queries, keys = _turned(queries, *rotary), _turned(keys, *rotary)
+    heads = queries.shape[2]
     total = torch.zeros(batch, steps, device=hidden.device)
     for row, valid in enumerate(_valid_steps(mask, batch, steps)):
         for head in range(heads):
             logits = queries[row, :valid, head] @ keys[row, :valid, head].T
             total[row, :valid] += logits.softmax(-1, dtype=torch.float32).sum(0)
     return total / heads
+
+
+def _turned(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """`[B, T, heads, width]` by rotary positions `[B, T, r]`, which may be of the first r alone."""
+    rotating = cosine.shape[-1]
+    turning, still = states[..., :rotating], states[..., rotating:]
+    first, second = turning.chunk(2, -1)
+    across = torch.cat([-second, first], -1)
+    turned = turning * cosine.unsqueeze(2) + across * sine.unsqueeze(2)
+    return torch.cat([turned, still], -1)
 
 
 def _valid_steps(mask: Tensor | None, batch: int, steps: int) -> list[int]:

@@ -8,13 +8,11 @@ the stock model computes when it is given as many windows between one pair of au
 from __future__ import annotations
 
 from collections.abc import Sequence
-from string import ascii_uppercase
 from typing import TYPE_CHECKING, ClassVar
 
 from speechprune_cli.backends.stock import StockLM
 from speechprune_cli.backends.windowed import EncodedWindows, WhisperShape, WindowedLM
-from speechprune_cli.errors import UsageError
-from speechprune_cli.flow import ENCODER_ATTENTION, SAMPLE_RATE, Audio, PromptIds
+from speechprune_cli.flow import ENCODER_ATTENTION
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,11 +45,6 @@ class Qwen2Audio(WindowedLM, StockLM):
     model_class = "Qwen2AudioForConditionalGeneration"
     processor_class = "Qwen2AudioProcessor"
 
-    def windows(self, audio: Audio) -> list[np.ndarray]:
-        """Samples of 30 s each."""
-        size = self.encoder.window_samples
-        return [audio.samples[at : at + size] for at in range(0, len(audio.samples), size)]
-
     def encode_windows(self, windows: Sequence[np.ndarray]) -> EncodedWindows:
         """Valid tokens of a batch of windows, and the attention they receive in the last layer."""
         import torch
@@ -59,38 +52,15 @@ class Qwen2Audio(WindowedLM, StockLM):
 
         from speechprune_cli.backends.listening import attention_received
 
-        features = self.extractor(
-            windows,
-            sampling_rate=SAMPLE_RATE,
-            return_attention_mask=True,
-            padding="max_length",
-            return_tensors="pt",
-        )
         model, config = self.model.model, self.model.config.audio_config
-        frames = features["attention_mask"].sum(-1).to(self.device)
-        positions, counts = model.audio_tower._get_feat_extract_output_lengths(frames)
+        inputs, filled = self.mel_frames(windows)
+        positions, counts = model.audio_tower._get_feat_extract_output_lengths(filled.sum(-1))
         steps = torch.arange(config.max_source_positions, device=self.device)
         like = torch.zeros((len(windows), len(steps), 1), dtype=self.dtype, device=self.device)
         heard = (steps < positions[:, None]).long()
         mask = create_bidirectional_mask(config=config, inputs_embeds=like, attention_mask=heard)
-        inputs = features["input_features"].to(self.device)
         with attention_received(model.audio_tower.layers[-1].self_attn) as received:
             hidden = model.audio_tower(inputs, attention_mask=mask).last_hidden_state
         valid = steps[: len(steps) // 2] < counts[:, None]
         pairs = received[0].unflatten(-1, (-1, 2)).mean(-1)
         return EncodedWindows(model.multi_modal_projector(hidden)[valid], pairs[valid])
-
-    def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> PromptIds:
-        """The model's own chat template around the audio, the question and the options."""
-        options = zip(ascii_uppercase, choices, strict=False)
-        asked = "\n".join([question, *(f"{letter}. {choice}" for letter, choice in options)])
-        content = [{"type": "audio", "audio_url": "audio"}, {"type": "text", "text": asked}]
-        text = self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
-        ids, audio = self.tokenizer(text).input_ids, self.model.config.audio_token_id
-        if ids.count(audio) != 1:
-            placeholder = self.tokenizer.convert_ids_to_tokens(audio)
-            raise UsageError(f"the question must not contain {placeholder}")
-        at = ids.index(audio)
-        return PromptIds(ids[:at], ids[at + 1 :], text)

@@ -18,7 +18,8 @@ BATCH_SIZE = 4  # windows encoded side by side, where nobody asks for another nu
 class EncoderShape(Frozen, ABC):
     """How many tokens a recording becomes and what that costs: each family has a subclass.
 
-    Its fields are named as the encoder's configuration names them.
+    Its fields are named as the encoder's configuration names them, by an alias where that has
+    other names than its kind.
     """
 
     input_seconds: ClassVar[float] = 30.0  # of recording that B1 is made of by default
@@ -49,8 +50,9 @@ class EncoderShape(Frozen, ABC):
 
     @classmethod
     def read(cls, config: Any) -> Self:
-        """From a configuration whose attributes have the names of the fields."""
-        return cls(**{name: getattr(config, name, None) for name in cls.model_fields})
+        """From a configuration whose attributes have the names of the fields, or their aliases."""
+        names = [field.alias or name for name, field in cls.model_fields.items()]
+        return cls(**{name: getattr(config, name, None) for name in names})
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
+from string import ascii_uppercase
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -18,7 +19,7 @@ from speechprune_cli.backends.shape import Shape, read_decoder
 from speechprune_cli.checkpoint import Checkpoint
 from speechprune_cli.config import Preset
 from speechprune_cli.errors import ModelError, UsageError, one_line
-from speechprune_cli.flow import FirstLayer
+from speechprune_cli.flow import FirstLayer, PromptIds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,6 +87,7 @@ class StockLM(StockDecoder, SpeechLM):
     ) -> None:
         super().__init__(preset, shape, checkpoint, placement)
         self.model, self.processor = model, processor
+        self.longest_seconds = self.longest_seconds or getattr(processor, "max_audio_len", None)
         self.tokenizer, self.extractor = processor.tokenizer, processor.feature_extractor
         self.attention_implementation = model.config._attn_implementation
         self.end_tokens = end_tokens(model, processor.tokenizer)
@@ -134,21 +136,18 @@ class StockLM(StockDecoder, SpeechLM):
     def random(cls, preset: Preset, shape: Shape, placement: Placement) -> Self:
         """Of full size, as times and memory depend on the shapes alone. Raises UsageError."""
         import torch
-        from transformers import AutoConfig
 
         from speechprune_cli.device import memory_guard
 
         if placement.quantize != "none":
             raise UsageError("--random-weights come unquantised: leave --quantize out")
-        text, audio = shape.decoder.model_dump(), shape.encoder.model_dump()
-        config = AutoConfig.for_model(cls.model_types[0], text_config=text, audio_config=audio)
         needed = shape.parameters * placement.dtype.itemsize
         hint = "--dtype bfloat16, another --device or the model nano"
         torch.manual_seed(0)
         guard = memory_guard(f"building {preset.name}", needed, placement.device, hint)
         with guard, placement.device:
             model = stock(cls.model_class)._from_config(
-                config, dtype=placement.dtype, attn_implementation="sdpa"
+                cls.config_of(shape), dtype=placement.dtype, attn_implementation="sdpa"
             )
         model.generation_config.eos_token_id = 0
         processor = SimpleNamespace(
@@ -159,12 +158,38 @@ class StockLM(StockDecoder, SpeechLM):
         return cls(preset, shape, checkpoint, placement, model.eval(), processor)
 
     @classmethod
+    def config_of(cls, shape: Shape) -> Any:
+        """The configuration of a model of that shape, all else as it is by default."""
+        from transformers import AutoConfig
+
+        return AutoConfig.for_model(
+            cls.model_types[0],
+            text_config=shape.decoder.model_dump(),
+            audio_config=shape.encoder.model_dump(by_alias=True),
+        )
+
+    @classmethod
     @abstractmethod
     def random_extractor(cls, shape: Shape) -> Any:
         """The feature extractor that goes with a shape."""
 
     def head(self, hidden: Tensor) -> Tensor:
         return self.model.lm_head(hidden)
+
+    def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> PromptIds:
+        """The model's own chat template around the audio, the question and the options."""
+        options = zip(ascii_uppercase, choices, strict=False)
+        asked = "\n".join([question, *(f"{letter}. {choice}" for letter, choice in options)])
+        content = [{"type": "audio", "audio_url": "audio"}, {"type": "text", "text": asked}]
+        text = self.processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        ids, audio = self.tokenizer(text).input_ids, self.model.config.audio_token_id
+        if ids.count(audio) != 1:
+            placeholder = self.tokenizer.convert_ids_to_tokens(audio)
+            raise UsageError(f"the question must not contain {placeholder}")
+        at = ids.index(audio)
+        return PromptIds(ids[:at], ids[at + 1 :], text)
 
     def text_ids(self, text: str) -> list[int]:
         return self.tokenizer(text.strip(), add_special_tokens=False).input_ids

@@ -1,8 +1,9 @@
 """Voxtral: a Whisper encoder over whole 30 s windows, four positions to a token, a Llama decoder.
 
 Every recording is padded with silence to a multiple of 30 s, and the silence becomes tokens too;
-those behind the end of the recording have no length. Prompts are made by mistral-common
-(`pip install 'speechprune[voxtral]'`), which gives token ids, not text.
+those behind the end of the recording have no length. Its makers made it for 40 minutes, those of a
+context of 32,768 tokens; longer ones are heard window by window all the same. Prompts are made by
+mistral-common (`pip install 'speechprune[voxtral]'`), which gives token ids, not text.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from speechprune_cli.config import Preset
     from speechprune_cli.device import Placement
 
-FEATURE_BYTES = 100 * (201 * (8 + 4) + 3 * 128 * 4)
+FEATURE_BYTES = 100 * (201 * (8 + 4) + 3 * 128 * 4) + 3 * 4 * SAMPLE_RATE
 """A second of recording while its mel frames are computed, all of it at once."""
 
 

@@ -65,9 +65,24 @@ class EncodedWindows(NamedTuple):
 class WindowedLM(SpeechLM):
     """Encodes a recording window by window; memory is bounded by the batch and the tokens."""
 
-    @abstractmethod
+    extractor: Any  # of mel frames
+
     def windows(self, audio: Audio) -> Sequence[Any]:
-        """What is encoded by itself, in order: pieces of the samples, or of their features."""
+        """What is encoded by itself, in order: here samples of 30 s each."""
+        size = self.encoder.window_samples
+        return [audio.samples[at : at + size] for at in range(0, len(audio.samples), size)]
+
+    def mel_frames(self, windows: Sequence[Any]) -> tuple[Tensor, Tensor]:
+        """Frames `[B, bins, 3000]` of samples, and a mask `[B, 3000]` of those that are filled."""
+        features = self.extractor(
+            windows,
+            sampling_rate=SAMPLE_RATE,
+            return_attention_mask=True,
+            padding="max_length",
+            return_tensors="pt",
+        )
+        mask = features["attention_mask"].to(self.device)
+        return features["input_features"].to(self.device, self.dtype), mask
 
     @abstractmethod
     def encode_windows(self, windows: Sequence[Any]) -> EncodedWindows:

@@ -108,10 +108,10 @@ def listen(
     advise(out, session.model.preset, audio)
     with out.progress(f"encoding {audio.source}") as on_progress:
         tokens = session.encode(audio, on_progress, said)
+    for doubt in session.doubts(tokens):
+        out.warning(doubt)
     if tokens.transcript is not None:
         tell_language(out, tokens.transcript)
-        for doubt in session.doubts(tokens):
-            out.warning(doubt)
         if transcribing.transcript is not None:
             write_down(out, tokens.transcript, transcribing.transcript)
     origin = "from the cache" if tokens.from_cache else "encoded"
