@@ -140,7 +140,7 @@ class StockLM(StockDecoder, SpeechLM):
 
         if placement.quantize != "none":
             raise UsageError("--random-weights come unquantised: leave --quantize out")
-        text, audio = shape.decoder.model_dump(), shape.encoder.model_dump()
+        text, audio = shape.decoder.model_dump(exclude_none=True), shape.encoder.model_dump()
         config = AutoConfig.for_model(cls.model_types[0], text_config=text, audio_config=audio)
         needed = shape.parameters * placement.dtype.itemsize
         hint = "--dtype bfloat16, another --device or the model nano"
@@ -273,12 +273,13 @@ def check_decoder(source: str, decoder: Decoder, language_model: Any) -> None:
     """Raise ModelError unless the decoder's layers hold the weights that `costs.py` counts."""
     from torch import nn
 
-    layers = [module for module in language_model.modules() if isinstance(module, nn.Linear)]
-    held, counted = sum(each.weight.numel() for each in layers), costs.linear_parameters(decoder)
-    if held != counted:
+    layers = [each for each in language_model.modules() if not isinstance(each, nn.Embedding)]
+    weights = [each for layer in layers for each in layer.parameters(recurse=False)]
+    held = sum(each.numel() for each in weights if each.ndim > 1)
+    if held != (counted := costs.held_parameters(decoder)):
         raise ModelError(
             f"{source}: its decoder's linear layers hold {held:,} weights where attention and a "
-            f"gated MLP hold {counted:,}: no such decoder can be counted yet"
+            f"gated MLP, or experts, hold {counted:,}: no such decoder can be counted yet"
         )
 
 
