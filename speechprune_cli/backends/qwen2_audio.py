@@ -8,13 +8,11 @@ the stock model computes when it is given as many windows between one pair of au
 from __future__ import annotations
 
 from collections.abc import Sequence
-from string import ascii_uppercase
 from typing import TYPE_CHECKING, ClassVar
 
 from speechprune_cli.backends.stock import StockLM
 from speechprune_cli.backends.windowed import EncodedWindows, WhisperShape, WindowedLM
-from speechprune_cli.errors import UsageError
-from speechprune_cli.flow import ENCODER_ATTENTION, SAMPLE_RATE, Audio, PromptIds
+from speechprune_cli.flow import ENCODER_ATTENTION, SAMPLE_RATE, Audio
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,6 +44,7 @@ class Qwen2Audio(WindowedLM, StockLM):
     provides = frozenset({ENCODER_ATTENTION})
     model_class = "Qwen2AudioForConditionalGeneration"
     processor_class = "Qwen2AudioProcessor"
+    audio_content: ClassVar[dict[str, str]] = {"type": "audio", "audio_url": "audio"}
 
     def windows(self, audio: Audio) -> list[np.ndarray]:
         """Samples of 30 s each."""
@@ -79,18 +78,3 @@ class Qwen2Audio(WindowedLM, StockLM):
         valid = steps[: len(steps) // 2] < counts[:, None]
         pairs = received[0].unflatten(-1, (-1, 2)).mean(-1)
         return EncodedWindows(model.multi_modal_projector(hidden)[valid], pairs[valid])
-
-    def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> PromptIds:
-        """The model's own chat template around the audio, the question and the options."""
-        options = zip(ascii_uppercase, choices, strict=False)
-        asked = "\n".join([question, *(f"{letter}. {choice}" for letter, choice in options)])
-        content = [{"type": "audio", "audio_url": "audio"}, {"type": "text", "text": asked}]
-        text = self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
-        ids, audio = self.tokenizer(text).input_ids, self.model.config.audio_token_id
-        if ids.count(audio) != 1:
-            placeholder = self.tokenizer.convert_ids_to_tokens(audio)
-            raise UsageError(f"the question must not contain {placeholder}")
-        at = ids.index(audio)
-        return PromptIds(ids[:at], ids[at + 1 :], text)

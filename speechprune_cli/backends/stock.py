@@ -6,9 +6,11 @@ Nothing but the stock class is used, and nothing but safetensors is read.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
+from string import ascii_uppercase
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -18,7 +20,7 @@ from speechprune_cli.backends.shape import Shape, read_decoder
 from speechprune_cli.checkpoint import Checkpoint
 from speechprune_cli.config import Preset
 from speechprune_cli.errors import ModelError, UsageError, one_line
-from speechprune_cli.flow import FirstLayer
+from speechprune_cli.flow import FirstLayer, PromptIds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,6 +76,10 @@ class StockLM(StockDecoder, SpeechLM):
     decoder_name = "language_model"  # in the names of its weights
     unquantised = ("model.audio_tower", "model.multi_modal_projector", "lm_head")
     """Modules that stay in 16 bits, by their full prefix: a bare name is silently ignored."""
+    left_out: ClassVar[frozenset[str]] = frozenset()
+    """Parts of a checkpoint that sound and text need nothing of, by the names of their modules."""
+    audio_content: ClassVar[dict[str, str]] = {"type": "audio", "audio": "audio"}
+    """What stands for the recording in a message that the chat template is given."""
 
     def __init__(
         self,
@@ -97,9 +103,9 @@ class StockLM(StockDecoder, SpeechLM):
 
         logging.set_verbosity_error()  # what matters is said by the command
         logging.disable_progress_bar()
-        source = stock(cls.processor_class)
+        checkpoint = replace(checkpoint, left_out=cls.left_out)
         try:
-            processor = source.from_pretrained(checkpoint.folder, local_files_only=True)
+            processor = cls.read_processor(checkpoint.folder)
         except UNREADABLE as error:
             raise ModelError(
                 f"{checkpoint.folder}: no usable tokenizer and feature extractor: {one_line(error)}"
@@ -109,14 +115,24 @@ class StockLM(StockDecoder, SpeechLM):
         return cls(preset, shape, checkpoint, placement, model, processor)
 
     @classmethod
+    def read_processor(cls, folder: Path) -> Any:
+        """Tokenizer, feature extractor and chat template, as the class of transformers has them."""
+        return stock(cls.processor_class).from_pretrained(folder, local_files_only=True)
+
+    @classmethod
+    def read_config(cls, folder: Path) -> Any:
+        """The configuration of the model, or of the part of it that is run. Raises ModelError."""
+        return read_config(folder)
+
+    @classmethod
     def describe(cls, preset: Preset, folder: Path) -> Shape:
         """From `config.json`, checked against the model built without memory for its weights."""
         import torch
 
-        config = read_config(folder)
+        config = cls.read_config(folder)
         try:
             with torch.device("meta"):
-                model = stock(cls.model_class)(config)
+                model = leave_out(cls.left_out, stock(cls.model_class)(config))
         except (*UNREADABLE, AttributeError, ImportError) as error:
             raise ModelError(f"{folder / 'config.json'}: {one_line(error)}") from error
         shape = cls.shape_of(preset, config, sum(each.numel() for each in model.parameters()))
@@ -134,14 +150,13 @@ class StockLM(StockDecoder, SpeechLM):
     def random(cls, preset: Preset, shape: Shape, placement: Placement) -> Self:
         """Of full size, as times and memory depend on the shapes alone. Raises UsageError."""
         import torch
-        from transformers import AutoConfig
 
         from speechprune_cli.device import memory_guard
 
         if placement.quantize != "none":
             raise UsageError("--random-weights come unquantised: leave --quantize out")
         text, audio = shape.decoder.model_dump(exclude_none=True), shape.encoder.model_dump()
-        config = AutoConfig.for_model(cls.model_types[0], text_config=text, audio_config=audio)
+        config = cls.random_config(text, audio)
         needed = shape.parameters * placement.dtype.itemsize
         hint = "--dtype bfloat16, another --device or the model nano"
         torch.manual_seed(0)
@@ -150,6 +165,7 @@ class StockLM(StockDecoder, SpeechLM):
             model = stock(cls.model_class)._from_config(
                 config, dtype=placement.dtype, attn_implementation="sdpa"
             )
+        model = leave_out(cls.left_out, model)
         model.generation_config.eos_token_id = 0
         processor = SimpleNamespace(
             feature_extractor=cls.random_extractor(shape),
@@ -159,9 +175,29 @@ class StockLM(StockDecoder, SpeechLM):
         return cls(preset, shape, checkpoint, placement, model.eval(), processor)
 
     @classmethod
+    def random_config(cls, text: dict[str, Any], audio: dict[str, Any]) -> Any:
+        """A configuration of the class, all but its decoder and its encoder as by default."""
+        from transformers import AutoConfig
+
+        return AutoConfig.for_model(cls.model_types[0], text_config=text, audio_config=audio)
+
+    @classmethod
     @abstractmethod
     def random_extractor(cls, shape: Shape) -> Any:
         """The feature extractor that goes with a shape."""
+
+    def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> PromptIds:
+        """The model's own chat template around the audio, the question and the options."""
+        content = [self.audio_content, {"type": "text", "text": with_options(question, choices)}]
+        text = self.processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        ids, audio = self.tokenizer(text).input_ids, self.model.config.audio_token_id
+        if ids.count(audio) != 1:
+            placeholder = self.tokenizer.convert_ids_to_tokens(audio)
+            raise UsageError(f"the question must not contain {placeholder}")
+        at = ids.index(audio)
+        return PromptIds(ids[:at], ids[at + 1 :], text)
 
     def head(self, hidden: Tensor) -> Tensor:
         return self.model.lm_head(hidden)
@@ -195,6 +231,19 @@ def fork_dynamic(cache: Any) -> Any:
     return fork
 
 
+def with_options(question: str, choices: Sequence[str]) -> str:
+    """The question, and its options a line each: `A. on Friday`."""
+    options = zip(ascii_uppercase, choices, strict=False)
+    return "\n".join([question, *(f"{letter}. {choice}" for letter, choice in options)])
+
+
+def leave_out(parts: Set[str], model: Any) -> Any:
+    """The model without some of the modules that its base is made of."""
+    for name in parts & dict(model.model.named_children()).keys():
+        delattr(model.model, name)
+    return model
+
+
 def stock(name: str) -> Any:
     """A class of transformers by its name."""
     import transformers
@@ -219,7 +268,7 @@ def load_weights(family: type[StockLM], checkpoint: Checkpoint, placement: Place
     device, quantize = placement.device, placement.quantize
     needed = checkpoint.parameters * placement.dtype.itemsize
     if quantize != "none":
-        text = read_config(checkpoint.folder).get_text_config(decoder=True)
+        text = family.read_config(checkpoint.folder).get_text_config(decoder=True)
         decoder = read_decoder(checkpoint.source, text)
         needed = int(costs.weights_bytes(decoder, checkpoint.parameters, quantize))
     cuda = device.type == "cuda"
@@ -239,6 +288,7 @@ def load_weights(family: type[StockLM], checkpoint: Checkpoint, placement: Place
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"cannot load {checkpoint.folder}: {one_line(error)}") from error
     check_complete(checkpoint, report)
+    model = leave_out(family.left_out, model)
     return (model if quantize != "none" else model.to(device)).eval()
 
 
