@@ -47,12 +47,14 @@ def linear_parameters(decoder: Any) -> int:
 
     Attention and a gated MLP; of a mixture of experts the router, and those it sends a token to.
     """
-    return attention_parameters(decoder) + _mlp_parameters(decoder, "num_experts_per_tok")
+    _, active = _experts(decoder)
+    return attention_parameters(decoder) + _mlp_parameters(decoder, active)
 
 
 def held_parameters(decoder: Any) -> int:
     """Weights of all linear layers, every expert's too, without the output head."""
-    return attention_parameters(decoder) + _mlp_parameters(decoder, "num_experts")
+    experts, _ = _experts(decoder)
+    return attention_parameters(decoder) + _mlp_parameters(decoder, experts)
 
 
 def attention_parameters(decoder: Any) -> int:
@@ -61,19 +63,28 @@ def attention_parameters(decoder: Any) -> int:
     return decoder.num_hidden_layers * 2 * decoder.hidden_size * width
 
 
-def _mlp_parameters(decoder: Any, which: str) -> int:
-    hidden, experts = decoder.hidden_size, getattr(decoder, "num_experts", None)
-    if not experts:
-        return decoder.num_hidden_layers * 3 * hidden * decoder.intermediate_size
-    counted = getattr(decoder, which) * 3 * decoder.moe_intermediate_size
-    return decoder.num_hidden_layers * hidden * (experts + counted)
+def is_sparse(decoder: Any) -> bool:
+    """Whether its MLPs are mixtures of experts."""
+    named = ("num_experts", "num_experts_per_tok")
+    return all(getattr(decoder, name, None) for name in named)
+
+
+def _experts(decoder: Any) -> tuple[int, int]:
+    """How many there are in a layer, and how many of them a token passes."""
+    return (decoder.num_experts, decoder.num_experts_per_tok) if is_sparse(decoder) else (1, 1)
 
 
 def _mlp_width(decoder: Any) -> int:
-    """Between up and down, of all the experts that a token is sent to."""
-    if not getattr(decoder, "num_experts", None):
-        return decoder.intermediate_size
-    return decoder.num_experts_per_tok * decoder.moe_intermediate_size
+    """Between up and down, of one expert where there are some."""
+    expert = getattr(decoder, "moe_intermediate_size", None) if is_sparse(decoder) else None
+    return expert or decoder.intermediate_size
+
+
+def _mlp_parameters(decoder: Any, count: int) -> int:
+    """Weights of the router, where there is one, and of `count` MLPs, in all layers."""
+    router = decoder.num_experts if is_sparse(decoder) else 0
+    layer = decoder.hidden_size * (router + count * 3 * _mlp_width(decoder))
+    return decoder.num_hidden_layers * layer
 
 
 def head_parameters(decoder: Any) -> int:
@@ -94,7 +105,8 @@ def paper_memory_gb(decoder: Any, n_tokens: int) -> float:
 
 def paper_activations_gb(decoder: Any, n_tokens: int) -> float:
     """Table I's SA: one layer's activations in 16 bits, the attention matrix `[H, n, n]` held."""
-    values = 9 * decoder.hidden_size + 2 * _mlp_width(decoder)
+    _, active = _experts(decoder)
+    values = 9 * decoder.hidden_size + 2 * active * _mlp_width(decoder)
     pairs = 2 * decoder.num_attention_heads * n_tokens
     return 2 * n_tokens * (values + pairs) / GIGA
 
@@ -171,8 +183,8 @@ def weights_bytes(decoder: Any, parameters: int, dtype: str) -> float:
     """
     packed = 0
     if dtype in QUANTISED_BYTES:
-        sparse = getattr(decoder, "num_experts", None)
-        packed = attention_parameters(decoder) if sparse else linear_parameters(decoder)
+        count = attention_parameters if is_sparse(decoder) else linear_parameters
+        packed = count(decoder)
     return packed * QUANTISED_BYTES.get(dtype, 0) + (parameters - packed) * BYTES[dtype]
 
 
@@ -184,8 +196,11 @@ def kv_cache_bytes(decoder: Any, n_tokens: int, bytes_per_value: int) -> int:
 
 def activation_bytes(decoder: Any, n_tokens: int, bytes_per_value: int) -> int:
     """One layer's activations over `n_tokens`, about: attention that builds no n x n matrix."""
-    copies = getattr(decoder, "num_experts_per_tok", None) or 0  # what goes to and from experts
-    values = (6 + 2 * copies) * decoder.hidden_size + 3 * _mlp_width(decoder)
+    _, active = _experts(decoder)
+    copies = (
+        2 * active if is_sparse(decoder) else 0
+    )  # of what goes to experts, and of what comes from them
+    values = (6 + copies) * decoder.hidden_size + 3 * active * _mlp_width(decoder)
     return n_tokens * values * bytes_per_value
 
 

@@ -13,6 +13,7 @@ from hypothesis import settings
 from package_index import served  # noqa: F401 - a fixture
 from spoken import imagining  # noqa: F401 - a fixture
 from tiny_models import make_tiny_minilm, make_tiny_model, make_tiny_transcriber, make_tiny_voxtral
+from tiny_qwen2_5_omni import make_tiny_qwen2_5_omni
 
 from speechprune_cli.flow import SAMPLE_RATE, Audio
 
@@ -74,6 +75,12 @@ def tiny_qwen2_folder(tmp_path_factory) -> Path:
 def tiny_voxtral_folder(tmp_path_factory) -> Path:
     """A model folder in Voxtral's format."""
     return make_tiny_voxtral(tmp_path_factory.mktemp("models") / "tiny-voxtral")
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen2_5_omni_folder(tmp_path_factory) -> Path:
+    """A model folder as Qwen2.5-Omni is published."""
+    return make_tiny_qwen2_5_omni(tmp_path_factory.mktemp("models") / "tiny-qwen2.5-omni")
 
 
 @pytest.fixture(scope="session")

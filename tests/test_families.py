@@ -24,6 +24,7 @@ from speechprune_cli.pruners import PRUNERS, get_pruner
 FOLDERS = {
     "qwen2_audio": "tiny_model_folder",
     "voxtral": "tiny_voxtral_folder",
+    "qwen2_5_omni": "tiny_qwen2_5_omni_folder",
     "transcript": "tiny_transcriber",
     "toy": "toy_folder",
 }

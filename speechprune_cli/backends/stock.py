@@ -74,7 +74,11 @@ class StockLM(StockDecoder, SpeechLM):
     model_class: ClassVar[str]  # by its name in transformers
     processor_class: ClassVar[str]
     decoder_name = "language_model"  # in the names of its weights
-    unquantised = ("model.audio_tower", "model.multi_modal_projector", "lm_head")
+    unquantised: ClassVar[tuple[str, ...]] = (
+        "model.audio_tower",
+        "model.multi_modal_projector",
+        "lm_head",
+    )
     """Modules that stay in 16 bits, by their full prefix: a bare name is silently ignored."""
     left_out: ClassVar[frozenset[str]] = frozenset()
     """Parts of a checkpoint that sound and text need nothing of, by the names of their modules."""
@@ -101,7 +105,7 @@ class StockLM(StockDecoder, SpeechLM):
         """Stock model and processor. Raises `ModelError`, `OutOfMemoryError`."""
         from transformers.utils import logging
 
-        logging.set_verbosity_error()  # what matters is said by the command
+        logging.set_verbosity_error()
         logging.disable_progress_bar()
         checkpoint = replace(checkpoint, left_out=cls.left_out)
         try:
@@ -254,7 +258,9 @@ def stock(name: str) -> Any:
 def read_config(folder: Path) -> Any:
     """A model's configuration. Raises ModelError."""
     from transformers import AutoConfig
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()  # what matters is said by the command
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (*UNREADABLE, AttributeError) as error:
