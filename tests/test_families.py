@@ -25,6 +25,7 @@ FOLDERS = {
     "qwen2_audio": "tiny_model_folder",
     "voxtral": "tiny_voxtral_folder",
     "qwen2_5_omni": "tiny_qwen2_5_omni_folder",
+    "qwen3_omni": "tiny_qwen3_omni_folder",
     "transcript": "tiny_transcriber",
     "toy": "toy_folder",
 }

@@ -7,13 +7,13 @@ import json
 import pytest
 import torch
 from conftest import make_audio
-from parity import (
-    QUESTION,
+from stock_parity import (
     check_prefill_costs,
     counted,
     logits_apart,
     pruned_apart,
     same_tokens,
+    thinker_inputs,
 )
 from transformers import Qwen2_5OmniProcessor, Qwen2_5OmniThinkerForConditionalGeneration
 
@@ -30,17 +30,7 @@ def lm(tiny_qwen2_5_omni_folder):
 
 
 def stock_inputs(lm, audio):
-    """As the stock processor prepares them, its parts that see left out: those need torchvision."""
-    processor = object.__new__(Qwen2_5OmniProcessor)
-    vars(processor).update(tokenizer=lm.tokenizer, feature_extractor=lm.extractor)
-    for name in ("image", "audio", "video"):
-        setattr(processor, f"{name}_token", getattr(lm.tokenizer, f"{name}_token"))
-        setattr(processor, f"{name}_token_id", getattr(lm.tokenizer, f"{name}_token_id"))
-    content = [{"type": "audio", "audio": "any"}, {"type": "text", "text": QUESTION}]
-    text = lm.tokenizer.apply_chat_template(
-        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-    )
-    return processor(text=[text], audio=[audio.samples], return_tensors="pt")
+    return thinker_inputs(Qwen2_5OmniProcessor, lm, audio)
 
 
 @pytest.mark.parametrize("seconds", LENGTHS)

@@ -81,6 +81,23 @@ def check_prefill_costs(lm: Any, audio: Audio, model: Any) -> None:
     assert held == costs.kv_cache_bytes(decoder, length, 4)
 
 
+def thinker_inputs(processor_class: Any, lm: Any, audio: Audio) -> Any:
+    """As the stock processor of an Omni model prepares them for its Thinker.
+
+    Its parts that see are left out: those need torchvision.
+    """
+    processor = object.__new__(processor_class)
+    vars(processor).update(tokenizer=lm.tokenizer, feature_extractor=lm.extractor)
+    for name in ("image", "audio", "video"):
+        setattr(processor, f"{name}_token", getattr(lm.tokenizer, f"{name}_token"))
+        setattr(processor, f"{name}_token_id", getattr(lm.tokenizer, f"{name}_token_id"))
+    content = [{"type": "audio", "audio": "any"}, {"type": "text", "text": QUESTION}]
+    text = lm.tokenizer.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+    )
+    return processor(text=[text], audio=[audio.samples], return_tensors="pt")
+
+
 def counted(run: Any, *inputs: Tensor, **named: Tensor) -> int:
     """Operations of a module, as torch counts them."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
