@@ -71,29 +71,34 @@ def random_tensors(kind: Any, config: Any) -> dict[str, Any]:
 
 
 def save_published(folder: Path, tensors: dict[str, Any], others: tuple[str, ...]) -> None:
-    """In two shards, behind `thinker.`, each with a tensor of something else.
+    """In shards, behind `thinker.`, beside tensors of something else.
 
     So the index of Qwen/Qwen2.5-Omni-7B has them (`thinker.audio_tower.conv1.weight`,
     `thinker.model.layers.0.self_attn.q_proj.weight`, `thinker.lm_head.weight`, ...), and so
     transformers' `conversion_mapping.py` expects them: `PrefixChange(prefix_to_remove="thinker")`.
     """
     import torch
+
+    named = {f"thinker.{name}": tensor for name, tensor in tensors.items()}
+    named |= {f"{name}.layers.0.self_attn.q_proj.weight": torch.ones(3, 5) for name in others}
+    save_shards(folder, named)
+
+
+def save_shards(folder: Path, named: dict[str, Any]) -> None:
+    """In two files, and the index that says which tensor is where."""
     from safetensors.torch import save_file
 
-    named = {f"thinker.{name}": tensor.clone() for name, tensor in tensors.items()}
-    named |= {f"{name}.layers.0.self_attn.q_proj.weight": torch.ones(3, 5) for name in others}
     names, where = sorted(named), {}
     for number, part in enumerate((names[::2], names[1::2]), start=1):
         file = f"model-{number:05}-of-00002.safetensors"
-        save_file(
-            {name: named[name].contiguous() for name in part}, folder / file, {"format": "pt"}
-        )
+        tensors = {name: named[name].clone().contiguous() for name in part}
+        save_file(tensors, folder / file, {"format": "pt"})
         where |= dict.fromkeys(part, file)
     index = {"metadata": {"total_size": 0}, "weight_map": where}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
-def save_omni_tokenizer(folder: Path, words: dict[str, str]) -> Any:
+def save_omni_tokenizer(folder: Path, words: dict[str, str], template: str = TEMPLATE) -> Any:
     """A byte-level BPE of some 300 tokens, and a chat template of the form of the published one."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -118,6 +123,6 @@ def save_omni_tokenizer(folder: Path, words: dict[str, str]) -> Any:
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     audio = "".join(words[f"audio_{part}token"] for part in ("bos_", "", "eos_"))
-    template = {"chat_template": TEMPLATE.replace("SOUND", audio)}
-    (folder / "chat_template.json").write_text(json.dumps(template))
+    told = {"chat_template": template.replace("SOUND", audio)}
+    (folder / "chat_template.json").write_text(json.dumps(told))
     return tokenizer

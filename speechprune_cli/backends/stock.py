@@ -192,9 +192,10 @@ class StockLM(StockDecoder, SpeechLM):
 
     def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> PromptIds:
         """The model's own chat template around the audio, the question and the options."""
-        content = [self.audio_content, {"type": "text", "text": with_options(question, choices)}]
         text = self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+            self.messages(with_options(question, choices)),
+            add_generation_prompt=True,
+            tokenize=False,
         )
         ids, audio = self.tokenizer(text).input_ids, self.model.config.audio_token_id
         if ids.count(audio) != 1:
@@ -202,6 +203,11 @@ class StockLM(StockDecoder, SpeechLM):
             raise UsageError(f"the question must not contain {placeholder}")
         at = ids.index(audio)
         return PromptIds(ids[:at], ids[at + 1 :], text)
+
+    def messages(self, asked: str) -> list[dict[str, Any]]:
+        """What the chat template is given: the recording, then what is asked about it."""
+        content = [self.audio_content, {"type": "text", "text": asked}]
+        return [{"role": "user", "content": content}]
 
     def head(self, hidden: Tensor) -> Tensor:
         return self.model.lm_head(hidden)
@@ -272,10 +278,10 @@ def load_weights(family: type[StockLM], checkpoint: Checkpoint, placement: Place
     from speechprune_cli.device import memory_guard
 
     device, quantize = placement.device, placement.quantize
+    config = family.read_config(checkpoint.folder)
     needed = checkpoint.parameters * placement.dtype.itemsize
     if quantize != "none":
-        text = family.read_config(checkpoint.folder).get_text_config(decoder=True)
-        decoder = read_decoder(checkpoint.source, text)
+        decoder = read_decoder(checkpoint.source, config.get_text_config(decoder=True))
         needed = int(costs.weights_bytes(decoder, checkpoint.parameters, quantize))
     cuda = device.type == "cuda"
     hint = "--quantize nf4 or --device cpu" if cuda else "--dtype bfloat16 or --model nano"
@@ -283,6 +289,7 @@ def load_weights(family: type[StockLM], checkpoint: Checkpoint, placement: Place
         try:
             model, report = stock(family.model_class).from_pretrained(
                 checkpoint.folder,
+                config=config,
                 dtype=placement.dtype,
                 attn_implementation="sdpa",
                 use_safetensors=True,
