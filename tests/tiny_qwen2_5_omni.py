@@ -35,7 +35,6 @@ def make_tiny_qwen2_5_omni(folder: Path) -> Path:
         Qwen2_5OmniConfig,
         Qwen2_5OmniThinkerConfig,
         Qwen2_5OmniThinkerForConditionalGeneration,
-        WhisperFeatureExtractor,
     )
 
     tokenizer = save_omni_tokenizer(folder, WORDS)
@@ -52,10 +51,25 @@ def make_tiny_qwen2_5_omni(folder: Path) -> Path:
     tensors = random_tensors(Qwen2_5OmniThinkerForConditionalGeneration, thinker)
     save_published(folder, tensors, ("talker.model", "token2wav.code2wav_dit_model"))
     Qwen2_5OmniConfig(thinker_config=thinker.to_dict()).save_pretrained(folder)
-    WhisperFeatureExtractor(
-        feature_size=80, chunk_length=300, return_attention_mask=True
-    ).save_pretrained(folder)
+    save_extractor(folder, "Qwen2_5OmniProcessor")
     return folder
+
+
+def save_extractor(folder: Path, processor: str) -> None:
+    """Among what is told of pictures, as in the published `preprocessor_config.json`."""
+    from transformers import WhisperFeatureExtractor
+
+    sound = WhisperFeatureExtractor(feature_size=80, chunk_length=300, return_attention_mask=True)
+    pictures = {
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "patch_size": 14,
+        "merge_size": 2,
+        "max_pixels": 12845056,
+        "processor_class": processor,
+    }
+    told = json.dumps({**sound.to_dict(), **pictures})
+    (folder / "preprocessor_config.json").write_text(told)
 
 
 def random_tensors(kind: Any, config: Any) -> dict[str, Any]:

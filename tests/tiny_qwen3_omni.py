@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from tiny_models import AUDIO, TEXT
-from tiny_qwen2_5_omni import PICTURES, random_tensors, save_omni_tokenizer, save_published
+from tiny_qwen2_5_omni import (
+    PICTURES,
+    random_tensors,
+    save_extractor,
+    save_omni_tokenizer,
+    save_published,
+)
 
 WORDS = {
     "image_token": "<|image_pad|>",
@@ -30,7 +36,6 @@ def make_tiny_qwen3_omni(folder: Path) -> Path:
         Qwen3OmniMoeConfig,
         Qwen3OmniMoeThinkerConfig,
         Qwen3OmniMoeThinkerForConditionalGeneration,
-        WhisperFeatureExtractor,
     )
 
     tokenizer = save_omni_tokenizer(folder, WORDS)
@@ -50,5 +55,5 @@ def make_tiny_qwen3_omni(folder: Path) -> Path:
     tensors = random_tensors(Qwen3OmniMoeThinkerForConditionalGeneration, thinker)
     save_published(folder, tensors, ("talker.model", "code2wav.pre_transformer"))
     Qwen3OmniMoeConfig(thinker_config=thinker.to_dict()).save_pretrained(folder)
-    WhisperFeatureExtractor(feature_size=80, return_attention_mask=True).save_pretrained(folder)
+    save_extractor(folder, "Qwen3OmniMoeProcessor")
     return folder

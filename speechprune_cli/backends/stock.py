@@ -10,12 +10,11 @@ from collections.abc import Sequence, Set
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from string import ascii_uppercase
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from speechprune_cli import costs
-from speechprune_cli.backends.base import SpeechLM
+from speechprune_cli.backends.base import SpeechLM, with_options
 from speechprune_cli.backends.shape import Shape, read_decoder
 from speechprune_cli.checkpoint import Checkpoint
 from speechprune_cli.config import Preset
@@ -239,12 +238,6 @@ def fork_dynamic(cache: Any) -> Any:
     fork = copy(cache)
     fork.layers = [copy(layer) for layer in cache.layers]
     return fork
-
-
-def with_options(question: str, choices: Sequence[str]) -> str:
-    """The question, and its options a line each: `A. on Friday`."""
-    options = zip(ascii_uppercase, choices, strict=False)
-    return "\n".join([question, *(f"{letter}. {choice}" for letter, choice in options)])
 
 
 def leave_out(parts: Set[str], model: Any) -> Any:

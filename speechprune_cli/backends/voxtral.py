@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
+from speechprune_cli.backends.base import with_options
 from speechprune_cli.backends.shape import BATCH_SIZE
-from speechprune_cli.backends.stock import StockLM, with_options
+from speechprune_cli.backends.stock import StockLM
 from speechprune_cli.backends.windowed import EncodedWindows, WhisperShape, WindowedLM
 from speechprune_cli.extras import need
 from speechprune_cli.flow import ENCODER_ATTENTION, SAMPLE_RATE, Audio, PromptIds
