@@ -28,6 +28,7 @@ from speechprune_cli.flow import SAMPLE_RATE, Audio
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
+    from av.video.stream import VideoStream
 
 File = BufferedReader | FileIO
 BLOCK_FRAMES = 2**14
@@ -55,7 +56,8 @@ def load_audio(source: str | Path) -> Audio:
 
     Raises AudioError, one line that names the file and what was found in it, where it is missing,
     a folder, empty, not audio, without samples, or holds NaN or infinite samples. What is
-    truncated, damaged, silent or very short is decoded, with a line in `Audio.warnings`.
+    truncated, damaged, silent, very short or the sound of a film is decoded, with a line in
+    `Audio.warnings`.
     """
     name = str(source)
     label = "standard input" if name == "-" else name
@@ -174,10 +176,11 @@ class _SoundFileDecoder:
     """Decodes with libsndfile.
 
     `stated` is the length in frames that the header claims, None where it claims nothing, and
-    `slack` by how much that may be off.
+    `slack` by how much that may be off. `film` says whether pictures run along.
     """
 
     slack = 0
+    film = False
 
     def __init__(self, file: File) -> None:
         # by name, or by descriptor where it has none: reading through Python swallows Ctrl-C
@@ -234,6 +237,7 @@ class _AvDecoder:
             tracks = ", ".join(sorted({stream.type for stream in self._container.streams}))
             raise AudioError(f"{label}: holds no audio track, only {tracks or 'nothing'}")
         self._track = self._container.streams.audio[0]
+        self.film = any(not _is_cover(each) for each in self._container.streams.video)
         self._frames = self._decode()
         self._first = next(self._frames)
         self._to_float = av.AudioResampler(format="flt")
@@ -277,6 +281,13 @@ class _AvDecoder:
             raise AudioError(f"{self._label}: its rate or channels change on the way")
         (converted,) = self._to_float.resample(frame)
         return converted.to_ndarray().reshape(-1, self.channels)
+
+
+def _is_cover(track: VideoStream) -> bool:
+    """Whether it is a still picture that belongs to the recording, as music files have one."""
+    from av.stream import Disposition
+
+    return bool(track.disposition & Disposition.attached_pic)
 
 
 def _unpadded(last: AudioFrame) -> int:
@@ -325,6 +336,8 @@ def _warnings(
     decoder: _SoundFileDecoder | _AvDecoder, frames: int, samples: np.ndarray, label: str
 ) -> Iterator[str]:
     read = frames / decoder.rate
+    if decoder.film:
+        yield f"{label}: a film: only its sound is heard, its pictures are not looked at"
     if decoder.stated is not None and decoder.stated - frames > decoder.slack:
         stated = decoder.stated / decoder.rate
         yield f"{label}: truncated: its header says {stated:.2f} s, only {read:.2f} s could be read"

@@ -41,6 +41,7 @@ class Checkpoint:
     revision: str  # the Hub's commit, or a fingerprint of a local folder
     config: dict[str, Any]
     weights: tuple[Path, ...]
+    left_out: frozenset[str] = frozenset()  # modules in the files that nobody loads
 
     @property
     def parameters(self) -> int:
@@ -48,15 +49,19 @@ class Checkpoint:
         total = 0
         for path in self.weights:
             with safe_open(path, framework="pt") as file:
-                total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+                names = filter(self._is_loaded, file.keys())
+                total += sum(math.prod(file.get_slice(name).get_shape()) for name in names)
         return total
+
+    def _is_loaded(self, name: str) -> bool:
+        return self.left_out.isdisjoint(name.split("."))
 
     def read_tensor(self, part: str, suffix: str) -> Tensor:
         """The one tensor of a part, which its name says, that ends in `suffix`, as it was saved."""
         for path in self.weights:
             with safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                    if part in name and name.endswith(suffix):
+                    if part in name and name.endswith(suffix) and self._is_loaded(name):
                         return file.get_tensor(name)
         raise ModelError(f"{self.folder}: no weight of {part} ends in {suffix}")
 

@@ -55,6 +55,9 @@ class Decoder(Frozen):
     intermediate_size: PositiveInt
     vocab_size: PositiveInt
     max_position_embeddings: PositiveInt  # the context limit, in tokens
+    num_experts: PositiveInt | None = None  # of a mixture of experts, in every layer
+    num_experts_per_tok: PositiveInt | None = None  # those that a token is sent to
+    moe_intermediate_size: PositiveInt | None = None  # of each expert
 
 
 class Architecture(Frozen):

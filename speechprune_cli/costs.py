@@ -43,11 +43,48 @@ def _head_dim(decoder: Any) -> int:
 
 
 def linear_parameters(decoder: Any) -> int:
-    """Weights of the linear layers, without the output head: attention and a gated MLP."""
-    hidden = decoder.hidden_size
-    attention = 2 * hidden * (query_width(decoder) + key_width(decoder))
-    mlp = 3 * hidden * decoder.intermediate_size
-    return decoder.num_hidden_layers * (attention + mlp)
+    """Weights of the linear layers that a token passes, without the output head.
+
+    Attention and a gated MLP; of a mixture of experts the router, and those it sends a token to.
+    """
+    _, active = _experts(decoder)
+    return attention_parameters(decoder) + _mlp_parameters(decoder, active)
+
+
+def held_parameters(decoder: Any) -> int:
+    """Weights of all linear layers, every expert's too, without the output head."""
+    experts, _ = _experts(decoder)
+    return attention_parameters(decoder) + _mlp_parameters(decoder, experts)
+
+
+def attention_parameters(decoder: Any) -> int:
+    """Weights of the attention of all layers."""
+    width = query_width(decoder) + key_width(decoder)
+    return decoder.num_hidden_layers * 2 * decoder.hidden_size * width
+
+
+def is_sparse(decoder: Any) -> bool:
+    """Whether its MLPs are mixtures of experts."""
+    named = ("num_experts", "num_experts_per_tok")
+    return all(getattr(decoder, name, None) for name in named)
+
+
+def _experts(decoder: Any) -> tuple[int, int]:
+    """How many there are in a layer, and how many of them a token passes."""
+    return (decoder.num_experts, decoder.num_experts_per_tok) if is_sparse(decoder) else (1, 1)
+
+
+def _mlp_width(decoder: Any) -> int:
+    """Between up and down, of one expert where there are some."""
+    expert = getattr(decoder, "moe_intermediate_size", None) if is_sparse(decoder) else None
+    return expert or decoder.intermediate_size
+
+
+def _mlp_parameters(decoder: Any, count: int) -> int:
+    """Weights of the router, where there is one, and of `count` MLPs, in all layers."""
+    router = decoder.num_experts if is_sparse(decoder) else 0
+    layer = decoder.hidden_size * (router + count * 3 * _mlp_width(decoder))
+    return decoder.num_hidden_layers * layer
 
 
 def head_parameters(decoder: Any) -> int:
@@ -62,13 +99,14 @@ def paper_tflops(decoder: Any, n_tokens: int) -> float:
 
 def paper_memory_gb(decoder: Any, n_tokens: int) -> float:
     """Table I's TM: decoder layers and KV cache in 16 bits; no embeddings, head, encoder."""
-    weights = 2 * linear_parameters(decoder)
+    weights = 2 * held_parameters(decoder)
     return (weights + kv_cache_bytes(decoder, n_tokens, 2)) / GIGA
 
 
 def paper_activations_gb(decoder: Any, n_tokens: int) -> float:
     """Table I's SA: one layer's activations in 16 bits, the attention matrix `[H, n, n]` held."""
-    values = 9 * decoder.hidden_size + 2 * decoder.intermediate_size
+    _, active = _experts(decoder)
+    values = 9 * decoder.hidden_size + 2 * active * _mlp_width(decoder)
     pairs = 2 * decoder.num_attention_heads * n_tokens
     return 2 * n_tokens * (values + pairs) / GIGA
 
@@ -140,11 +178,14 @@ class PruningSize:
 def weights_bytes(decoder: Any, parameters: int, dtype: str) -> float:
     """All `parameters` of a model: embeddings, head and encoder too.
 
-    `dtype` is one of `BYTES`; a quantisation packs the decoder's linear layers alone.
+    `dtype` is one of `BYTES`; a quantisation packs the decoder's linear layers alone, and no
+    experts: bitsandbytes leaves those in 16 bits.
     """
-    linear = linear_parameters(decoder) if dtype in QUANTISED_BYTES else 0
-    packed = linear * QUANTISED_BYTES.get(dtype, 0)
-    return packed + (parameters - linear) * BYTES[dtype]
+    packed = 0
+    if dtype in QUANTISED_BYTES:
+        count = attention_parameters if is_sparse(decoder) else linear_parameters
+        packed = count(decoder)
+    return packed * QUANTISED_BYTES.get(dtype, 0) + (parameters - packed) * BYTES[dtype]
 
 
 def kv_cache_bytes(decoder: Any, n_tokens: int, bytes_per_value: int) -> int:
@@ -155,7 +196,11 @@ def kv_cache_bytes(decoder: Any, n_tokens: int, bytes_per_value: int) -> int:
 
 def activation_bytes(decoder: Any, n_tokens: int, bytes_per_value: int) -> int:
     """One layer's activations over `n_tokens`, about: attention that builds no n x n matrix."""
-    values = 6 * decoder.hidden_size + 3 * decoder.intermediate_size
+    _, active = _experts(decoder)
+    copies = (
+        2 * active if is_sparse(decoder) else 0
+    )  # of what goes to experts, and of what comes from them
+    values = (6 + copies) * decoder.hidden_size + 3 * active * _mlp_width(decoder)
     return n_tokens * values * bytes_per_value
 
 

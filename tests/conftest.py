@@ -15,6 +15,9 @@ from spoken import imagining  # noqa: F401 - a fixture
 from tiny_flamingo import make_tiny_flamingo
 from tiny_glm_asr import make_tiny_glm_asr
 from tiny_models import make_tiny_minilm, make_tiny_model, make_tiny_transcriber, make_tiny_voxtral
+from tiny_qwen2_5_omni import make_tiny_qwen2_5_omni
+from tiny_qwen3_asr import make_tiny_qwen3_asr
+from tiny_qwen3_omni import make_tiny_qwen3_omni
 
 from speechprune_cli.flow import SAMPLE_RATE, Audio
 
@@ -94,6 +97,24 @@ def tiny_music_flamingo_folder(tmp_path_factory) -> Path:
 def tiny_glm_asr_folder(tmp_path_factory) -> Path:
     """A model folder in GLM-ASR's format."""
     return make_tiny_glm_asr(tmp_path_factory.mktemp("models") / "tiny-glm-asr")
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen2_5_omni_folder(tmp_path_factory) -> Path:
+    """A model folder as Qwen2.5-Omni is published."""
+    return make_tiny_qwen2_5_omni(tmp_path_factory.mktemp("models") / "tiny-qwen2.5-omni")
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen3_omni_folder(tmp_path_factory) -> Path:
+    """A model folder as Qwen3-Omni is published."""
+    return make_tiny_qwen3_omni(tmp_path_factory.mktemp("models") / "tiny-qwen3-omni")
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen3_asr_folder(tmp_path_factory) -> Path:
+    """A model folder as Qwen3-ASR is published for transformers."""
+    return make_tiny_qwen3_asr(tmp_path_factory.mktemp("models") / "tiny-qwen3-asr")
 
 
 @pytest.fixture(scope="session")

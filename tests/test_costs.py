@@ -14,6 +14,7 @@ from transformers.models.qwen2_audio.modeling_qwen2_audio import (
 )
 
 from speechprune_cli import costs
+from speechprune_cli.backends.stock import check_decoder
 from speechprune_cli.config import list_presets, load_preset
 from speechprune_cli.pipeline import load
 from speechprune_cli.profiler.architecture import shape_of
@@ -24,6 +25,8 @@ SHAPE = shape_of(PRESET)
 TEXT, AUDIO = SHAPE.decoder, SHAPE.encoder
 GROUPED = TEXT.model_copy(update={"model_type": "llama", "num_key_value_heads": 8})
 WIDE = GROUPED.model_copy(update={"model_type": "qwen3", "head_dim": 96})
+EXPERTS = {"num_experts": 12, "num_experts_per_tok": 3, "moe_intermediate_size": 200}
+SPARSE = WIDE.model_copy(update={"model_type": "qwen3_moe", "num_hidden_layers": 4, **EXPERTS})
 
 
 def test_linear_parameters():
@@ -52,11 +55,12 @@ def test_table_i_to_the_last_digit(n, tflops, memory, activations, with_attentio
 def on_meta(decoder, kind):
     config = AutoConfig.for_model(**decoder.model_dump())
     config._attn_implementation = "sdpa"
+    config._experts_implementation = "batched_mm"  # the one that asks no values, which meta has not
     with torch.device("meta"):
         return kind.from_config(config)
 
 
-@pytest.mark.parametrize("decoder", [TEXT, GROUPED, WIDE], ids=lambda d: d.model_type)
+@pytest.mark.parametrize("decoder", [TEXT, GROUPED, WIDE, SPARSE], ids=lambda d: d.model_type)
 @pytest.mark.parametrize("n", [257, 2357])
 def test_torch_counts_the_same_prefill_on_the_meta_device(decoder, n):
     model = on_meta(decoder, AutoModelForCausalLM)
@@ -71,9 +75,27 @@ def test_torch_counts_the_same_prefill_on_the_meta_device(decoder, n):
     assert counter.get_total_flops() == costs.prefill_flops(decoder, n)
 
 
+def test_memory_counts_every_expert_and_operations_those_that_a_token_is_sent_to():
+    check_decoder("a mixture", SPARSE, on_meta(SPARSE, AutoModelForCausalLM).get_decoder())
+    each = 3 * SPARSE.hidden_size * SPARSE.moe_intermediate_size * SPARSE.num_hidden_layers
+    assert costs.held_parameters(SPARSE) - costs.linear_parameters(SPARSE) == 9 * each
+    assert costs.held_parameters(TEXT) == costs.linear_parameters(TEXT)
+    more = SPARSE.model_copy(update={"num_experts": 24})
+    router = SPARSE.hidden_size * 12 * SPARSE.num_hidden_layers
+    assert costs.linear_parameters(more) - costs.linear_parameters(SPARSE) == router
+    assert costs.paper_memory_gb(more, 9) > costs.paper_memory_gb(SPARSE, 9)
+
+
+def test_experts_are_not_packed():
+    """bitsandbytes packs linear layers, and experts are none."""
+    total = costs.held_parameters(SPARSE)
+    packed = 2 * total - costs.weights_bytes(SPARSE, total, "int8")
+    assert packed == costs.attention_parameters(SPARSE)
+
+
 def meta_mask(decoder, n):
     """Without one, transformers looks into the values of `position_ids`, which meta has not."""
-    if decoder.model_type == "llama":
+    if decoder.model_type in ("llama", "qwen3_moe"):
         return torch.empty(1, 1, n, n, device="meta")
     return {"full_attention": None}
 

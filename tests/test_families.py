@@ -27,6 +27,9 @@ FOLDERS = {
     "audio_flamingo3": "tiny_flamingo_folder",
     "music_flamingo": "tiny_music_flamingo_folder",
     "glm_asr": "tiny_glm_asr_folder",
+    "qwen2_5_omni": "tiny_qwen2_5_omni_folder",
+    "qwen3_omni": "tiny_qwen3_omni_folder",
+    "qwen3_asr": "tiny_qwen3_asr_folder",
     "transcript": "tiny_transcriber",
     "toy": "toy_folder",
 }
@@ -129,7 +132,7 @@ def test_progress_is_told_to_its_end(lm):
 
 def test_prompts_are_ids_around_the_audio(lm):
     ids = lm.prompt_ids(QUESTION, OPTIONS)
-    told = lm.text_of(list(ids.after))
+    told = lm.text_of([*ids.before, *ids.after])
     assert QUESTION in told
     assert all(option in told for option in OPTIONS)
     assert QUESTION in ids.text
@@ -178,6 +181,8 @@ def test_reading_on_is_reading_at_once(lm):
 def test_a_shared_prefix_is_read_once_for_many_questions(lm):
     """The recording, then copies of what was read, each with a question of its own."""
     questions = (QUESTION, "Who said it was due?")
+    if len({tuple(lm.prompt_ids(question).before) for question in questions}) > 1:
+        pytest.skip("what is asked stands before the recording")
     prompts = [prompt(lm, 3, question) for question in questions]
     shared = prompts[0].inputs_embeds.shape[1] - len(lm.prompt_ids(QUESTION).after)
     state = DecoderState(lm, lm.new_cache())

@@ -117,7 +117,7 @@ def test_voxtral_is_counted_by_its_own_rules(tmp_path):
 
 
 def test_decoders_that_the_formulas_do_not_describe_are_refused(tmp_path):
-    odd = {"model_type": "mixtral", "num_hidden_layers": 1, "hidden_size": 64}
+    odd = {"model_type": "phi", "num_hidden_layers": 1, "hidden_size": 64}
     preset = folder_of(tmp_path, "qwen2_audio", text_config=odd)
     with pytest.raises(ModelError, match="no such decoder can be counted yet"):
         shape_of(preset)
@@ -125,7 +125,7 @@ def test_decoders_that_the_formulas_do_not_describe_are_refused(tmp_path):
 
 @pytest.mark.parametrize("family", ["phi", "mixtral", "whisper"])
 def test_families_that_nobody_knows_are_refused(tmp_path, family):
-    with pytest.raises(ModelError, match=f"is a '{family}' model: expected qwen2_audio"):
+    with pytest.raises(ModelError, match=f"is a '{family}' model: expected .*qwen2_audio"):
         shape_of(folder_of(tmp_path, family))
 
 

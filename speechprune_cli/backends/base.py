@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from speechprune_cli.errors import ModelError, UsageError
@@ -314,6 +315,12 @@ class SpeechLM(ABC):
         from speechprune_cli.backends.decoding import choose
 
         return choose(self, prompts, choices)
+
+
+def with_options(question: str, choices: Sequence[str]) -> str:
+    """The question, and its options a line each: `A. on Friday`."""
+    options = zip(ascii_uppercase, choices, strict=False)
+    return "\n".join([question, *(f"{letter}. {choice}" for letter, choice in options)])
 
 
 def _positions(mode: str, ids: PromptIds, tokens: AudioTokens, selection: Selection) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -43,12 +44,16 @@ def attention_received(attention: nn.Module) -> Iterator[list[Tensor]]:
 
     It has the attention that each of T positions receives, the mean over heads and over the
     queries that are not masked, times the number of these: 1 is a fair share. One `[T, T]` is
-    held at a time. The module's own output is not touched.
+    held at a time. Blocks that are packed one behind another, each attending to itself alone, give
+    a tensor `[T]`. The module's own output is not touched.
     """
     seen: list[Tensor] = []
 
     def watch(module: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         hidden = inputs[0] if inputs else named["hidden_states"]
+        if (edges := named.get("cu_seqlens")) is not None:
+            seen.append(_received_in_blocks(module, hidden, edges.tolist()))
+            return
         mask = inputs[1] if len(inputs) > 1 else named.get("attention_mask")
         seen.append(_received(module, hidden, mask, named.get("position_embeddings")))
 
@@ -85,6 +90,11 @@ def _turned(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     across = torch.cat([-second, first], -1)
     turned = turning * cosine.unsqueeze(2) + across * sine.unsqueeze(2)
     return torch.cat([turned, still], -1)
+
+
+def _received_in_blocks(attention: Any, hidden: Tensor, edges: list[int]) -> Tensor:
+    blocks = [hidden[None, first:last] for first, last in pairwise(edges)]
+    return torch.cat([_received(attention, block, None, None)[0] for block in blocks])
 
 
 def _valid_steps(mask: Tensor | None, batch: int, steps: int) -> list[int]:

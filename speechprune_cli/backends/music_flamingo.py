@@ -17,7 +17,6 @@ from speechprune_cli.flow import PromptIds
 if TYPE_CHECKING:
     import numpy as np
 
-    from speechprune_cli.backends.shape import Shape
     from speechprune_cli.flow import Audio
 
 
@@ -31,14 +30,12 @@ class MusicFlamingo(AudioFlamingo3):
     processor_class = "MusicFlamingoProcessor"
 
     @classmethod
-    def config_of(cls, shape: Shape) -> Any:
+    def random_config(cls, text: dict[str, Any], audio: dict[str, Any]) -> Any:
         """Its configuration wants the encoder's type said."""
         from transformers import AudioFlamingo3EncoderConfig, MusicFlamingoConfig
 
-        return MusicFlamingoConfig(
-            text_config=shape.decoder.model_dump(),
-            audio_config=AudioFlamingo3EncoderConfig(**shape.encoder.model_dump()),
-        )
+        encoder = AudioFlamingo3EncoderConfig(**audio)
+        return MusicFlamingoConfig(text_config=text, audio_config=encoder)
 
     def windows(self, audio: Audio) -> list[tuple[int, np.ndarray]]:
         """Samples of 30 s each, and the number of the window that they are."""

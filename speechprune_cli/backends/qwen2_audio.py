@@ -44,6 +44,7 @@ class Qwen2Audio(WindowedLM, StockLM):
     provides = frozenset({ENCODER_ATTENTION})
     model_class = "Qwen2AudioForConditionalGeneration"
     processor_class = "Qwen2AudioProcessor"
+    audio_content: ClassVar[dict[str, str]] = {"type": "audio", "audio_url": "audio"}
 
     def encode_windows(self, windows: Sequence[np.ndarray]) -> EncodedWindows:
         """Valid tokens of a batch of windows, and the attention they receive in the last layer."""

@@ -6,15 +6,15 @@ Nothing but the stock class is used, and nothing but safetensors is read.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
-from string import ascii_uppercase
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from speechprune_cli import costs
-from speechprune_cli.backends.base import SpeechLM
+from speechprune_cli.backends.base import SpeechLM, with_options
 from speechprune_cli.backends.shape import Shape, read_decoder
 from speechprune_cli.checkpoint import Checkpoint
 from speechprune_cli.config import Preset
@@ -73,8 +73,16 @@ class StockLM(StockDecoder, SpeechLM):
     model_class: ClassVar[str]  # by its name in transformers
     processor_class: ClassVar[str]
     decoder_name = "language_model"  # in the names of its weights
-    unquantised = ("model.audio_tower", "model.multi_modal_projector", "lm_head")
+    unquantised: ClassVar[tuple[str, ...]] = (
+        "model.audio_tower",
+        "model.multi_modal_projector",
+        "lm_head",
+    )
     """Modules that stay in 16 bits, by their full prefix: a bare name is silently ignored."""
+    left_out: ClassVar[frozenset[str]] = frozenset()
+    """Parts of a checkpoint that sound and text need nothing of, by the names of their modules."""
+    audio_content: ClassVar[dict[str, str]] = {"type": "audio", "audio": "audio"}
+    """What stands for the recording in a message that the chat template is given."""
 
     def __init__(
         self,
@@ -97,11 +105,11 @@ class StockLM(StockDecoder, SpeechLM):
         """Stock model and processor. Raises `ModelError`, `OutOfMemoryError`."""
         from transformers.utils import logging
 
-        logging.set_verbosity_error()  # what matters is said by the command
+        logging.set_verbosity_error()
         logging.disable_progress_bar()
-        source = stock(cls.processor_class)
+        checkpoint = replace(checkpoint, left_out=cls.left_out)
         try:
-            processor = source.from_pretrained(checkpoint.folder, local_files_only=True)
+            processor = cls.read_processor(checkpoint.folder)
         except UNREADABLE as error:
             raise ModelError(
                 f"{checkpoint.folder}: no usable tokenizer and feature extractor: {one_line(error)}"
@@ -111,14 +119,24 @@ class StockLM(StockDecoder, SpeechLM):
         return cls(preset, shape, checkpoint, placement, model, processor)
 
     @classmethod
+    def read_processor(cls, folder: Path) -> Any:
+        """Tokenizer, feature extractor and chat template, as the class of transformers has them."""
+        return stock(cls.processor_class).from_pretrained(folder, local_files_only=True)
+
+    @classmethod
+    def read_config(cls, folder: Path) -> Any:
+        """The configuration of the model, or of the part of it that is run. Raises ModelError."""
+        return read_config(folder)
+
+    @classmethod
     def describe(cls, preset: Preset, folder: Path) -> Shape:
         """From `config.json`, checked against the model built without memory for its weights."""
         import torch
 
-        config = read_config(folder)
+        config = cls.read_config(folder)
         try:
             with torch.device("meta"):
-                model = stock(cls.model_class)(config)
+                model = leave_out(cls.left_out, stock(cls.model_class)(config))
         except (*UNREADABLE, AttributeError, ImportError) as error:
             raise ModelError(f"{folder / 'config.json'}: {one_line(error)}") from error
         shape = cls.shape_of(preset, config, sum(each.numel() for each in model.parameters()))
@@ -149,6 +167,7 @@ class StockLM(StockDecoder, SpeechLM):
             model = stock(cls.model_class)._from_config(
                 cls.config_of(shape), dtype=placement.dtype, attn_implementation="sdpa"
             )
+        model = leave_out(cls.left_out, model)
         model.generation_config.eos_token_id = 0
         processor = SimpleNamespace(
             feature_extractor=cls.random_extractor(shape),
@@ -159,30 +178,28 @@ class StockLM(StockDecoder, SpeechLM):
 
     @classmethod
     def config_of(cls, shape: Shape) -> Any:
-        """The configuration of a model of that shape, all else as it is by default."""
+        """The configuration of a model of that shape."""
+        decoder = shape.decoder.model_dump(exclude_none=True)
+        return cls.random_config(decoder, shape.encoder.model_dump(by_alias=True))
+
+    @classmethod
+    def random_config(cls, text: dict[str, Any], audio: dict[str, Any]) -> Any:
+        """A configuration of the class, all but its decoder and its encoder as by default."""
         from transformers import AutoConfig
 
-        return AutoConfig.for_model(
-            cls.model_types[0],
-            text_config=shape.decoder.model_dump(),
-            audio_config=shape.encoder.model_dump(by_alias=True),
-        )
+        return AutoConfig.for_model(cls.model_types[0], text_config=text, audio_config=audio)
 
     @classmethod
     @abstractmethod
     def random_extractor(cls, shape: Shape) -> Any:
         """The feature extractor that goes with a shape."""
 
-    def head(self, hidden: Tensor) -> Tensor:
-        return self.model.lm_head(hidden)
-
     def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> PromptIds:
         """The model's own chat template around the audio, the question and the options."""
-        options = zip(ascii_uppercase, choices, strict=False)
-        asked = "\n".join([question, *(f"{letter}. {choice}" for letter, choice in options)])
-        content = [{"type": "audio", "audio_url": "audio"}, {"type": "text", "text": asked}]
         text = self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+            self.messages(with_options(question, choices)),
+            add_generation_prompt=True,
+            tokenize=False,
         )
         ids, audio = self.tokenizer(text).input_ids, self.model.config.audio_token_id
         if ids.count(audio) != 1:
@@ -190,6 +207,14 @@ class StockLM(StockDecoder, SpeechLM):
             raise UsageError(f"the question must not contain {placeholder}")
         at = ids.index(audio)
         return PromptIds(ids[:at], ids[at + 1 :], text)
+
+    def messages(self, asked: str) -> list[dict[str, Any]]:
+        """What the chat template is given: the recording, then what is asked about it."""
+        content = [self.audio_content, {"type": "text", "text": asked}]
+        return [{"role": "user", "content": content}]
+
+    def head(self, hidden: Tensor) -> Tensor:
+        return self.model.lm_head(hidden)
 
     def text_ids(self, text: str) -> list[int]:
         return self.tokenizer(text.strip(), add_special_tokens=False).input_ids
@@ -220,6 +245,13 @@ def fork_dynamic(cache: Any) -> Any:
     return fork
 
 
+def leave_out(parts: Set[str], model: Any) -> Any:
+    """The model without some of the modules that its base is made of."""
+    for name in parts & dict(model.model.named_children()).keys():
+        delattr(model.model, name)
+    return model
+
+
 def stock(name: str) -> Any:
     """A class of transformers by its name."""
     import transformers
@@ -230,7 +262,9 @@ def stock(name: str) -> Any:
 def read_config(folder: Path) -> Any:
     """A model's configuration. Raises ModelError."""
     from transformers import AutoConfig
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()  # what matters is said by the command
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (*UNREADABLE, AttributeError) as error:
@@ -242,10 +276,10 @@ def load_weights(family: type[StockLM], checkpoint: Checkpoint, placement: Place
     from speechprune_cli.device import memory_guard
 
     device, quantize = placement.device, placement.quantize
+    config = family.read_config(checkpoint.folder)
     needed = checkpoint.parameters * placement.dtype.itemsize
     if quantize != "none":
-        text = read_config(checkpoint.folder).get_text_config(decoder=True)
-        decoder = read_decoder(checkpoint.source, text)
+        decoder = read_decoder(checkpoint.source, config.get_text_config(decoder=True))
         needed = int(costs.weights_bytes(decoder, checkpoint.parameters, quantize))
     cuda = device.type == "cuda"
     hint = "--quantize nf4 or --device cpu" if cuda else "--dtype bfloat16 or --model nano"
@@ -253,6 +287,7 @@ def load_weights(family: type[StockLM], checkpoint: Checkpoint, placement: Place
         try:
             model, report = stock(family.model_class).from_pretrained(
                 checkpoint.folder,
+                config=config,
                 dtype=placement.dtype,
                 attn_implementation="sdpa",
                 use_safetensors=True,
@@ -264,6 +299,7 @@ def load_weights(family: type[StockLM], checkpoint: Checkpoint, placement: Place
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"cannot load {checkpoint.folder}: {one_line(error)}") from error
     check_complete(checkpoint, report)
+    model = leave_out(family.left_out, model)
     return (model if quantize != "none" else model.to(device)).eval()
 
 
@@ -298,12 +334,13 @@ def check_decoder(source: str, decoder: Decoder, language_model: Any) -> None:
     """Raise ModelError unless the decoder's layers hold the weights that `costs.py` counts."""
     from torch import nn
 
-    layers = [module for module in language_model.modules() if isinstance(module, nn.Linear)]
-    held, counted = sum(each.weight.numel() for each in layers), costs.linear_parameters(decoder)
-    if held != counted:
+    layers = [each for each in language_model.modules() if not isinstance(each, nn.Embedding)]
+    weights = [each for layer in layers for each in layer.parameters(recurse=False)]
+    held = sum(each.numel() for each in weights if each.ndim > 1)
+    if held != (counted := costs.held_parameters(decoder)):
         raise ModelError(
             f"{source}: its decoder's linear layers hold {held:,} weights where attention and a "
-            f"gated MLP hold {counted:,}: no such decoder can be counted yet"
+            f"gated MLP, or experts, hold {counted:,}: no such decoder can be counted yet"
         )
 
 

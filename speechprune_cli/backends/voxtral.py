@@ -12,9 +12,9 @@ import base64
 import io
 from collections.abc import Sequence
 from functools import cached_property
-from string import ascii_uppercase
 from typing import TYPE_CHECKING, Self
 
+from speechprune_cli.backends.base import with_options
 from speechprune_cli.backends.shape import BATCH_SIZE
 from speechprune_cli.backends.stock import StockLM
 from speechprune_cli.backends.windowed import EncodedWindows, WhisperShape, WindowedLM
@@ -99,9 +99,8 @@ class Voxtral(WindowedLM, StockLM):
 
     def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> PromptIds:
         """As mistral-common writes an instruction that begins with a recording."""
-        options = zip(ascii_uppercase, choices, strict=False)
-        asked = "\n".join([question, *(f"{letter}. {choice}" for letter, choice in options)])
-        content = [{"type": "audio", "base64": self._silence}, {"type": "text", "text": asked}]
+        asked = {"type": "text", "text": with_options(question, choices)}
+        content = [{"type": "audio", "base64": self._silence}, asked]
         ids = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": content}], tokenize=True, return_dict=False
         )

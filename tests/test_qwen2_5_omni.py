@@ -1,0 +1,142 @@
+"""Qwen2.5-Omni's Thinker against the stock class and processor, in files as they are published."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from conftest import make_audio
+from thinker_parity import (
+    check_prefill_costs,
+    counted,
+    logits_apart,
+    pruned_apart,
+    same_tokens,
+    thinker_inputs,
+)
+from transformers import Qwen2_5OmniProcessor, Qwen2_5OmniThinkerForConditionalGeneration
+
+from speechprune_cli import load
+from speechprune_cli.backends.qwen2_5_omni import Qwen25OmniShape
+from speechprune_cli.flow import SAMPLE_RATE
+
+LENGTHS = (0.4, 3.0, 29.99, 30.0, 30.01, 71.3, 200.0)
+
+
+@pytest.fixture(scope="module")
+def lm(tiny_qwen2_5_omni_folder):
+    return load(str(tiny_qwen2_5_omni_folder), device="cpu", cache=False).model
+
+
+def stock_inputs(lm, audio):
+    return thinker_inputs(Qwen2_5OmniProcessor, lm, audio)
+
+
+@pytest.mark.parametrize("seconds", LENGTHS)
+def test_with_nothing_pruned_the_logits_are_the_stock_model_s(lm, seconds):
+    audio = make_audio(seconds)
+    inputs = stock_inputs(lm, audio)
+    sound = inputs["input_ids"] == lm.model.config.audio_token_id
+    assert int(sound.sum()) == lm.shape.audio_tokens(seconds), "as the processor counts"
+    assert logits_apart(lm, audio, inputs) == 0.0
+
+
+@pytest.mark.parametrize("seconds", [3.0, 71.3])
+def test_answers_are_the_stock_model_s(lm, seconds):
+    audio = make_audio(seconds)
+    assert same_tokens(lm, audio, stock_inputs(lm, audio))
+
+
+@pytest.mark.parametrize("position", ["repacked", "original"])
+def test_a_pruned_prompt_is_the_stock_decoder_over_what_is_kept(lm, position):
+    audio = make_audio(30.01)
+    assert pruned_apart(lm, audio, stock_inputs(lm, audio), position) == 0.0
+
+
+def test_nothing_is_cut_where_the_stock_processor_cuts(lm, monkeypatch):
+    """At 300 s; at 30 s in this test."""
+    assert lm.extractor.n_samples == 300 * SAMPLE_RATE
+    monkeypatch.setattr(lm.extractor, "n_samples", 30 * SAMPLE_RATE)
+    audio = make_audio(33.0)
+    assert int(stock_inputs(lm, audio)["feature_attention_mask"].sum()) == 3000
+    tokens = lm.encode(audio).embeds
+    assert len(tokens) == lm.shape.audio_tokens(33) == 750 + 75
+    for part, found in ((slice(480_000), tokens[:750]), (slice(480_000, None), tokens[750:])):
+        samples = audio.samples[part]
+        alone = type(audio)(samples, "part", "", SAMPLE_RATE, 1, len(samples) / SAMPLE_RATE)
+        torch.testing.assert_close(lm.encode(alone).embeds, found, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "tokens"), [(0.4, 10), (29.99, 750), (30, 750), (30.01, 750), (71.3, 1782)]
+)
+def test_counted_by_its_own_rules(seconds, tokens):
+    shape = Qwen25OmniShape(
+        d_model=1280,
+        encoder_layers=32,
+        encoder_attention_heads=20,
+        encoder_ffn_dim=5120,
+        num_mel_bins=128,
+        n_window=100,
+    )
+    assert shape.tokens(round(seconds * SAMPLE_RATE)) == tokens
+    assert (shape.input_tokens, shape.per_second, shape.own_input) == (750, 25.0, False)
+
+
+def test_torch_counts_the_same(lm):
+    config = lm.model.config
+    model = Qwen2_5OmniThinkerForConditionalGeneration._from_config(
+        config, attn_implementation="eager"
+    )
+    for seconds in (0.4, 3.0, 71.3):
+        features = lm.features(make_audio(seconds))
+        lengths = torch.tensor([features.shape[-1]])
+        found = counted(model.model.audio_tower, features, feature_lens=lengths)
+        assert found == lm.shape.encoder.flops(seconds, lm.hidden_size)
+    check_prefill_costs(lm, make_audio(3.0), model)
+
+
+class TestCheckpoint:
+    """Of the whole model, in shards, with the names that Qwen gave its tensors."""
+
+    def test_the_thinker_alone_is_loaded_and_counted(self, lm, tiny_qwen2_5_omni_folder):
+        index = json.loads((tiny_qwen2_5_omni_folder / "model.safetensors.index.json").read_text())[
+            "weight_map"
+        ]
+        expected = {
+            "thinker.audio_tower.audio_bos_eos_token.weight",
+            "thinker.audio_tower.layers.0.self_attn.q_proj.bias",
+            "thinker.audio_tower.proj.weight",
+            "thinker.model.embed_tokens.weight",
+            "thinker.model.layers.0.self_attn.k_proj.bias",
+            "thinker.model.norm.weight",
+            "thinker.lm_head.weight",
+            "thinker.visual.merger.mlp.0.weight",
+            "talker.model.layers.0.self_attn.q_proj.weight",
+        }
+        assert expected <= index.keys()
+        held = dict(lm.model.named_parameters())
+        assert sum(each.numel() for each in held.values()) == lm.parameters
+        assert not any("visual" in name for name in held)
+
+    def test_a_thinker_saved_by_itself_is_the_same(self, lm, tmp_path, tiny_qwen2_5_omni_folder):
+        whole = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(tiny_qwen2_5_omni_folder)
+        whole.save_pretrained(tmp_path)
+        for name in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
+            (tmp_path / name).write_bytes((tiny_qwen2_5_omni_folder / name).read_bytes())
+        alone = load(str(tmp_path), device="cpu", cache=False).model
+        found, expected = alone.model.state_dict(), lm.model.state_dict()
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in found)
+        assert alone.parameters == lm.parameters
+
+    def test_signs_of_a_quantised_model_come_from_the_thinker(self, lm, monkeypatch):
+        expected = lm.first_layer()
+        monkeypatch.setattr(lm, "quantize", "nf4")
+        found = lm.first_layer()
+        assert torch.equal(found.q_weight, expected.q_weight)
+        assert torch.equal(found.k_weight, expected.k_weight)
+
+    def test_what_stays_in_16_bits_is_there(self, lm):
+        assert set(lm.unquantised) <= {name for name, _ in lm.model.named_modules()}
