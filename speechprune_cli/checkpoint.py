@@ -59,11 +59,14 @@ class Checkpoint:
         raise ModelError(f"{self.folder}: no weight of {part} ends in {suffix}")
 
 
-def open_checkpoint(preset: Preset, revision: str | None, offline: bool) -> Checkpoint:
+def open_checkpoint(
+    preset: Preset, revision: str | None, offline: bool, instead: str = INSTEAD
+) -> Checkpoint:
     """Find the preset's folder, downloading it if need be, and check its files.
 
-    `offline` holds for the process from here on: the Hub's library reads it once, on import.
-    Raises `ModelError` for whatever is missing, gated, offline, pickled or damaged.
+    `instead` is what can be done where there is no network. `offline` holds for the process from
+    here on: the Hub's library reads it once, on import. Raises `ModelError`
+    for whatever is missing, gated, offline, pickled or damaged.
     """
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
@@ -75,7 +78,7 @@ def open_checkpoint(preset: Preset, revision: str | None, offline: bool) -> Chec
             kind="model",
             revision=revision or preset.revision,
             offline=offline,
-            instead=INSTEAD,
+            instead=instead,
         )
         commit = folder.name
     elif revision is not None:

@@ -119,6 +119,7 @@ class Preset(Frozen):
     recogniser: Part | None = None  # of the family `transcript`: writes down what was said
     reader: Part | None = None  # of the family `transcript`: a text model that reads it
     revision: str | None = None
+    needs: tuple[str, ...] = ()  # Hub ids of the checkpoints that it is put together with
     summary: str = ""
     caution: str = ""  # what people should know before they trust an answer
     licence: str = "see the model's own page"

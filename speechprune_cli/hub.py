@@ -9,6 +9,8 @@ from typing import Literal
 
 from speechprune_cli.errors import ModelError, one_line
 
+COPIES = ("*.fp32*", "consolidated*")
+"""Files beside a model's weights that hold the same again, in another dtype or layout."""
 PAGES = {"model": "https://huggingface.co/", "dataset": "https://huggingface.co/datasets/"}
 
 
@@ -45,6 +47,7 @@ def download(
             revision=revision,
             local_files_only=offline,
             allow_patterns=list(patterns),
+            ignore_patterns=list(COPIES),
         )
     except errors.GatedRepoError as error:
         cure = "accept its terms there, then `hf auth login`"

@@ -50,7 +50,8 @@ class EncoderShape(Frozen, ABC):
     @classmethod
     def read(cls, config: Any) -> Self:
         """From a configuration whose attributes have the names of the fields."""
-        return cls(**{name: getattr(config, name, None) for name in cls.model_fields})
+        names = (name for name in cls.model_fields if hasattr(config, name))
+        return cls(**{name: getattr(config, name) for name in names})
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,8 @@ class EncodedWindows(NamedTuple):
 class WindowedLM(SpeechLM):
     """Encodes a recording window by window; memory is bounded by the batch and the tokens."""
 
+    nominal_times: ClassVar[bool] = False  # whether `times` are a guess
+
     @abstractmethod
     def windows(self, audio: Audio) -> Sequence[Any]:
         """What is encoded by itself, in order: pieces of the samples, or of their features."""
@@ -111,6 +113,7 @@ class WindowedLM(SpeechLM):
             seconds=audio.seconds,
             loudness=loudness(audio.samples, times, SAMPLE_RATE),
             attention=attention,
+            nominal_times=self.nominal_times,
             encode_seconds=clock.lap(),
         )
 
