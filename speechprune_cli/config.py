@@ -37,6 +37,7 @@ class Defaults(Frozen):
     method: str = "cue"
     keep: str | None = None  # as `--keep`: `20%` of the recording, or `150` tokens; else `rate`
     rate: float = 0.2  # as `--rate`: the share of B1 that is dropped
+    paper_rates: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)  # of `--paper`: SpeechPrune's
     position: Literal["repacked", "original"] = "repacked"
     list_choices: bool = True  # whether a multiple-choice question's prompt shows its options
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
