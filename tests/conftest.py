@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 from package_index import served  # noqa: F401 - a fixture
 from spoken import imagining  # noqa: F401 - a fixture
+from tiny_diva import make_tiny_diva
 from tiny_models import make_tiny_minilm, make_tiny_model, make_tiny_transcriber, make_tiny_voxtral
 
 from speechprune_cli.flow import SAMPLE_RATE, Audio
@@ -74,6 +75,12 @@ def tiny_qwen2_folder(tmp_path_factory) -> Path:
 def tiny_voxtral_folder(tmp_path_factory) -> Path:
     """A model folder in Voxtral's format."""
     return make_tiny_voxtral(tmp_path_factory.mktemp("models") / "tiny-voxtral")
+
+
+@pytest.fixture(scope="session")
+def tiny_diva_folder(tmp_path_factory) -> Path:
+    """A model folder in DiVA's format, its Whisper and its Llama beside it."""
+    return make_tiny_diva(tmp_path_factory.mktemp("models") / "tiny-diva")
 
 
 @pytest.fixture(scope="session")
