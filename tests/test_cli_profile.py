@@ -65,7 +65,7 @@ def test_a_model_of_an_unknown_family_is_refused(capfd, tmp_path):
     assert main(["profile", str(tmp_path)]) == 4
     out, err = capfd.readouterr()
     assert (out, err.count("\n")) == ("", 1)
-    assert "is a 'granite_speech' model: expected qwen2_audio, voxtral" in err
+    assert "is a 'granite_speech' model: expected " in err
 
 
 def test_a_method_that_the_model_cannot_serve_is_refused(capfd, toy_folder):

@@ -15,7 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from speechprune_cli import costs, load
 from speechprune_cli.bench.plan import Plan
-from speechprune_cli.config import load_preset, resolve_model
+from speechprune_cli.commands.models import state
+from speechprune_cli.config import Preset, load_preset, resolve_model
 from speechprune_cli.errors import ModelError
 from speechprune_cli.flow import SAMPLE_RATE, Selection
 from speechprune_cli.main import main
@@ -234,6 +235,12 @@ class TestFolders:
         monkeypatch.setattr(huggingface_hub, "snapshot_download", gated)
         page = "https://huggingface.co/meta-llama/llama-tiny is gated: accept its terms there"
         self.refused(copy, page, "hf auth login")
+
+    def test_it_is_here_with_all_that_it_needs(self, folder):
+        here = Preset(name="x", source=str(folder), needs=(str(folder.parent / "llama-tiny"),))
+        gone = Preset(name="x", source=str(folder), needs=("meta-llama/gone",))
+        found = [state(each, None)["weights"] for each in (here, gone)]
+        assert found == ["on this machine", "not downloaded"]
 
     def test_none_is_named(self, copy):
         (copy / "config.json").write_text('{"model_type": "diva"}')

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tiny_models import AUDIO, TEXT, make_tiny_reader, save_random
+from tiny_models import AUDIO, TEXT, _save_random, make_tiny_reader
 
 WHISPER = {
     **AUDIO,
@@ -33,7 +33,7 @@ def make_tiny_whisper(folder: Path, **told: Any) -> Path:
         WhisperForConditionalGeneration,
     )
 
-    save_random(WhisperForConditionalGeneration, WhisperConfig(**{**WHISPER, **told}), folder)
+    _save_random(WhisperForConditionalGeneration, WhisperConfig(**{**WHISPER, **told}), folder)
     WhisperFeatureExtractor(feature_size=WHISPER["num_mel_bins"]).save_pretrained(folder)
     return folder
 

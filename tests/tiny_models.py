@@ -56,7 +56,7 @@ def make_tiny_model(folder: Path, text_family: str) -> Path:
         ),
         audio_token_index=tokenizer.token_to_id("<|AUDIO|>"),
     )
-    save_random(Qwen2AudioForConditionalGeneration, config, folder, ends["eos_token_id"])
+    _save_random(Qwen2AudioForConditionalGeneration, config, folder, ends["eos_token_id"])
     WhisperFeatureExtractor(feature_size=80, return_attention_mask=True).save_pretrained(folder)
     return folder
 
@@ -81,7 +81,7 @@ def make_tiny_voxtral(folder: Path) -> Path:
         ).to_dict(),
         audio_token_id=24,
     )
-    save_random(VoxtralForConditionalGeneration, config, folder, 2)
+    _save_random(VoxtralForConditionalGeneration, config, folder, 2)
     WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)
     return folder
 
@@ -123,7 +123,7 @@ def _tekken() -> dict[str, Any]:
     }
 
 
-def save_random(kind: Any, config: Any, folder: Path, end: int | None = None) -> None:
+def _save_random(kind: Any, config: Any, folder: Path, end: int | None = None) -> None:
     import torch
 
     torch.manual_seed(0)
@@ -188,7 +188,7 @@ def make_tiny_reader(folder: Path, text_family: str = "qwen2", **told: Any) -> P
         text_family,
         **{"vocab_size": tokenizer.get_vocab_size(), "bos_token_id": None, **ends, **TEXT, **told},
     )
-    save_random(AutoModelForCausalLM.from_config, config, folder, ends["eos_token_id"])
+    _save_random(AutoModelForCausalLM.from_config, config, folder, ends["eos_token_id"])
     return folder
 
 
@@ -212,7 +212,7 @@ def make_tiny_minilm(folder: Path) -> Path:
         intermediate_size=64,
         initializer_range=0.5,
     )
-    save_random(BertModel, config, folder)
+    _save_random(BertModel, config, folder)
     return folder
 
 

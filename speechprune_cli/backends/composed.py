@@ -108,16 +108,15 @@ class ComposedLM(WindowedLM, ReaderLM):
         reader: Reader,
         chat: Chat | None,
         sound: nn.Module,
-        extractor: Any,
     ) -> None:
         super().__init__(preset, shape, checkpoint, placement, reader, chat)
         self.sound: Any = sound
-        self.extractor = extractor
+        self.extractor = self.random_extractor(shape)  # that of every Whisper
 
     @classmethod
     @abstractmethod
-    def encoder_of(cls, folder: Path, config: Mapping[str, Any], whisper: Any) -> WhisperShape:
-        """The shape of a model's modules, by its config.json and its Whisper's configuration."""
+    def encoder_of(cls, folder: Path, config: Mapping[str, Any]) -> WhisperShape:
+        """The shape of a model's modules, by its config.json and Whisper's. Raises ModelError."""
 
     @classmethod
     @abstractmethod
@@ -131,18 +130,17 @@ class ComposedLM(WindowedLM, ReaderLM):
 
     @classmethod
     def parts(cls, checkpoint: Checkpoint) -> tuple[Checkpoint, ...]:
+        """Whisper's and the text model's."""
         return tuple(open_part(checkpoint, key) for key in (cls.encoder_key, cls.reader_key))
 
     @classmethod
     def load(cls, preset: Preset, checkpoint: Checkpoint, placement: Placement) -> Self:
         from speechprune_cli.backends._chat import Chat
         from speechprune_cli.backends._reader import load_reader
-        from speechprune_cli.backends.stock import read_config
 
         whisper, text = cls.parts(checkpoint)
-        encoder = cls.encoder_of(checkpoint.folder, checkpoint.config, read_config(whisper.folder))
+        encoder = cls.encoder_of(checkpoint.folder, checkpoint.config)
         chat = Chat((checkpoint if cls.own_tokenizer else text).folder)
-        extractor = read_extractor(whisper.folder)
         reader = load_reader(text, placement)
         weights = cls.weights(checkpoint, whisper)
         sound = filled(
@@ -150,16 +148,15 @@ class ComposedLM(WindowedLM, ReaderLM):
         )
         total = weights_of(sound) + text.parameters
         shape = Shape(preset.name, cls.family, reader.shape, encoder, total)
-        made = cls(preset, shape, checkpoint, placement, reader, chat, sound, extractor)
-        made.revision = f"{checkpoint.revision}+{whisper.revision}"
+        made = cls(preset, shape, checkpoint, placement, reader, chat, sound)
+        made.revision = "+".join(dict.fromkeys([checkpoint.revision, whisper.revision]))
         return made
 
     @classmethod
     def describe(cls, preset: Preset, folder: Path) -> Shape:
         config = read_json(folder / "config.json")
-        names = (part_name(config, key, folder) for key in (cls.encoder_key, cls.reader_key))
-        whisper, text = (part_config(folder, name) for name in names)
-        encoder = cls.encoder_of(folder, config, whisper)
+        encoder = cls.encoder_of(folder, config)
+        text = part_config(folder, config, cls.reader_key)
         decoder, weights = reader_shape(preset.source, text)
         sound = built(lambda: cls.build(encoder, decoder.hidden_size))
         return Shape(preset.name, cls.family, decoder, encoder, weights + weights_of(sound))
@@ -178,8 +175,7 @@ class ComposedLM(WindowedLM, ReaderLM):
             sound = cls.build(shape.encoder, shape.decoder.hidden_size)
         ready(sound, placement)
         checkpoint = Checkpoint(Path(), preset.source, "random weights", {}, ())
-        extractor = cls.random_extractor(shape)
-        return cls(preset, shape, checkpoint, placement, reader, None, sound, extractor)
+        return cls(preset, shape, checkpoint, placement, reader, None, sound)
 
 
 def asked(question: str, choices: Sequence[str]) -> str:
@@ -219,29 +215,18 @@ def part_folder(model: Path, name: str) -> Path | None:
     return next((each for each in here if (each / "config.json").is_file()), None)
 
 
-def part_config(model: Path, name: str) -> Any:
-    """The configuration of the checkpoint `name`, without its weights. Raises ModelError."""
+def part_config(model: Path, config: Mapping[str, Any], key: str) -> Any:
+    """The configuration of a checkpoint that `config` names; no weights. Raises ModelError."""
     from speechprune_cli.backends.stock import read_config
     from speechprune_cli.hub import download
 
+    name = part_name(config, key, model)
     folder = part_folder(model, name)
     if folder is None:
         instead = "profile a preset, which needs none"
         files = ("config.json",)
         folder = download(name, files, kind="model", revision=None, offline=False, instead=instead)
     return read_config(folder)
-
-
-def read_extractor(folder: Path) -> Any:
-    """What makes Whisper's mel frames. Raises ModelError."""
-    from transformers import WhisperFeatureExtractor
-
-    from speechprune_cli.backends.stock import UNREADABLE
-
-    try:
-        return WhisperFeatureExtractor.from_pretrained(folder, local_files_only=True)
-    except UNREADABLE as error:
-        raise ModelError(f"{folder}: no usable feature extractor: {one_line(error)}") from error
 
 
 def reader_shape(source: str, config: Any) -> tuple[Decoder, int]:

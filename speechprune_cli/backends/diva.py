@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import PositiveInt
 
-from speechprune_cli.backends.composed import ComposedLM, asked, tensors
+from speechprune_cli.backends.composed import ComposedLM, asked, part_config, tensors
 from speechprune_cli.backends.windowed import EncodedWindows, WhisperShape
 from speechprune_cli.checkpoint import Checkpoint
 from speechprune_cli.errors import ModelError
@@ -64,9 +64,9 @@ class Diva(ComposedLM):
     reader_key = "reference_decoder"
 
     @classmethod
-    def encoder_of(cls, folder: Path, config: Mapping[str, Any], whisper: Any) -> DivaShape:
+    def encoder_of(cls, folder: Path, config: Mapping[str, Any]) -> DivaShape:
         """A projection that is wider than a query takes several of them at once."""
-        shape = DivaShape.read(whisper)
+        shape = DivaShape.read(part_config(folder, config, cls.encoder_key))
         inputs, _ = stored_shape(folder, "projection.weight") or (shape.d_model, 0)
         joined, rest = divmod(inputs, shape.d_model)
         if rest or not joined or shape.max_target_positions % joined:

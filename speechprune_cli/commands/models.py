@@ -160,7 +160,8 @@ def get_elsewhere(name: str, way: str | None, out: Output) -> None:
     checkpoint = open_checkpoint(preset, None, offline=False)
     folder = checkpoint.folder
     if preset.family is not None:
-        for part in FAMILIES.part(preset.family).parts(checkpoint):
+        parts = FAMILIES.part(preset.family).parts(checkpoint)
+        for part in (each for each in parts if each.folder != folder):
             out.text(f"{part.source} is on this machine: {part.folder}\n")
     out.text(f"{name} {'comes with the package' if packaged else 'is on this machine'}: {folder}\n")
     out.record({"model": name, "folder": str(folder)})
