@@ -14,6 +14,7 @@ from package_index import served  # noqa: F401 - a fixture
 from spoken import imagining  # noqa: F401 - a fixture
 from tiny_diva import make_tiny_diva
 from tiny_models import make_tiny_minilm, make_tiny_model, make_tiny_transcriber, make_tiny_voxtral
+from tiny_ultravox import make_tiny_ultravox
 
 from speechprune_cli.flow import SAMPLE_RATE, Audio
 
@@ -81,6 +82,12 @@ def tiny_voxtral_folder(tmp_path_factory) -> Path:
 def tiny_diva_folder(tmp_path_factory) -> Path:
     """A model folder in DiVA's format, its Whisper and its Llama beside it."""
     return make_tiny_diva(tmp_path_factory.mktemp("models") / "tiny-diva")
+
+
+@pytest.fixture(scope="session")
+def tiny_ultravox_folder(tmp_path_factory) -> Path:
+    """A model folder in Ultravox's format, its text model beside it."""
+    return make_tiny_ultravox(tmp_path_factory.mktemp("models") / "tiny-ultravox")
 
 
 @pytest.fixture(scope="session")

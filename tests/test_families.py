@@ -26,6 +26,7 @@ FOLDERS = {
     "voxtral": "tiny_voxtral_folder",
     "transcript": "tiny_transcriber",
     "diva": "tiny_diva_folder",
+    "ultravox": "tiny_ultravox_folder",
     "toy": "toy_folder",
 }
 NOMINAL = {"diva", "toy"}  # whose tokens' times are a guess
