@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 INSTEAD = "use a --model that is here: `speechprune models` lists them"
 WANTED = ("*.json", "*.safetensors", "*.jinja", "merges.txt", "*.model")
-UNWANTED = ("*consolidated*.safetensors",)
-"""The same weights once more, by the names of their makers' own code: twice the download."""
+UNWANTED = ("*consolidated*.safetensors", "*.fp32*")
+"""The same weights once more, by names of their makers' own code or in another dtype."""
 INDEX = "model.safetensors.index.json"
 HASH_UP_TO = 256 * 2**20
 """Files up to this size (the embedded model) are identified by content, larger ones by size and
@@ -66,11 +66,14 @@ class Checkpoint:
         raise ModelError(f"{self.folder}: no weight of {part} ends in {suffix}")
 
 
-def open_checkpoint(preset: Preset, revision: str | None, offline: bool) -> Checkpoint:
+def open_checkpoint(
+    preset: Preset, revision: str | None, offline: bool, instead: str = INSTEAD
+) -> Checkpoint:
     """Find the preset's folder, downloading it if need be, and check its files.
 
-    `offline` holds for the process from here on: the Hub's library reads it once, on import.
-    Raises `ModelError` for whatever is missing, gated, offline, pickled or damaged.
+    `instead` is what can be done where there is no network. `offline` holds for the process from
+    here on: the Hub's library reads it once, on import. Raises `ModelError`
+    for whatever is missing, gated, offline, pickled or damaged.
     """
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
@@ -82,7 +85,7 @@ def open_checkpoint(preset: Preset, revision: str | None, offline: bool) -> Chec
             kind="model",
             revision=revision or preset.revision,
             offline=offline,
-            instead=INSTEAD,
+            instead=instead,
             unwanted=UNWANTED,
         )
         commit = folder.name

@@ -37,6 +37,7 @@ class Defaults(Frozen):
     method: str = "cue"
     keep: str | None = None  # as `--keep`: `20%` of the recording, or `150` tokens; else `rate`
     rate: float = 0.2  # as `--rate`: the share of B1 that is dropped
+    paper_rates: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)  # of `--paper`: SpeechPrune's
     position: Literal["repacked", "original"] = "repacked"
     list_choices: bool = True  # whether a multiple-choice question's prompt shows its options
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -122,6 +123,7 @@ class Preset(Frozen):
     recogniser: Part | None = None  # of the family `transcript`: writes down what was said
     reader: Part | None = None  # of the family `transcript`: a text model that reads it
     revision: str | None = None
+    needs: tuple[str, ...] = ()  # Hub ids of the checkpoints that it is put together with
     summary: str = ""
     caution: str = ""  # what people should know before they trust an answer
     licence: str = "see the model's own page"

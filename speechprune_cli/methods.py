@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 BudgetOption = int | Literal["all"] | None
 """B1: a number of tokens, the whole recording, or the model's own input length."""
 
-PAPER_RATES = (0.2, 0.4, 0.6, 0.8)
-PAPER = (("random", "crop", "phase1", "phase2", "speechprune"), PAPER_RATES)
+PAPER = ("random", "crop", "phase1", "phase2", "speechprune")
 """What SpeechPrune (arXiv 2412.12009) compares, in its tables 2 and 3 and figure 3."""
-TABLE_I = (("speechprune",), (0.0, *PAPER_RATES))
 
 
 @dataclass(frozen=True)
@@ -120,6 +118,17 @@ def amounts(rates: Iterable[float], keeps: Iterable[str | int]) -> list[Amount]:
 
 
 Asked = tuple[tuple[str, ...], tuple[float, ...], tuple[str, ...]]
+Paper = tuple[tuple[str, ...], tuple[float, ...]]
+
+
+def compared(defaults: Defaults) -> Paper:
+    """Methods and rates of the paper's comparisons, as it has them for the model."""
+    return PAPER, defaults.paper_rates
+
+
+def table_i(defaults: Defaults) -> Paper:
+    """The method of the paper's table I, unpruned too, at its rates for the model."""
+    return ("speechprune",), (0.0, *defaults.paper_rates)
 
 
 def settled(
@@ -127,7 +136,7 @@ def settled(
     rates: tuple[float, ...],
     keeps: tuple[str, ...],
     defaults: Defaults,
-    paper: tuple[tuple[str, ...], tuple[float, ...]] | None = None,
+    paper: Paper | None = None,
 ) -> Asked:
     """Methods, rates and what to keep: as asked for, the rest as the preset has it; or `paper`.
 

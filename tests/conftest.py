@@ -12,12 +12,14 @@ import pytest
 from hypothesis import settings
 from package_index import served  # noqa: F401 - a fixture
 from spoken import imagining  # noqa: F401 - a fixture
+from tiny_diva import make_tiny_diva
 from tiny_flamingo import make_tiny_flamingo
 from tiny_glm_asr import make_tiny_glm_asr
 from tiny_models import make_tiny_minilm, make_tiny_model, make_tiny_transcriber, make_tiny_voxtral
 from tiny_qwen2_5_omni import make_tiny_qwen2_5_omni
 from tiny_qwen3_asr import make_tiny_qwen3_asr
 from tiny_qwen3_omni import make_tiny_qwen3_omni
+from tiny_ultravox import make_tiny_ultravox
 
 from speechprune_cli.flow import SAMPLE_RATE, Audio
 
@@ -115,6 +117,18 @@ def tiny_qwen3_omni_folder(tmp_path_factory) -> Path:
 def tiny_qwen3_asr_folder(tmp_path_factory) -> Path:
     """A model folder as Qwen3-ASR is published for transformers."""
     return make_tiny_qwen3_asr(tmp_path_factory.mktemp("models") / "tiny-qwen3-asr")
+
+
+@pytest.fixture(scope="session")
+def tiny_diva_folder(tmp_path_factory) -> Path:
+    """A model folder in DiVA's format, its Whisper and its Llama beside it."""
+    return make_tiny_diva(tmp_path_factory.mktemp("models") / "tiny-diva")
+
+
+@pytest.fixture(scope="session")
+def tiny_ultravox_folder(tmp_path_factory) -> Path:
+    """A model folder in Ultravox's format, its text model beside it."""
+    return make_tiny_ultravox(tmp_path_factory.mktemp("models") / "tiny-ultravox")
 
 
 @pytest.fixture(scope="session")

@@ -144,6 +144,16 @@ def test_a_setting_beside_paper_is_checked(capfd):
     assert "--set nonsense: no method of this run" in capfd.readouterr().err
 
 
+def test_paper_s_rates_are_those_it_has_for_the_model(tmp_path):
+    """DiVA is pruned at 0.15 there, Qwen2-Audio at four rates."""
+    preset = tmp_path / "other.yaml"
+    preset.write_text("name: other\nsource: a/b\ndefaults: {paper_rates: [0.15]}\n")
+    plan = Plan.resolve("toy", model=str(preset), paper=True)
+    assert (plan.methods, plan.rates) == (Plan.resolve("toy", paper=True).methods, (0.15,))
+    specs = GridOptions(paper=True).specs(Defaults(paper_rates=(0.15,)))
+    assert [spec.label for spec in specs] == ["speechprune 0", "speechprune 0.15"]
+
+
 def test_paper_says_methods_and_rates():
     specs = GridOptions(paper=True).specs(Defaults())
     assert [spec.label for spec in specs] == [f"speechprune {r}" for r in (0, 0.2, 0.4, 0.6, 0.8)]

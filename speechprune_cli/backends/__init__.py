@@ -22,7 +22,7 @@ FAMILIES: Registry[SpeechLM] = Registry(
     SpeechLM,
     "model family",
     group="speechprune.families",
-    beside=("base", "decoding", "listening", "packed", "shape", "stock", "windowed"),
+    beside=("base", "composed", "decoding", "listening", "packed", "shape", "stock", "windowed"),
 )
 
 

@@ -56,18 +56,21 @@ class Chat:
         """What tokens say, special ones left out."""
         return self.markup.decode(list(ids), skip_special_tokens=True)
 
-    def prompt(self, before: str, after: str) -> PromptIds:
-        """A user's turn that says `before`, the recording and `after`; then the model's begins."""
+    def prompt(self, before: str, after: str, audio: str = "[transcript]") -> PromptIds:
+        """A user's turn that says `before`, the recording and `after`; then the model's begins.
+
+        `audio` stands for the recording where people read the prompt.
+        """
         turn = (self.opening, self.closing)
         first, last = (self.markup.encode(part, add_special_tokens=False).ids for part in turn)
-        text = f"{self.opening}{before}[transcript]{after}{self.closing}"
+        text = f"{self.opening}{before}{audio}{after}{self.closing}"
         return PromptIds([*first, *self.ids(before)], [*self.ids(after), *last], text)
 
-    def end_tokens(self, config: dict[str, Any]) -> frozenset[int]:
+    def end_tokens(self) -> frozenset[int]:
         """Ids that end an answer. Raises ModelError where none is named."""
         generation = self.folder / "generation_config.json"
         told = read_json(generation) if generation.is_file() else {}
-        ends = told.get("eos_token_id", config.get("eos_token_id"))
+        ends = told.get("eos_token_id", read_json(self.folder / "config.json").get("eos_token_id"))
         if ends is None and (token := _token(self.told.get("eos_token"))):
             ends = self.markup.token_to_id(token)
         if ends is None:

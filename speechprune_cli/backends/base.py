@@ -89,6 +89,14 @@ class SpeechLM(ABC):
             raise ModelError(f"{preset.source} is a '{model_type}' model: expected {cls.family}")
 
     @classmethod
+    def parts(cls, checkpoint: Checkpoint) -> tuple[Checkpoint, ...]:
+        """Further checkpoints that this one is put together with, fetched if need be.
+
+        Raises ModelError, which says how to get them. Most families have none.
+        """
+        return ()
+
+    @classmethod
     @abstractmethod
     def load(cls, preset: Preset, checkpoint: Checkpoint, placement: Placement) -> SpeechLM:
         """Load weights and tokenizer. Raises `ModelError`, `OutOfMemoryError`."""

@@ -52,7 +52,7 @@ class EncoderShape(Frozen, ABC):
     def read(cls, config: Any) -> Self:
         """From a configuration whose attributes have the names of the fields, or their aliases."""
         names = [field.alias or name for name, field in cls.model_fields.items()]
-        return cls(**{name: getattr(config, name, None) for name in names})
+        return cls(**{name: getattr(config, name) for name in names if hasattr(config, name)})
 
 
 @dataclass(frozen=True)

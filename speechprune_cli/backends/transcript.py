@@ -13,12 +13,12 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from string import ascii_uppercase
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import PositiveInt
 
-from speechprune_cli.backends.base import ProgressCallback, SpeechLM
+from speechprune_cli.backends.base import ProgressCallback
+from speechprune_cli.backends.composed import ReaderLM, asked
 from speechprune_cli.backends.shape import Shape
 from speechprune_cli.backends.windowed import WhisperShape
 from speechprune_cli.errors import ModelError, UsageError
@@ -27,15 +27,12 @@ from speechprune_cli.flow import (
     TRANSCRIPT,
     Audio,
     AudioTokens,
-    FirstLayer,
     PromptIds,
 )
 from speechprune_cli.transcripts.header import Shapes, read_shapes
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from torch import Tensor
 
     from speechprune_cli.backends._chat import Chat
     from speechprune_cli.backends._reader import Reader
@@ -90,7 +87,7 @@ class TranscriptShape(WhisperShape):
         return looking + linears + words * 2 * width * self.vocab_size
 
 
-class TranscriptLM(SpeechLM):
+class TranscriptLM(ReaderLM):
     """A recogniser and a reader."""
 
     family = "transcript"
@@ -109,15 +106,11 @@ class TranscriptLM(SpeechLM):
         chat: Chat | None = None,
         recogniser: Recogniser | None = None,
     ) -> None:
-        super().__init__(preset, shape, checkpoint, placement)
-        self.reader, self.recogniser = reader, recogniser
-        if chat is not None:
-            self.chat = chat
-            self.end_tokens = chat.end_tokens(checkpoint.config)
+        super().__init__(preset, shape, checkpoint, placement, reader, chat)
+        self.recogniser = recogniser
         if recogniser is not None:
             self.writes = recogniser.origin
             self.revision = f"{recogniser.revision}+{checkpoint.revision}"
-        self.attention_implementation = reader.attention
         self.language: str | None = None  # of what is said, where somebody told
 
     @classmethod
@@ -175,13 +168,7 @@ class TranscriptLM(SpeechLM):
             raise UsageError("--random-weights come unquantised: leave --quantize out")
         reader = random_reader(shape.decoder, placement)
         checkpoint = Checkpoint(Path(), preset.source, "random weights", {}, ())
-        made = cls(preset, shape, checkpoint, placement, reader)
-        made.end_tokens = frozenset()
-        return made
-
-    @property
-    def parameters(self) -> int:
-        return self.shape.parameters
+        return cls(preset, shape, checkpoint, placement, reader)
 
     def hear(self, language: str) -> None:
         from speechprune_cli.transcripts.languages import language_code
@@ -271,43 +258,7 @@ class TranscriptLM(SpeechLM):
 
     def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> PromptIds:
         """The reader's own chat template around the transcript, the question and the options."""
-        options = zip(ascii_uppercase, choices, strict=False)
-        asked = "\n".join([question, *(f"{letter}. {choice}" for letter, choice in options)])
-        return self.chat.prompt(INTRODUCTION, f"\n\n{INSTRUCTION}\n{asked}")
-
-    def text_ids(self, text: str) -> list[int]:
-        if self.recogniser is None:  # random weights read no text
-            return list(range(8))
-        return self.chat.ids(text.strip())
-
-    def text_of(self, ids: Sequence[int]) -> str:
-        return self.chat.text(ids)
-
-    @property
-    def word_embeddings(self) -> Tensor:
-        return self.reader.word_embeddings
-
-    def embed_rows(self, ids: Tensor) -> Tensor:
-        return self.reader.embed_rows(ids)
-
-    def new_cache(self) -> Any:
-        return self.reader.new_cache()
-
-    def fork_cache(self, cache: Any) -> Any:
-        return self.reader.fork_cache(cache)
-
-    def run_decoder(
-        self, embeds: Tensor, positions: Tensor, mask: Tensor | None, cache: Any
-    ) -> Tensor:
-        return self.reader.run_decoder(embeds, positions, mask, cache)
-
-    def head(self, hidden: Tensor) -> Tensor:
-        return self.reader.head(hidden)
-
-    def first_layer(self) -> FirstLayer:
-        decoder = self.shape.decoder
-        query, key = (weight.to(self.device) for weight in self.reader.projections())
-        return FirstLayer(query, key, decoder.num_attention_heads, decoder.num_key_value_heads)
+        return self.chat.prompt(INTRODUCTION, f"\n\n{INSTRUCTION}\n{asked(question, choices)}")
 
 
 def threads() -> int:

@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING, Self
 from speechprune_cli.backends.base import with_options
 from speechprune_cli.backends.shape import BATCH_SIZE
 from speechprune_cli.backends.stock import StockLM
-from speechprune_cli.backends.windowed import EncodedWindows, WhisperShape, WindowedLM
+from speechprune_cli.backends.windowed import (
+    FEATURE_BYTES,
+    EncodedWindows,
+    WhisperShape,
+    WindowedLM,
+)
 from speechprune_cli.extras import need
 from speechprune_cli.flow import ENCODER_ATTENTION, SAMPLE_RATE, Audio, PromptIds
 
@@ -27,9 +32,6 @@ if TYPE_CHECKING:
     from speechprune_cli.checkpoint import Checkpoint
     from speechprune_cli.config import Preset
     from speechprune_cli.device import Placement
-
-FEATURE_BYTES = 100 * (201 * (8 + 4) + 3 * 128 * 4) + 3 * 4 * SAMPLE_RATE
-"""A second of recording while its mel frames are computed, all of it at once."""
 
 
 class VoxtralShape(WhisperShape):

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+FEATURE_BYTES = 100 * (201 * (8 + 4) + 3 * 128 * 4) + 3 * 4 * SAMPLE_RATE
+"""A second of recording while its mel frames are computed, all of it at once."""
+
+
 class WhisperShape(EncoderShape):
     """A Whisper encoder, each key as transformers names it."""
 
@@ -42,12 +46,16 @@ class WhisperShape(EncoderShape):
 
     def flops(self, seconds: float, hidden_size: int) -> int:
         """Whole windows, as the encoder computes them."""
-        width, ffn, steps = self.d_model, self.encoder_ffn_dim, self.max_source_positions
-        convolutions = 2 * 2 * steps * 3 * self.num_mel_bins * width + 2 * steps * 3 * width**2
+        window = self.window_flops(2 * self.max_source_positions)
+        return self.windows(seconds) * (window + self.projector_flops(hidden_size))
+
+    def window_flops(self, frames: int) -> int:
+        """The encoder over so many mel frames."""
+        width, ffn, steps = self.d_model, self.encoder_ffn_dim, (frames + 1) // 2
+        convolutions = 2 * frames * 3 * self.num_mel_bins * width + 2 * steps * 3 * width**2
         linears = 2 * steps * (4 * width**2 + 2 * width * ffn)
         attention = 4 * steps**2 * width
-        layers = self.encoder_layers * (linears + attention)
-        return self.windows(seconds) * (convolutions + layers + self.projector_flops(hidden_size))
+        return convolutions + self.encoder_layers * (linears + attention)
 
     def bytes(self, seconds: float, bytes_per_value: int, batch_size: int = BATCH_SIZE) -> int:
         """Activations of the windows that are encoded side by side, about."""
@@ -66,6 +74,7 @@ class WindowedLM(SpeechLM):
     """Encodes a recording window by window; memory is bounded by the batch and the tokens."""
 
     extractor: Any  # of mel frames
+    nominal_times: ClassVar[bool] = False  # whether `times` are a guess
 
     def windows(self, audio: Audio) -> Sequence[Any]:
         """What is encoded by itself, in order: here samples of 30 s each."""
@@ -126,6 +135,7 @@ class WindowedLM(SpeechLM):
             seconds=audio.seconds,
             loudness=loudness(audio.samples, times, SAMPLE_RATE),
             attention=attention,
+            nominal_times=self.nominal_times,
             encode_seconds=clock.lap(),
         )
 

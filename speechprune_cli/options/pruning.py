@@ -120,7 +120,7 @@ class GridOptions(CommonPruning):
 
     def specs(self, defaults: Defaults) -> tuple[MethodSpec, ...]:
         """Every method at every amount, the rest as the preset has it; `--paper`: of table I."""
-        paper = methods.TABLE_I if self.paper else None
+        paper = methods.table_i(defaults) if self.paper else None
         names, rates, keeps = methods.settled(*self._asked, defaults, paper)
         amounts = methods.amounts(rates, keeps)
         return methods.grid(names, amounts, self.settings, defaults.settings)

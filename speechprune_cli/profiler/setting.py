@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from speechprune_cli import methods
 from speechprune_cli.backends import FAMILIES
+from speechprune_cli.config import Defaults
 from speechprune_cli.costs import PruningSize
 from speechprune_cli.errors import UsageError
 from speechprune_cli.methods import Amount, BudgetOption, MethodSpec
@@ -22,7 +23,7 @@ UNITS = {"MB": 1e6, "GB": 1e9, "TB": 1e12, "MiB": 2**20, "GiB": 2**30, "TiB": 2*
 
 def table_i_specs() -> tuple[MethodSpec, ...]:
     """The method of the paper's table I at its rates."""
-    names, rates = methods.TABLE_I
+    names, rates = methods.table_i(Defaults())
     return methods.grid(names, methods.amounts(rates, ()))
 
 
