@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from speechprune_cli.backends.base import SpeechLM
@@ -176,12 +175,6 @@ class ComposedLM(WindowedLM, ReaderLM):
         ready(sound, placement)
         checkpoint = Checkpoint(Path(), preset.source, "random weights", {}, ())
         return cls(preset, shape, checkpoint, placement, reader, None, sound)
-
-
-def asked(question: str, choices: Sequence[str]) -> str:
-    """A question and its options, each on a line that begins with its letter."""
-    options = zip(ascii_uppercase, choices, strict=False)
-    return "\n".join([question, *(f"{letter}. {choice}" for letter, choice in options)])
 
 
 def open_part(model: Checkpoint, key: str) -> Checkpoint:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import PositiveInt
 
-from speechprune_cli.backends.composed import ComposedLM, asked, part_config, tensors
+from speechprune_cli.backends.base import with_options
+from speechprune_cli.backends.composed import ComposedLM, part_config, tensors
 from speechprune_cli.backends.windowed import EncodedWindows, WhisperShape
 from speechprune_cli.checkpoint import Checkpoint
 from speechprune_cli.errors import ModelError
@@ -131,7 +132,7 @@ class Diva(ComposedLM):
         return torch.stack([starts, ends], dim=1).float()
 
     def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> PromptIds:
-        return self.chat.prompt("", f"\n\n{asked(question, choices)}", "[audio]")
+        return self.chat.prompt("", f"\n\n{with_options(question, choices)}", "[audio]")
 
 
 def stored_shape(folder: Path, name: str) -> tuple[int, ...] | None:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import PositiveInt
 
-from speechprune_cli.backends.base import ProgressCallback
-from speechprune_cli.backends.composed import ReaderLM, asked
+from speechprune_cli.backends.base import ProgressCallback, with_options
+from speechprune_cli.backends.composed import ReaderLM
 from speechprune_cli.backends.shape import Shape
 from speechprune_cli.backends.windowed import WhisperShape
 from speechprune_cli.errors import ModelError, UsageError
@@ -258,7 +258,9 @@ class TranscriptLM(ReaderLM):
 
     def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> PromptIds:
         """The reader's own chat template around the transcript, the question and the options."""
-        return self.chat.prompt(INTRODUCTION, f"\n\n{INSTRUCTION}\n{asked(question, choices)}")
+        return self.chat.prompt(
+            INTRODUCTION, f"\n\n{INSTRUCTION}\n{with_options(question, choices)}"
+        )
 
 
 def threads() -> int:

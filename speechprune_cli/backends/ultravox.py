@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import PositiveInt
 
-from speechprune_cli.backends.composed import ComposedLM, asked, open_part, part_config, tensors
+from speechprune_cli.backends.base import with_options
+from speechprune_cli.backends.composed import ComposedLM, open_part, part_config, tensors
 from speechprune_cli.backends.shape import BATCH_SIZE
 from speechprune_cli.backends.windowed import FEATURE_BYTES, EncodedWindows, WhisperShape
 from speechprune_cli.checkpoint import Checkpoint
@@ -217,4 +218,4 @@ class Ultravox(ComposedLM):
         return torch.stack([starts, ends], dim=1).clamp(max=audio.seconds).float()
 
     def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> PromptIds:
-        return self.chat.prompt("", f"\n{asked(question, choices)}", "<|audio|>")
+        return self.chat.prompt("", f"\n{with_options(question, choices)}", "<|audio|>")
