@@ -30,11 +30,16 @@ FOLDERS = {
     "transcript": "tiny_transcriber",
     "toy": "toy_folder",
 }
+SLOW = {"qwen3_omni", "qwen3_asr"}  # their parts are those of families that are quick
 LENGTHS = (0.4, 3, 29.99, 30, 30.01, 71.3)
 QUESTION, OPTIONS = "When is the report due?", ("on Friday", "never", "in the red house")
 
 
-@pytest.fixture(scope="module", params=FOLDERS)
+def row(name):
+    return pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+
+
+@pytest.fixture(scope="module", params=map(row, FOLDERS))
 def folder(request):
     return request.getfixturevalue(FOLDERS[request.param])
 
