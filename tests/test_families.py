@@ -35,19 +35,17 @@ FOLDERS = {
     "ultravox": "tiny_ultravox_folder",
     "toy": "toy_folder",
 }
-SLOW = {"audio_flamingo3", "music_flamingo", "glm_asr"}
+SLOW = {"audio_flamingo3", "glm_asr", "music_flamingo", "qwen3_asr", "qwen3_omni"}
 NOMINAL = {"diva", "toy"}  # whose tokens' times are a guess
 LENGTHS = (0.4, 3, 29.99, 30, 30.01, 71.3)
 QUESTION, OPTIONS = "When is the report due?", ("on Friday", "never", "in the red house")
 
 
-def rows():
-    """Families whose rows take long are marked."""
-    for name in FOLDERS:
-        yield pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+def row(name):
+    return pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
 
 
-@pytest.fixture(scope="module", params=rows())
+@pytest.fixture(scope="module", params=map(row, FOLDERS))
 def folder(request):
     return request.getfixturevalue(FOLDERS[request.param])
 
