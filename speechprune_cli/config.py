@@ -122,6 +122,7 @@ class Preset(Frozen):
     summary: str = ""
     caution: str = ""  # what people should know before they trust an answer
     licence: str = "see the model's own page"
+    languages: tuple[str, ...] = ()  # of speech it is known to hear, as Whisper names them
     parameters: int | None = None
     architecture: Architecture | None = None
     weights_gb: dict[str, float] = {}  # in memory, decimal GB, by dtype or quantisation
@@ -140,6 +141,11 @@ class Preset(Frozen):
         if len(sources) < 2 or not all(sources):
             return told
         return {"family": TRANSCRIPT, **told, "source": "+".join(sources)}
+
+    @property
+    def known_languages(self) -> tuple[str, ...]:
+        """Its own, or of two parts the reader's; none: not stated."""
+        return self.languages or (self.reader.languages if self.reader else ())
 
     @property
     def stored_parts(self) -> tuple[Part, ...]:

@@ -168,7 +168,7 @@ class Session:
         transcript, preset = tokens.transcript, self.model.preset
         if transcript is None:
             return ()
-        known = preset.reader.languages if preset.reader else ()
+        known = preset.known_languages
         if not known or transcript.language in (None, *known):
             return transcript.notes
         told = f"{preset.name} is not known to read '{transcript.language}': expect nonsense"
