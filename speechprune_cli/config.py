@@ -121,8 +121,8 @@ class Preset(Frozen):
     revision: str | None = None
     summary: str = ""
     caution: str = ""  # what people should know before they trust an answer
-    licence: str = "see the model's own page"
     languages: tuple[str, ...] = ()  # of speech it is known to hear, as Whisper names them
+    licence: str = "see the model's own page"
     parameters: int | None = None
     architecture: Architecture | None = None
     weights_gb: dict[str, float] = {}  # in memory, decimal GB, by dtype or quantisation

@@ -54,6 +54,7 @@ def models(context: typer.Context, *, output: OutputOptions) -> None:
     for fields in shown:
         out.record(fields)
     notes = [advice(presets, memory)] if memory else []
+    notes.append("side by side, for an hour of sound: speechprune profile --models")
     out.tables([models_table(shown, notes)])
 
 

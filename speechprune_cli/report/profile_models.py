@@ -34,7 +34,11 @@ def models_table(
         **both("KV GB", lambda read: amount(read.kv_cache_gb)),
         f"weights GB\n{dtype}": of_figures(lambda found: amount(found.weights_gb)),
         **both("peak GB", lambda read: amount(read.gb)),
-        **{at: show for name in names for at, show in both(name, partial(longest, name)).items()},
+        **{
+            header: show
+            for name in names
+            for header, show in both(f"in {name}", partial(longest, name)).items()
+        },
         "languages": languages,
         "licence": lambda row: row.licence,
     }
@@ -88,7 +92,7 @@ def languages(row: Compared) -> str:
 def ways(rows: Sequence[Compared]) -> str:
     """All that the models are pruned by."""
     pruned = (reading_of("pruned", row) for row in rows)
-    return " or ".join(sorted({read.condition for read in pruned if read}))
+    return " or ".join(sorted({read.condition for read in pruned if read})) or DASH
 
 
 def notes(setting: Setting, limits: Sequence[str], rows: Sequence[Compared]) -> list[str]:
@@ -98,7 +102,7 @@ def notes(setting: Setting, limits: Sequence[str], rows: Sequence[Compared]) -> 
         f"whole: everything is read. pruned: {ways(rows)}.",
         "TFLOPs: encoding, pruning and reading. KV: its cache, in 16 bits. Peak: weights, the "
         "recording's tokens, KV cache and activations (estimated).",
-        f"{', '.join(limits)}: the longest recording whose peak fits, up to {length(LONGEST)}.",
+        f"in {', '.join(limits)}: the longest recording whose peak fits, up to {length(LONGEST)}.",
         f"{BEYOND}: a prompt beyond the context that the model was made for; counted all the same.",
         f"{DASH}: the preset does not say, or it does not fit at all.",
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.costs import GIGA
 from speechprune_cli.profiler.compared import called
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 WHOLE, LINE, BAND = "#222222", "#8a8f98", "#f3f4f6"
 COLOURS: dict[Way, str] = {"whole": WHOLE, "pruned": KEPT}
-TICKS = {60: "1m", 600: "10m", 3600: "1h", LONGEST: "10h"}  # on the axes of lengths
+LIMIT: dict[str, Any] = {"color": LINE, "linewidth": 1, "linestyle": ":"}
+SIZES: dict[Way, float] = {"whole": 8, "pruned": 4.5}  # both are seen where they coincide
+TICKS = {60: "1m", 600: "10m", 3600: "1h", LONGEST: "10h+"}  # on the axes of lengths
 
 
 def draw_models(
@@ -43,11 +45,12 @@ def draw_models(
     for axes, (name, value) in zip(panels, costs.items(), strict=False):
         dumbbells(axes, name, rows, value)
     for limit, axes in zip(limits, panels[len(costs) :], strict=True):
-        panels[len(costs) - 1].axvline(limit / GIGA, color=LINE, linewidth=1, linestyle=":")
+        panels[len(costs) - 1].axvline(limit / GIGA, **LIMIT)
         dumbbells(axes, f"longest in {called(limit)}", rows, fitting(called(limit)))
         axes.set_xticks(list(TICKS), list(TICKS.values()))
         axes.set_xlim(10, 2 * LONGEST)
     name_models(panels[0], rows)
+    panels[0].plot([], [], **LIMIT, label=f"{', '.join(map(called, limits))} of memory")
     explain(figure, panels[0], setting, rows)
     write(figure, path)
 
@@ -86,9 +89,17 @@ def dumbbell(axes: Axes, place: int, row: Compared, value: Value) -> None:
     known = {way: (at, beyond) for way, (at, beyond) in ends.items() if at is not None}
     axes.plot([at for at, _ in known.values()], [place] * len(known), color=LINE, linewidth=1.2)
     for way, (at, beyond) in known.items():
-        colour = COLOURS[way]
-        face = "white" if beyond else colour
-        axes.plot(at, place, "o", markersize=5.5, markeredgecolor=colour, markerfacecolor=face)
+        axes.plot(at, place, **dot(way, beyond=beyond))
+
+
+def dot(way: Way, *, beyond: bool) -> dict[str, Any]:
+    """How a reading is drawn: hollow where its prompt is beyond the context."""
+    colour = COLOURS[way]
+    face = "white" if beyond else colour
+    return {
+        "marker": "o", "markersize": SIZES[way], "linestyle": "none",
+        "markeredgecolor": colour, "markerfacecolor": face,
+    }  # fmt: skip
 
 
 def name_models(axes: Axes, rows: Sequence[Compared]) -> None:
@@ -101,12 +112,12 @@ def name_models(axes: Axes, rows: Sequence[Compared]) -> None:
 
 def explain(figure: Figure, axes: Axes, setting: Setting, rows: Sequence[Compared]) -> None:
     """The title and the legend."""
-    for way, colour in COLOURS.items():
-        for label, face in ((way, colour), (f"{way}, beyond the model's context", "white")):
-            axes.plot([], [], "o", markeredgecolor=colour, markerfacecolor=face, label=label)
+    for way in WAYS:
+        axes.plot([], [], label=way, **dot(way, beyond=False))
+        axes.plot([], [], label=f"{way}, beyond the model's context", **dot(way, beyond=True))
     figure.legend(
         *axes.get_legend_handles_labels(),
-        loc="outside lower center", ncols=4, frameon=False, fontsize=8,
+        loc="outside lower center", ncols=5, frameon=False, fontsize=8,
     )  # fmt: skip
     title = (
         f"{length(setting.seconds)} of audio, {setting.text_tokens} text tokens, whole and pruned "
