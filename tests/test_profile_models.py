@@ -14,6 +14,7 @@ from speechprune_cli import config
 from speechprune_cli.config import list_presets, load_preset
 from speechprune_cli.main import main
 
+STATED = [name for name in list_presets() if load_preset(name).architecture]
 BARE = "name: bare\nsource: org/bare\nlicence: MIT\nlanguages: [de, en, fr, es, it, nl]\n"
 
 
@@ -61,12 +62,12 @@ def cells(text):
 
 def test_every_preset_has_a_row_the_smallest_first(compared):
     rows = compared()
-    sizes = [row["parameters"] for row in rows.values()]
+    sizes = [row["parameters"] or 0 for row in rows.values()]
     assert sorted(rows) == list_presets()
     assert sizes == sorted(sizes)
 
 
-@pytest.mark.parametrize("name", list_presets())
+@pytest.mark.parametrize("name", STATED)
 def test_a_row_says_what_the_profile_of_its_preset_says(compared, profile, capfd, name):
     asked = ("--seconds", 900, "--keep", "20%", "--memory", "48GB", "--quantize", "nf4")
     row = compared(*asked)[name]
@@ -96,14 +97,14 @@ def test_what_is_not_asked_for_is_each_preset_s_own(compared):
     assert rows["qwen2-audio"]["pruned"]["condition"] == "cue 0.2"
     assert rows["mini"]["pruned"]["condition"] == "cue 512 tokens"
     assert rows["qwen2-audio"]["whole"]["audio_tokens"] == 90_000
-    for name, row in rows.items():
-        assert row["licence"] == load_preset(name).licence
-        assert list(row["whole"]["longest"]) == ["24GB", "48GB", "80GB"]
+    for name in STATED:
+        assert rows[name]["licence"] == load_preset(name).licence
+        assert list(rows[name]["whole"]["longest"]) == ["24GB", "48GB", "80GB"]
 
 
 def test_pruning_costs_less_and_makes_room(compared):
-    for row in compared("--keep", "10%").values():
-        whole, pruned = row["whole"], row["pruned"]
+    rows = compared("--keep", "10%")
+    for whole, pruned in ((rows[name]["whole"], rows[name]["pruned"]) for name in STATED):
         for cost in ("audio_tokens", "tflops", "kv_cache_gb", "gb"):
             assert pruned[cost] < whole[cost]
         for limit, fits in whole["longest"].items():
@@ -111,15 +112,17 @@ def test_pruning_costs_less_and_makes_room(compared):
 
 
 def test_more_memory_holds_more(compared):
-    for row in compared().values():
+    rows = compared()
+    for name in STATED:
         for way in ("whole", "pruned"):
-            fitting = [fits["seconds"] or 0 for fits in row[way]["longest"].values()]
+            fitting = [fits["seconds"] or 0 for fits in rows[name][way]["longest"].values()]
             assert fitting == sorted(fitting)
 
 
 def test_one_limit_of_memory_instead_of_three(compared):
-    for row in compared("--memory", "16GB").values():
-        assert list(row["whole"]["longest"]) == ["16GB"]
+    rows = compared("--memory", "16GB")
+    for name in STATED:
+        assert list(rows[name]["whole"]["longest"]) == ["16GB"]
 
 
 def test_what_is_beyond_the_context_is_marked(profile):
@@ -160,7 +163,7 @@ def test_a_model_that_cannot_be_pruned_so_is_said_to_be(compared, profile):
 def test_csv_has_a_line_for_every_model(profile):
     rows = list(csv.DictReader(io.StringIO(profile("--models", "--csv"))))
     assert sorted(row["model"] for row in rows) == list_presets()
-    for row in rows:
+    for row in (row for row in rows if row["model"] in STATED):
         assert float(row["pruned.tflops"]) < float(row["whole.tflops"])
         assert float(row["whole.gb"]) > float(row["weights_gb"])
         assert float(row["whole.longest.24GB.seconds"] or 0) <= 36_000

@@ -115,7 +115,7 @@ def compare(
         for preset in presets
     }
     setting, dtype = settings[presets[0].name], counted_dtype(where)
-    if len(setting.specs) > 1:
+    if any(len(each.specs) > 1 for each in settings.values()):
         raise UsageError("--models compares one way of pruning: give one --method and one amount")
     limits = LIMITS if memory is None else (memory,)
     rows = [compare(preset, settings[preset.name], dtype, limits) for preset in presets]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 WHOLE, LINE, BAND = "#222222", "#8a8f98", "#f3f4f6"
 COLOURS: dict[Way, str] = {"whole": WHOLE, "pruned": KEPT}
-LIMIT: dict[str, Any] = {"color": LINE, "linewidth": 1, "linestyle": ":"}
+LIMIT: dict[str, Any] = {"color": LINE, "linewidth": 1, "linestyle": ":", "zorder": 1}
 SIZES: dict[Way, float] = {"whole": 8, "pruned": 4.5}  # both are seen where they coincide
 TICKS = {60: "1m", 600: "10m", 3600: "1h", LONGEST: "10h+"}  # on the axes of lengths
 
