@@ -101,7 +101,7 @@ def notes(setting: Setting, limits: Sequence[str], rows: Sequence[Compared]) -> 
     told = [
         f"whole: everything is read. pruned: {ways(rows)}.",
         "TFLOPs: encoding, pruning and reading. KV: its cache, in 16 bits. Peak: weights, the "
-        "recording's tokens, KV cache and activations (estimated).",
+        "recording's tokens, and the most that encoding, pruning or reading holds (estimated).",
         f"in {', '.join(limits)}: the longest recording whose peak fits, up to {length(LONGEST)}.",
         f"{BEYOND}: a prompt beyond the context that the model was made for; counted all the same.",
         f"{DASH}: the preset does not say, or it does not fit at all.",
