@@ -126,6 +126,7 @@ class Preset(Frozen):
     needs: tuple[str, ...] = ()  # Hub ids of the checkpoints that it is put together with
     summary: str = ""
     caution: str = ""  # what people should know before they trust an answer
+    languages: tuple[str, ...] = ()  # of speech it is known to hear, as Whisper names them
     licence: str = "see the model's own page"
     longest_seconds: float | None = None  # of a recording that its makers made it for
     parameters: int | None = None
@@ -146,6 +147,11 @@ class Preset(Frozen):
         if len(sources) < 2 or not all(sources):
             return told
         return {"family": TRANSCRIPT, **told, "source": "+".join(sources)}
+
+    @property
+    def known_languages(self) -> tuple[str, ...]:
+        """Its own, or of two parts the reader's; none: not stated."""
+        return self.languages or (self.reader.languages if self.reader else ())
 
     @property
     def stored_parts(self) -> tuple[Part, ...]:

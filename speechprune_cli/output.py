@@ -187,7 +187,7 @@ class _Wrapping:
 
         if word.startswith("\n"):
             self.column = 0
-        elif self.column and self.column + cell_len(word) > self.width:
+        elif word and self.column and self.column + cell_len(word) > self.width:
             self.column, word = 0, f"\n{word.lstrip()}"
         self.column += cell_len(word.lstrip("\n"))
         self.show(word)

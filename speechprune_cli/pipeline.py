@@ -173,7 +173,7 @@ class Session:
             return (f"{beyond}; all of it is heard, and how well nobody has measured",)
         if transcript is None:
             return ()
-        known = preset.reader.languages if preset.reader else ()
+        known = preset.known_languages
         if not known or transcript.language in (None, *known):
             return transcript.notes
         told = f"{preset.name} is not known to read '{transcript.language}': expect nonsense"

@@ -77,6 +77,11 @@ def factor(times: float) -> str:
     return f"{times:.2f}x"
 
 
+def parameters(count: int) -> str:
+    """`8.4 B`, `25 M`."""
+    return f"{count / 1e9:.1f} B" if count >= 1e9 else f"{count / 1e6:.0f} M"
+
+
 def gigabytes(count: float) -> str:
     """Of bytes; decimal, as all memory in tables is."""
     return f"{count / 1e9:.2f}"

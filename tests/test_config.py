@@ -6,12 +6,20 @@ import pytest
 
 from speechprune_cli.config import list_presets, load_preset, read_preset, resolve_model
 from speechprune_cli.errors import ModelError, UsageError
+from speechprune_cli.transcripts.languages import language_code
 
 
 def test_every_shipped_preset_is_valid_and_named_like_its_file():
     assert {"nano", "qwen2-audio"} <= set(list_presets())
     for name in list_presets():
         assert load_preset(name).name == name
+
+
+@pytest.mark.parametrize("name", list_presets())
+def test_languages_are_told_as_whisper_names_them(name):
+    known = load_preset(name).known_languages
+    assert [language_code(each) for each in known] == list(known)
+    assert len(set(known)) == len(known)
 
 
 def test_sources():

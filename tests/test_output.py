@@ -6,7 +6,7 @@ import io
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from speechprune_cli.output import Output
@@ -30,6 +30,7 @@ def streamed(pieces, file) -> str:
 
 
 @given(st.lists(st.text("ab .\n", max_size=WIDTH), max_size=12))
+@example(["a" * (WIDTH - 1), "aa a"])  # a word wider than the line, its end and the blank apart
 def test_lines_are_broken_between_words_and_nowhere_else(pieces):
     answer = "".join(pieces).lstrip()
     shown = streamed(pieces, Screen())

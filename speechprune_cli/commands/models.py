@@ -12,7 +12,7 @@ from speechprune_cli.errors import UsageError
 from speechprune_cli.options import OutputOptions, argument, grouped
 from speechprune_cli.options.grouping import rare
 from speechprune_cli.table import DASH, Table, or_dash
-from speechprune_cli.units import gigabytes
+from speechprune_cli.units import gigabytes, parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,6 +54,7 @@ def models(context: typer.Context, *, output: OutputOptions) -> None:
     for fields in shown:
         out.record(fields)
     notes = [advice(presets, memory)] if memory else []
+    notes.append("side by side, for an hour of sound: speechprune profile --models")
     out.tables([models_table(shown, notes)])
 
 
@@ -228,11 +229,6 @@ def models_table(presets: Sequence[dict[str, Any]], notes: Sequence[str]) -> Tab
     }
     words = (0, *range(len(columns) - 3, len(columns)))
     return replace(Table.of("models", "", columns, presets, dict, notes), words=words)
-
-
-def parameters(count: int) -> str:
-    """`8.4 B`, `25 M`."""
-    return f"{count / 1e9:.1f} B" if count >= 1e9 else f"{count / 1e6:.0f} M"
 
 
 def on_disk(preset: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from speechprune_cli.profiler.setting import Setting
 
 ModelName = Annotated[
-    str,
+    str | None,
     argument(
         "MODEL",
         "A preset (see speechprune models), a folder, or a Hub id, of which only config.json is "
@@ -34,7 +34,7 @@ ModelName = Annotated[
 
 @grouped
 def profile(
-    model: ModelName,
+    model: ModelName = None,
     *,
     recording: SettingOptions,
     pruning: GridOptions,
@@ -54,9 +54,15 @@ def profile(
 
     out = output.open()
     check_options(measuring, recording, form, output.json)
+    memory = None if recording.memory is None else parse_memory(recording.memory)
+    if recording.models:
+        check_models(model, measuring, where)
+        compare(out, recording, pruning, where, memory, form)
+        return
+    if model is None:
+        raise UsageError("name a MODEL, or see all of them: speechprune profile --models")
     preset = resolve_model(model)
     setting = recording.setting(specs=pruning.specs(defaults_of(preset)), budget=pruning.b1)
-    memory = None if recording.memory is None else parse_memory(recording.memory)
     shape = shape_of(preset, where.revision, where.offline)
     for warning in context_warnings(shape, setting):
         out.warning(warning)
@@ -82,6 +88,42 @@ def check_options(
         figures.check_drawable("--plot", "matplotlib")
 
 
+def check_models(model: str | None, measuring: MeasuringOptions, where: PlaceOptions) -> None:
+    """Raise UsageError for what --models leaves no room for."""
+    wrong = {"MODEL": model, "--measure": measuring.measure, "--revision": where.revision}
+    if given := [name for name, value in wrong.items() if value]:
+        raise UsageError(f"--models counts all presets: leave out {' and '.join(given)}")
+
+
+def compare(
+    out: Output,
+    recording: SettingOptions,
+    pruning: GridOptions,
+    where: PlaceOptions,
+    memory: float | None,
+    form: FormatOptions,
+) -> None:
+    """All presets in closed form, the smallest first. Raises UsageError."""
+    from speechprune_cli.config import list_presets, load_preset
+    from speechprune_cli.profiler.compared import LIMITS, compare
+    from speechprune_cli.report.profile_models import models_table
+    from speechprune_cli.report.profile_models_figure import draw_models
+
+    presets = [load_preset(name) for name in list_presets()]
+    settings = {
+        preset.name: recording.setting(specs=pruning.specs(defaults_of(preset)), budget=pruning.b1)
+        for preset in presets
+    }
+    setting, dtype = settings[presets[0].name], counted_dtype(where)
+    if any(len(each.specs) > 1 for each in settings.values()):
+        raise UsageError("--models compares one way of pruning: give one --method and one amount")
+    limits = LIMITS if memory is None else (memory,)
+    rows = [compare(preset, settings[preset.name], dtype, limits) for preset in presets]
+    rows.sort(key=lambda row: row.parameters or 0)
+    table = models_table(setting, dtype, limits, rows)
+    form.show(out, {}, [table], lambda path: draw_models(path, setting, dtype, limits, rows))
+
+
 def count(
     out: Output,
     preset: Preset,
@@ -95,10 +137,20 @@ def count(
     from speechprune_cli.report.profile_figures import draw_growth
     from speechprune_cli.report.profile_tables import counted_tables
 
-    dtype = where.quantize if where.quantize != "none" else where.dtype
-    dtype = "bfloat16" if dtype == "auto" else dtype
+    dtype = counted_dtype(where)
     tables = counted_tables(shape, setting, dtype, memory, preset.published_costs)
-    form.show(out, shape, tables, lambda path: draw_growth(path, shape, setting, dtype, memory))
+    form.show(
+        out,
+        {"model": shape.name},
+        tables,
+        lambda path: draw_growth(path, shape, setting, dtype, memory),
+    )
+
+
+def counted_dtype(where: PlaceOptions) -> str:
+    """The quantisation or dtype that is asked for, else bfloat16."""
+    dtype = where.quantize if where.quantize != "none" else where.dtype
+    return "bfloat16" if dtype == "auto" else dtype
 
 
 def measure(
@@ -124,6 +176,8 @@ def measure(
     with out.progress(f"measuring {shape.name}") as on_progress:
         found = measure(lm, setting, repeats, on_progress)
     tables = measured_tables(shape, setting, found, describe_machine(lm, repeats))
-    form.show(out, shape, tables, lambda path: draw_times(path, shape, setting, found))
+    form.show(
+        out, {"model": shape.name}, tables, lambda path: draw_times(path, shape, setting, found)
+    )
     if failed := [row.condition for row in found.rows if row.error]:
         raise SpeechPruneError(f"did not fit into memory: {', '.join(failed)}")

@@ -11,10 +11,9 @@ from speechprune_cli.options.grouping import panel, showing
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from speechprune_cli.backends.shape import Shape
     from speechprune_cli.output import Output
     from speechprune_cli.profiler.setting import Setting
-    from speechprune_cli.table import Table
+    from speechprune_cli.table import Fields, Table
 
 REPEATS = 5
 profiling, measuring = panel("Setting"), panel("Measuring")
@@ -24,7 +23,10 @@ profiling, measuring = panel("Setting"), panel("Measuring")
 class SettingOptions:
     """What is profiled."""
 
-    seconds: float = profiling("Length of the recording, up to 36000.", "S", default=30.0)
+    models: bool = profiling("All presets in one table, in place of MODEL.")
+    seconds: float | None = profiling(
+        "Length of the recording, up to 36000. Default: 30, with --models 3600.", "S"
+    )
     text_tokens: int = profiling("Tokens of the prompt's text.", "N", default=107, min=1)
     output_tokens: int = profiling(
         "Tokens of the answer; the prefill gives the first.", "N", default=1, min=1
@@ -36,10 +38,16 @@ class SettingOptions:
 
     def setting(self, **pruning: Any) -> Setting:
         """What is profiled. Raises UsageError."""
-        from speechprune_cli.profiler.setting import Setting
+        from speechprune_cli.profiler.setting import MANY_SECONDS, SECONDS, Setting
 
-        recording = {name: value for name, value in vars(self).items() if name != "memory"}
-        return Setting(**recording, **pruning)
+        default = MANY_SECONDS if self.models else SECONDS
+        return Setting(
+            seconds=default if self.seconds is None else self.seconds,
+            text_tokens=self.text_tokens,
+            output_tokens=self.output_tokens,
+            batch_size=self.batch_size,
+            **pruning,
+        )
 
 
 @dataclass(frozen=True)
@@ -60,17 +68,22 @@ class FormatOptions:
     """How tables come out."""
 
     plot: Path | None = showing(
-        "Cost over length, or with --measure the times, as .png, .svg or .pdf", "FILE"
+        "Cost over length, with --measure the times, with --models their costs side by side, as "
+        ".png, .svg or .pdf",
+        "FILE",
     )
     csv: bool = showing("All tables as one CSV.")
     markdown: bool = showing("Tables for a page instead of a terminal.")
 
     def show(
-        self, out: Output, shape: Shape, tables: Sequence[Table], draw: Callable[[Path], None]
+        self, out: Output, facts: Fields, tables: Sequence[Table], draw: Callable[[Path], None]
     ) -> None:
-        """The tables, in the form asked for, and where a plot is, what `draw` makes of them."""
+        """The tables, in the form asked for, and where a plot is, what `draw` makes of them.
+
+        In JSON each begins with `facts`.
+        """
         for table in tables:
-            out.record({"model": shape.name, **table.json()})
+            out.record({**facts, **table.json()})
         out.tables(tables, "csv" if self.csv else "markdown" if self.markdown else "")
         if self.plot is not None:
             draw(self.plot)

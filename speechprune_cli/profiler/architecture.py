@@ -13,16 +13,21 @@ from speechprune_cli.hub import download
 from speechprune_cli.weights.finding import reader_folder
 
 
+def stated_shape(preset: Preset) -> Shape | None:
+    """As the preset states it; None where it does not. Raises ModelError where it is wrong."""
+    if preset.family is None:
+        return None
+    return shape_of_preset(preset, preset.family, FAMILIES.part(preset.family).encoder_shape)
+
+
 def shape_of(preset: Preset, revision: str | None = None, offline: bool = False) -> Shape:
     """As the preset states it, else as the family reads the folder's or the Hub's `config.json`.
 
     Raises ModelError for a file that is missing or no configuration, for a family that nobody
     knows, and for a decoder that the formulas of `costs.py` do not describe.
     """
-    if preset.family is not None:
-        encoder = FAMILIES.part(preset.family).encoder_shape
-        if stated := shape_of_preset(preset, preset.family, encoder):
-            return stated
+    if stated := stated_shape(preset):
+        return stated
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
     folder = Path(preset.source)

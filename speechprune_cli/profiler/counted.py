@@ -133,10 +133,11 @@ def paper_counts(
 
 def compute(shape: Shape, setting: Setting) -> list[Compute]:
     """TFLOPs of every condition."""
-    return [_compute(shape, setting, load) for load in setting.loads(shape)]
+    return [compute_of(shape, setting, load) for load in setting.loads(shape)]
 
 
-def _compute(shape: Shape, setting: Setting, load: Load) -> Compute:
+def compute_of(shape: Shape, setting: Setting, load: Load) -> Compute:
+    """TFLOPs of one condition."""
     n, scale, decoder = load.length, setting.batch_size / TERA, shape.decoder
     pruning = load.spec.pruner.flops(decoder, load.size)
     return Compute(
@@ -157,23 +158,23 @@ def _compute(shape: Shape, setting: Setting, load: Load) -> Compute:
 
 def memory(shape: Shape, setting: Setting) -> list[Memory]:
     """Peak memory of every condition."""
-    found = []
-    for load in setting.loads(shape):
-        held = load.length + setting.output_tokens - 1
-        cache = setting.batch_size * costs.kv_cache_bytes(shape.decoder, held, 2)
-        peaks = {dtype: peak_bytes(shape, setting, load, dtype) for dtype in DTYPES}
-        working = peaks["bfloat16"] - weights_bytes(shape, "bfloat16") - cache
-        found.append(
-            Memory(
-                condition=load.name,
-                length=load.length,
-                beyond_context=beyond_context(shape, setting, load.length),
-                kv_cache=cache / GIGA,
-                working=max(working, 0) / GIGA,
-                totals={dtype: peak / GIGA for dtype, peak in peaks.items()},
-            )
-        )
-    return found
+    return [memory_of(shape, setting, load) for load in setting.loads(shape)]
+
+
+def memory_of(shape: Shape, setting: Setting, load: Load) -> Memory:
+    """Peak memory of one condition."""
+    held = load.length + setting.output_tokens - 1
+    cache = setting.batch_size * costs.kv_cache_bytes(shape.decoder, held, 2)
+    peaks = {dtype: peak_bytes(shape, setting, load, dtype) for dtype in DTYPES}
+    working = peaks["bfloat16"] - weights_bytes(shape, "bfloat16") - cache
+    return Memory(
+        condition=load.name,
+        length=load.length,
+        beyond_context=beyond_context(shape, setting, load.length),
+        kv_cache=cache / GIGA,
+        working=max(working, 0) / GIGA,
+        totals={dtype: peak / GIGA for dtype, peak in peaks.items()},
+    )
 
 
 def peak_bytes(shape: Shape, setting: Setting, load: Load, dtype: str) -> float:
@@ -206,7 +207,7 @@ def _growth(shape: Shape, setting: Setting, dtype: str, seconds: float) -> Growt
         return peak_bytes(shape, setting, load, dtype) / GIGA
 
     full, *others = setting.loads(shape, seconds)
-    counts = {load.name: _compute(shape, setting, load) for load in (full, *others)}
+    counts = {load.name: compute_of(shape, setting, load) for load in (full, *others)}
     return Growth(
         seconds=seconds,
         total=full.size.total,
@@ -227,7 +228,7 @@ def longest(shape: Shape, setting: Setting, limit: float) -> list[Longest]:
     found = []
     for dtype in DTYPES:
         seconds = {
-            load.name: _longest(shape, setting, load.spec, dtype, limit)
+            load.name: longest_seconds(shape, setting, load.spec, dtype, limit)
             for load in setting.loads(shape)
             if load.spec.pruner.hears_all
         }
@@ -235,10 +236,13 @@ def longest(shape: Shape, setting: Setting, limit: float) -> list[Longest]:
     return found
 
 
-def _longest(
+def longest_seconds(
     shape: Shape, setting: Setting, spec: MethodSpec, dtype: str, limit: float
 ) -> float | None:
-    """In whole seconds: memory never shrinks with the length."""
+    """Of one condition, whole seconds up to ten hours; None where the weights alone do not fit.
+
+    Memory never shrinks with the length.
+    """
 
     def peak(seconds: int) -> float:
         return peak_bytes(shape, setting, setting.load(shape, spec, seconds), dtype)

@@ -17,6 +17,8 @@ from speechprune_cli.methods import Amount, BudgetOption, MethodSpec
 if TYPE_CHECKING:
     from speechprune_cli.backends.shape import Shape
 
+SECONDS = 30.0  # of the recording, where nobody asks for another length
+MANY_SECONDS = 3600.0  # the same where many models are compared
 LONGEST = 36_000.0  # ten hours, in seconds
 UNITS = {"MB": 1e6, "GB": 1e9, "TB": 1e12, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
@@ -48,7 +50,7 @@ class Load:
 class Setting:
     """A recording, a prompt and an answer, and ways of pruning. The defaults are table I's."""
 
-    seconds: float = 30.0
+    seconds: float = SECONDS
     text_tokens: int = 107
     output_tokens: int = 1
     batch_size: int = 1
