@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from speechprune_cli.atomic import atomic
 from speechprune_cli.errors import ModelError, SpeechPruneError, UsageError
@@ -55,6 +62,8 @@ class Decoder(Frozen):
     intermediate_size: PositiveInt
     vocab_size: PositiveInt
     max_position_embeddings: PositiveInt  # the context limit, in tokens
+    adapter_rank: NonNegativeInt = 0  # of a low-rank adapter that reads beside the weights
+    adapter_modules: tuple[str, ...] = ()  # that have one, by their names in a layer
 
 
 class Architecture(Frozen):

@@ -43,11 +43,30 @@ def _head_dim(decoder: Any) -> int:
 
 
 def linear_parameters(decoder: Any) -> int:
-    """Weights of the linear layers, without the output head: attention and a gated MLP."""
+    """Weights of the linear layers, without the output head: attention, a gated MLP, adapters."""
     hidden = decoder.hidden_size
     attention = 2 * hidden * (query_width(decoder) + key_width(decoder))
     mlp = 3 * hidden * decoder.intermediate_size
-    return decoder.num_hidden_layers * (attention + mlp)
+    return decoder.num_hidden_layers * (attention + mlp) + adapter_parameters(decoder)
+
+
+def adapter_parameters(decoder: Any) -> int:
+    """Weights of a low-rank adapter: two thin matrices beside each module that has one."""
+    hidden, ffn = decoder.hidden_size, decoder.intermediate_size
+    query, key = query_width(decoder), key_width(decoder)
+    ends = {
+        "q_proj": hidden + query,
+        "k_proj": hidden + key,
+        "v_proj": hidden + key,
+        "qkv_proj": hidden + query + 2 * key,
+        "o_proj": query + hidden,
+        "gate_proj": hidden + ffn,
+        "up_proj": hidden + ffn,
+        "gate_up_proj": hidden + 2 * ffn,
+        "down_proj": ffn + hidden,
+    }
+    widths = sum(ends[name] for name in getattr(decoder, "adapter_modules", ()))
+    return decoder.num_hidden_layers * getattr(decoder, "adapter_rank", 0) * widths
 
 
 def head_parameters(decoder: Any) -> int:
@@ -140,9 +159,11 @@ class PruningSize:
 def weights_bytes(decoder: Any, parameters: int, dtype: str) -> float:
     """All `parameters` of a model: embeddings, head and encoder too.
 
-    `dtype` is one of `BYTES`; a quantisation packs the decoder's linear layers alone.
+    `dtype` is one of `BYTES`; a quantisation packs the decoder's linear layers alone, and leaves
+    adapters as they are.
     """
-    linear = linear_parameters(decoder) if dtype in QUANTISED_BYTES else 0
+    linear = linear_parameters(decoder) - adapter_parameters(decoder)
+    linear = linear if dtype in QUANTISED_BYTES else 0
     packed = linear * QUANTISED_BYTES.get(dtype, 0)
     return packed + (parameters - linear) * BYTES[dtype]
 

@@ -125,7 +125,7 @@ def test_decoders_that_the_formulas_do_not_describe_are_refused(tmp_path):
 
 @pytest.mark.parametrize("family", ["phi", "mixtral", "whisper"])
 def test_families_that_nobody_knows_are_refused(tmp_path, family):
-    with pytest.raises(ModelError, match=f"is a '{family}' model: expected qwen2_audio"):
+    with pytest.raises(ModelError, match=f"is a '{family}' model: expected .*qwen2_audio"):
         shape_of(folder_of(tmp_path, family))
 
 

@@ -22,7 +22,7 @@ FAMILIES: Registry[SpeechLM] = Registry(
     SpeechLM,
     "model family",
     group="speechprune.families",
-    beside=("base", "decoding", "listening", "shape", "stock", "windowed"),
+    beside=("base", "decoding", "listening", "lora", "shape", "stock", "windowed"),
 )
 
 

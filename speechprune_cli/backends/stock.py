@@ -8,11 +8,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from speechprune_cli import costs
+from speechprune_cli.backends import lora
 from speechprune_cli.backends.base import SpeechLM
 from speechprune_cli.backends.shape import Shape, read_decoder
 from speechprune_cli.checkpoint import Checkpoint
@@ -74,6 +76,8 @@ class StockLM(StockDecoder, SpeechLM):
     decoder_name = "language_model"  # in the names of its weights
     unquantised = ("model.audio_tower", "model.multi_modal_projector", "lm_head")
     """Modules that stay in 16 bits, by their full prefix: a bare name is silently ignored."""
+    adapter: ClassVar[str | None] = None
+    """Folder, in the checkpoint's, of a LoRA adapter to read audio with, where one is there."""
 
     def __init__(
         self,
@@ -97,16 +101,31 @@ class StockLM(StockDecoder, SpeechLM):
 
         logging.set_verbosity_error()  # what matters is said by the command
         logging.disable_progress_bar()
-        source = stock(cls.processor_class)
         try:
-            processor = source.from_pretrained(checkpoint.folder, local_files_only=True)
+            processor = cls.read_processor(checkpoint.folder)
         except UNREADABLE as error:
             raise ModelError(
                 f"{checkpoint.folder}: no usable tokenizer and feature extractor: {one_line(error)}"
             ) from error
+        if adapter := cls.adapter_of(checkpoint.folder):
+            weights = (*checkpoint.weights, lora.weight_file(adapter))
+            checkpoint = replace(checkpoint, weights=weights)
         model = load_weights(cls, checkpoint, placement)
         shape = cls.shape_of(preset, model.config, checkpoint.parameters)
+        shape = lora.with_adapter(shape, model.get_decoder())
         return cls(preset, shape, checkpoint, placement, model, processor)
+
+    @classmethod
+    def read_processor(cls, folder: Path) -> Any:
+        """What has the `tokenizer` and the `feature_extractor`."""
+        return stock(cls.processor_class).from_pretrained(folder, local_files_only=True)
+
+    @classmethod
+    def adapter_of(cls, folder: Path) -> Path | None:
+        """Where the adapter of a checkpoint lies, if it has one."""
+        if cls.adapter is None or not (folder / cls.adapter / lora.CONFIG).is_file():
+            return None
+        return folder / cls.adapter
 
     @classmethod
     def describe(cls, preset: Preset, folder: Path) -> Shape:
@@ -119,7 +138,10 @@ class StockLM(StockDecoder, SpeechLM):
                 model = stock(cls.model_class)(config)
         except (*UNREADABLE, AttributeError, ImportError) as error:
             raise ModelError(f"{folder / 'config.json'}: {one_line(error)}") from error
-        shape = cls.shape_of(preset, config, sum(each.numel() for each in model.parameters()))
+        if adapter := cls.adapter_of(folder):
+            lora.add_empty(model, adapter)
+        shape = cls.shape_of(preset, config, stored_parameters(model))
+        shape = lora.with_adapter(shape, model.get_decoder())
         check_decoder(preset.source, shape.decoder, model.get_decoder())
         return shape
 
@@ -127,8 +149,19 @@ class StockLM(StockDecoder, SpeechLM):
     def shape_of(cls, preset: Preset, config: Any, parameters: int) -> Shape:
         """What the costs of a model of this configuration follow from."""
         decoder = read_decoder(preset.source, config.get_text_config(decoder=True))
-        encoder = cls.encoder_shape.read(config.audio_config)
+        encoder = cls.encoder_shape.read(cls.encoder_config(config))
         return Shape(preset.name, cls.family, decoder, encoder, parameters)
+
+    @classmethod
+    def encoder_config(cls, config: Any) -> Any:
+        """Where a model's configuration has the fields of the family's `EncoderShape`."""
+        return config.audio_config
+
+    @classmethod
+    def configs(cls, shape: Shape) -> dict[str, Any]:
+        """The parts of a configuration of that shape."""
+        text = shape.decoder.model_dump(exclude={"adapter_rank", "adapter_modules"})
+        return {"text_config": text, "audio_config": shape.encoder.model_dump()}
 
     @classmethod
     def random(cls, preset: Preset, shape: Shape, placement: Placement) -> Self:
@@ -140,8 +173,7 @@ class StockLM(StockDecoder, SpeechLM):
 
         if placement.quantize != "none":
             raise UsageError("--random-weights come unquantised: leave --quantize out")
-        text, audio = shape.decoder.model_dump(), shape.encoder.model_dump()
-        config = AutoConfig.for_model(cls.model_types[0], text_config=text, audio_config=audio)
+        config = AutoConfig.for_model(cls.model_types[0], **cls.configs(shape))
         needed = shape.parameters * placement.dtype.itemsize
         hint = "--dtype bfloat16, another --device or the model nano"
         torch.manual_seed(0)
@@ -150,6 +182,8 @@ class StockLM(StockDecoder, SpeechLM):
             model = stock(cls.model_class)._from_config(
                 config, dtype=placement.dtype, attn_implementation="sdpa"
             )
+            if shape.decoder.adapter_rank:
+                lora.add_random(model.get_decoder(), shape.decoder)
         model.generation_config.eos_token_id = 0
         processor = SimpleNamespace(
             feature_extractor=cls.random_extractor(shape),
@@ -176,16 +210,23 @@ class StockLM(StockDecoder, SpeechLM):
 
     def first_layer(self) -> FirstLayer:
         """A quantised model's packed layout is no use for signs: those come from the checkpoint."""
-        attention, decoder = self.decoder.layers[0].self_attn, self.shape.decoder
-        if self.quantize == "none":
-            weights = [attention.q_proj.weight.detach(), attention.k_proj.weight.detach()]
-        else:
-            weights = [
-                self.checkpoint.read_tensor(self.decoder_name, f"layers.0.self_attn.{name}.weight")
-                for name in ("q_proj", "k_proj")
-            ]
-        query, key = (weight.to(self.device) for weight in weights)
+        query, key = self.query_and_key()
+        decoder = self.shape.decoder
         return FirstLayer(query, key, decoder.num_attention_heads, decoder.num_key_value_heads)
+
+    def query_and_key(self) -> tuple[Tensor, Tensor]:
+        """Projections `[heads * head_dim, D]` of the first layer, where they are by themselves."""
+        return self.attention_weight("q_proj"), self.attention_weight("k_proj")
+
+    def attention_weight(self, name: str) -> Tensor:
+        """Of a linear layer in the first layer's attention, an adapter's share added."""
+        module = getattr(self.decoder.layers[0].self_attn, name)
+        if self.quantize == "none":
+            weight = module.weight.detach()
+        else:
+            suffix = f"layers.0.self_attn.{name}.weight"
+            weight = self.checkpoint.read_tensor(self.decoder_name, suffix)
+        return lora.merged(module, weight.to(self.device))
 
 
 def fork_dynamic(cache: Any) -> Any:
@@ -224,10 +265,11 @@ def load_weights(family: type[StockLM], checkpoint: Checkpoint, placement: Place
         needed = int(costs.weights_bytes(decoder, checkpoint.parameters, quantize))
     cuda = device.type == "cuda"
     hint = "--quantize nf4 or --device cpu" if cuda else "--dtype bfloat16 or --model nano"
-    with memory_guard(f"loading {checkpoint.source}", needed, device, hint):
+    loading = memory_guard(f"loading {checkpoint.source}", needed, device, hint)
+    with loading, lora.base_alone(checkpoint.folder) as folder:
         try:
             model, report = stock(family.model_class).from_pretrained(
-                checkpoint.folder,
+                folder,
                 dtype=placement.dtype,
                 attn_implementation="sdpa",
                 use_safetensors=True,
@@ -238,19 +280,19 @@ def load_weights(family: type[StockLM], checkpoint: Checkpoint, placement: Place
             )
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"cannot load {checkpoint.folder}: {one_line(error)}") from error
-    check_complete(checkpoint, report)
+        check_complete(checkpoint.folder, report)
+        if adapter := family.adapter_of(checkpoint.folder):
+            check_complete(adapter, lora.load(model, adapter))
     return (model if quantize != "none" else model.to(device)).eval()
 
 
-def check_complete(checkpoint: Checkpoint, report: dict[str, Any]) -> None:
+def check_complete(folder: Path, report: dict[str, Any]) -> None:
     """Raise ModelError where weights are missing or of another shape than the configuration's."""
     if missing := sorted(report["missing_keys"]):
-        raise ModelError(f"{checkpoint.folder}: {len(missing)} weights missing, as {missing[0]}")
+        raise ModelError(f"{folder}: {len(missing)} weights missing, as {missing[0]}")
     if wrong := sorted(report["mismatched_keys"]):
         name, stored, expected = wrong[0]
-        raise ModelError(
-            f"{checkpoint.folder}: {name} is {list(stored)}, config.json says {list(expected)}"
-        )
+        raise ModelError(f"{folder}: {name} is {list(stored)}, config.json says {list(expected)}")
 
 
 def quantisation(unquantised: Sequence[str], placement: Placement) -> dict[str, Any]:
@@ -267,6 +309,13 @@ def quantisation(unquantised: Sequence[str], placement: Placement) -> dict[str, 
         llm_int8_skip_modules=list(unquantised),
     )
     return {"quantization_config": config, "device_map": {"": placement.device}}
+
+
+def stored_parameters(model: Any) -> int:
+    """All that a checkpoint of the model holds, such as the statistics of its batch norms."""
+    stored = model.state_dict()
+    buffers = [each for name, each in model.named_buffers() if name in stored]
+    return sum(each.numel() for each in (*model.parameters(), *buffers))
 
 
 def check_decoder(source: str, decoder: Decoder, language_model: Any) -> None:
