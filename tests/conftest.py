@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 from package_index import served  # noqa: F401 - a fixture
 from spoken import imagining  # noqa: F401 - a fixture
+from tiny_granite import make_tiny_granite, make_tiny_granite_plus
 from tiny_models import make_tiny_minilm, make_tiny_model, make_tiny_transcriber, make_tiny_voxtral
 
 from speechprune_cli.flow import SAMPLE_RATE, Audio
@@ -74,6 +75,18 @@ def tiny_qwen2_folder(tmp_path_factory) -> Path:
 def tiny_voxtral_folder(tmp_path_factory) -> Path:
     """A model folder in Voxtral's format."""
     return make_tiny_voxtral(tmp_path_factory.mktemp("models") / "tiny-voxtral")
+
+
+@pytest.fixture(scope="session")
+def tiny_granite_folder(tmp_path_factory) -> Path:
+    """A model folder in Granite Speech's format, with an adapter."""
+    return make_tiny_granite(tmp_path_factory.mktemp("models") / "tiny-granite")
+
+
+@pytest.fixture(scope="session")
+def tiny_granite_plus_folder(tmp_path_factory) -> Path:
+    """A model folder in Granite Speech Plus's format, without an adapter."""
+    return make_tiny_granite_plus(tmp_path_factory.mktemp("models") / "tiny-granite-plus")
 
 
 @pytest.fixture(scope="session")

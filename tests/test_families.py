@@ -24,14 +24,21 @@ from speechprune_cli.pruners import PRUNERS, get_pruner
 FOLDERS = {
     "qwen2_audio": "tiny_model_folder",
     "voxtral": "tiny_voxtral_folder",
+    "granite_speech": "tiny_granite_folder",
+    "granite_speech_plus": "tiny_granite_plus_folder",
     "transcript": "tiny_transcriber",
     "toy": "toy_folder",
 }
+SLOW = {"granite_speech", "granite_speech_plus"}
 LENGTHS = (0.4, 3, 29.99, 30, 30.01, 71.3)
 QUESTION, OPTIONS = "When is the report due?", ("on Friday", "never", "in the red house")
 
 
-@pytest.fixture(scope="module", params=FOLDERS)
+def row(name):
+    return pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+
+
+@pytest.fixture(scope="module", params=map(row, FOLDERS))
 def folder(request):
     return request.getfixturevalue(FOLDERS[request.param])
 
