@@ -6,6 +6,7 @@ which of the model's own weights are missing: here it comes after them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -50,37 +51,55 @@ def weight_file(folder: Path) -> Path:
 def load(model: Any, folder: Path) -> dict[str, Any]:
     """Give the model its adapter, and tell what was missing. Raises ModelError."""
     try:
-        found = model.load_adapter(str(folder)).to_dict()
+        found = model.load_adapter(str(folder), peft_config=read_config(model, folder)).to_dict()
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ModelError(f"cannot load the adapter in {folder}: {one_line(error)}") from error
     return {"missing_keys": found["missing_keys"], "mismatched_keys": found["mismatched_keys"]}
 
 
 def add_empty(model: Any, folder: Path) -> None:
-    """The same in shape, nothing read but its configuration. Raises ModelError, UsageError."""
-    need("peft", WHAT, EXTRA)
-    from peft import PeftConfig, inject_adapter_in_model
+    """The same in shape, no weight read. Raises ModelError, UsageError."""
+    weight_file(folder)
+    from peft import inject_adapter_in_model
 
     try:
-        inject_adapter_in_model(PeftConfig.from_pretrained(str(folder)), model)
+        inject_adapter_in_model(read_config(model, folder), model)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{folder / CONFIG}: {one_line(error)}") from error
 
 
-def add_random(language_model: Any, decoder: Decoder) -> None:
-    """One of the decoder's shape to a language model with random weights."""
+def read_config(model: Any, folder: Path) -> Any:
+    """The adapter's, for those modules of the decoder's layers that its file has weights of.
+
+    Whatever names it gives itself: those of a decoder are often those of an encoder too.
+    """
+    from peft import PeftConfig
+    from safetensors import safe_open
+
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        found = (re.search(r"layers\.(.*)\.lora_A\.", name) for name in file.keys())  # noqa: SIM118
+        inside = sorted(match[1] for match in found if match)
+    layers = model.get_decoder().layers
+    (at,) = (name for name, module in model.named_modules() if module is layers)
+    config = PeftConfig.from_pretrained(str(folder))
+    config.target_modules = [f"{at}.{name}" for name in inside]
+    return config
+
+
+def add_random(layers: Any, decoder: Decoder) -> None:
+    """One of the decoder's shape to the layers of one with random weights."""
     need("peft", WHAT, EXTRA)
     from peft import LoraConfig, inject_adapter_in_model
 
     told = LoraConfig(r=decoder.adapter_rank, target_modules=list(decoder.adapter_modules))
-    inject_adapter_in_model(told, language_model)
+    inject_adapter_in_model(told, layers)
 
 
-def with_adapter(shape: Shape, language_model: Any) -> Shape:
-    """`shape` with what its language model has of an adapter. Raises ModelError for odd ones."""
+def with_adapter(shape: Shape, layers: Any) -> Shape:
+    """`shape` with the adapter that its decoder's layers have. Raises ModelError for odd ones."""
     thin = {
         name.split(".lora_A.")[0]: module.out_features
-        for name, module in language_model.named_modules()
+        for name, module in layers.named_modules()
         if ".lora_A." in name
     }
     ranks, names = sorted(set(thin.values())), sorted({each.rsplit(".", 1)[-1] for each in thin})

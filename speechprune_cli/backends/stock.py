@@ -74,7 +74,7 @@ class StockLM(StockDecoder, SpeechLM):
     model_class: ClassVar[str]  # by its name in transformers
     processor_class: ClassVar[str]
     decoder_name = "language_model"  # in the names of its weights
-    unquantised = ("model.audio_tower", "model.multi_modal_projector", "lm_head")
+    unquantised: tuple[str, ...] = ("model.audio_tower", "model.multi_modal_projector", "lm_head")
     """Modules that stay in 16 bits, by their full prefix: a bare name is silently ignored."""
     adapter: ClassVar[str | None] = None
     """Folder, in the checkpoint's, of a LoRA adapter to read audio with, where one is there."""
@@ -112,7 +112,7 @@ class StockLM(StockDecoder, SpeechLM):
             checkpoint = replace(checkpoint, weights=weights)
         model = load_weights(cls, checkpoint, placement)
         shape = cls.shape_of(preset, model.config, checkpoint.parameters)
-        shape = lora.with_adapter(shape, model.get_decoder())
+        shape = lora.with_adapter(shape, model.get_decoder().layers)
         return cls(preset, shape, checkpoint, placement, model, processor)
 
     @classmethod
@@ -141,8 +141,8 @@ class StockLM(StockDecoder, SpeechLM):
         if adapter := cls.adapter_of(folder):
             lora.add_empty(model, adapter)
         shape = cls.shape_of(preset, config, stored_parameters(model))
-        shape = lora.with_adapter(shape, model.get_decoder())
-        check_decoder(preset.source, shape.decoder, model.get_decoder())
+        shape = lora.with_adapter(shape, model.get_decoder().layers)
+        check_decoder(preset.source, shape.decoder, model.get_decoder().layers)
         return shape
 
     @classmethod
@@ -183,7 +183,7 @@ class StockLM(StockDecoder, SpeechLM):
                 config, dtype=placement.dtype, attn_implementation="sdpa"
             )
             if shape.decoder.adapter_rank:
-                lora.add_random(model.get_decoder(), shape.decoder)
+                lora.add_random(model.get_decoder().layers, shape.decoder)
         model.generation_config.eos_token_id = 0
         processor = SimpleNamespace(
             feature_extractor=cls.random_extractor(shape),
@@ -318,12 +318,12 @@ def stored_parameters(model: Any) -> int:
     return sum(each.numel() for each in (*model.parameters(), *buffers))
 
 
-def check_decoder(source: str, decoder: Decoder, language_model: Any) -> None:
+def check_decoder(source: str, decoder: Decoder, layers: Any) -> None:
     """Raise ModelError unless the decoder's layers hold the weights that `costs.py` counts."""
     from torch import nn
 
-    layers = [module for module in language_model.modules() if isinstance(module, nn.Linear)]
-    held, counted = sum(each.weight.numel() for each in layers), costs.linear_parameters(decoder)
+    linear = [module for module in layers.modules() if isinstance(module, nn.Linear)]
+    held, counted = sum(each.weight.numel() for each in linear), costs.linear_parameters(decoder)
     if held != counted:
         raise ModelError(
             f"{source}: its decoder's linear layers hold {held:,} weights where attention and a "
