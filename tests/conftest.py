@@ -14,6 +14,7 @@ from package_index import served  # noqa: F401 - a fixture
 from spoken import imagining  # noqa: F401 - a fixture
 from tiny_granite import make_tiny_granite, make_tiny_granite_plus
 from tiny_models import make_tiny_minilm, make_tiny_model, make_tiny_transcriber, make_tiny_voxtral
+from tiny_phi4 import make_tiny_phi4
 
 from speechprune_cli.flow import SAMPLE_RATE, Audio
 
@@ -87,6 +88,12 @@ def tiny_granite_folder(tmp_path_factory) -> Path:
 def tiny_granite_plus_folder(tmp_path_factory) -> Path:
     """A model folder in Granite Speech Plus's format, without an adapter."""
     return make_tiny_granite_plus(tmp_path_factory.mktemp("models") / "tiny-granite-plus")
+
+
+@pytest.fixture(scope="session")
+def tiny_phi4_folder(tmp_path_factory) -> Path:
+    """A model folder in Phi-4-multimodal's format, with its adapter for speech."""
+    return make_tiny_phi4(tmp_path_factory.mktemp("models") / "tiny-phi4")
 
 
 @pytest.fixture(scope="session")

@@ -26,10 +26,11 @@ FOLDERS = {
     "voxtral": "tiny_voxtral_folder",
     "granite_speech": "tiny_granite_folder",
     "granite_speech_plus": "tiny_granite_plus_folder",
+    "phi4_multimodal": "tiny_phi4_folder",
     "transcript": "tiny_transcriber",
     "toy": "toy_folder",
 }
-SLOW = {"granite_speech", "granite_speech_plus"}
+SLOW = {"granite_speech", "granite_speech_plus", "phi4_multimodal"}
 LENGTHS = (0.4, 3, 29.99, 30, 30.01, 71.3)
 QUESTION, OPTIONS = "When is the report due?", ("on Friday", "never", "in the red house")
 
