@@ -15,7 +15,7 @@ bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 TERA = 1e12
 GIGA = 1e9
@@ -42,12 +42,30 @@ def _head_dim(decoder: Any) -> int:
     return explicit or decoder.hidden_size // decoder.num_attention_heads
 
 
+class Layers(NamedTuple):
+    """Layers that are alike, as `config.LayerKind`."""
+
+    layers: int
+    weights: int
+    query_width: int
+    key_width: int
+    window: int | None = None
+
+
+def kinds(decoder: Any) -> tuple[Any, ...]:
+    """Of its layers: one, of attention and a gated MLP, where it does not say that they differ."""
+    told: tuple[Any, ...] = getattr(decoder, "kinds", ())
+    if told:
+        return told
+    hidden, query, key = decoder.hidden_size, query_width(decoder), key_width(decoder)
+    weights = hidden * (2 * query + 2 * key + 3 * decoder.intermediate_size)
+    return (Layers(decoder.num_hidden_layers, weights, query, key),)
+
+
 def linear_parameters(decoder: Any) -> int:
-    """Weights of the linear layers, without the output head: attention, a gated MLP, adapters."""
-    hidden = decoder.hidden_size
-    attention = 2 * hidden * (query_width(decoder) + key_width(decoder))
-    mlp = 3 * hidden * decoder.intermediate_size
-    return decoder.num_hidden_layers * (attention + mlp) + adapter_parameters(decoder)
+    """Weights of the linear layers, those of adapters too, without the output head."""
+    layers = sum(each.layers * each.weights for each in kinds(decoder))
+    return layers + getattr(decoder, "weights_beside", 0) + adapter_parameters(decoder)
 
 
 def adapter_parameters(decoder: Any) -> int:
@@ -98,8 +116,11 @@ def layers_flops(decoder: Any, n_tokens: int) -> int:
 
 
 def attention_flops(decoder: Any, queries: int, keys: int) -> int:
-    """The two attention products of all layers: `queries` positions that look at `keys`."""
-    return 4 * queries * keys * query_width(decoder) * decoder.num_hidden_layers
+    """The two attention products of all layers: `queries` positions that look at `keys`.
+
+    A prompt is read so where layers attend to a window alone: what is outside of it is masked.
+    """
+    return 4 * queries * keys * sum(each.layers * each.query_width for each in kinds(decoder))
 
 
 def head_flops(decoder: Any) -> int:
@@ -121,10 +142,17 @@ def causal_prefill_flops(decoder: Any, n_tokens: int) -> int:
 
 def decode_flops(decoder: Any, n_tokens: int, new_tokens: int) -> int:
     """Writing `new_tokens` after a prompt of `n_tokens`; the first comes with the prefill."""
-    steps = new_tokens - 1
-    keys_seen = steps * n_tokens + steps * (steps + 1) // 2
-    each = layers_flops(decoder, 1) + head_flops(decoder)
-    return steps * each + attention_flops(decoder, 1, keys_seen)
+    steps, attention = new_tokens - 1, 0
+    for kind in kinds(decoder):
+        keys_seen = _keys_seen(n_tokens, steps, kind.window or n_tokens + steps)
+        attention += 4 * keys_seen * kind.layers * kind.query_width
+    return steps * (layers_flops(decoder, 1) + head_flops(decoder)) + attention
+
+
+def _keys_seen(n_tokens: int, steps: int, window: int) -> int:
+    """Of all `steps` tokens that are written after a prompt, at most `window` of each."""
+    growing = min(steps, max(0, window - n_tokens))
+    return growing * n_tokens + growing * (growing + 1) // 2 + (steps - growing) * window
 
 
 def similarity_flops(decoder: Any, n_tokens: int) -> int:
@@ -169,9 +197,15 @@ def weights_bytes(decoder: Any, parameters: int, dtype: str) -> float:
 
 
 def kv_cache_bytes(decoder: Any, n_tokens: int, bytes_per_value: int) -> int:
-    """Keys and values of `n_tokens` in every layer."""
-    per_token = 2 * decoder.num_hidden_layers * key_width(decoder)
-    return per_token * n_tokens * bytes_per_value
+    """Keys and values of `n_tokens` in every layer; one with a window holds what the next sees."""
+    values = sum(
+        2
+        * each.layers
+        * each.key_width
+        * min(n_tokens, each.window - 1 if each.window else n_tokens)
+        for each in kinds(decoder)
+    )
+    return values * bytes_per_value
 
 
 def activation_bytes(decoder: Any, n_tokens: int, bytes_per_value: int) -> int:

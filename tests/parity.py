@@ -48,25 +48,26 @@ def same_answer(lm: Any, seconds: float, stock: list[int], new_tokens: int) -> N
     assert answer.text == lm.text_of(stock).strip()
 
 
-def counted_prefill(lm: Any, length: int) -> tuple[int, int]:
-    """Operations that torch counts while `length` tokens are read, and bytes of the KV cache."""
+def counted(lm: Any, length: int, cache: Any, start: int = 0) -> int:
+    """Operations that torch counts while `length` tokens are read, up to the next one's logits."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     embeds = torch.zeros(1, length, lm.hidden_size)
-    positions = lm.position_ids(torch.arange(length))
-    cache = lm.new_cache()
+    positions = lm.position_ids(start + torch.arange(length))
     math = sdpa_kernel(SDPBackend.MATH)  # fused kernels on a CPU are not counted
     with torch.no_grad(), math, FlopCounterMode(display=False) as counter:
         lm.head(lm.run_decoder(embeds, positions, None, cache)[:, -1])
-    held = [each for layer in cache.layers for each in (layer.keys, layer.values)]
-    return counter.get_total_flops(), sum(each.nbytes for each in held)
+    return counter.get_total_flops()
 
 
 def assert_decoder_is_counted(lm: Any, length: int = 40) -> None:
-    """Closed forms equal torch's own counter."""
-    decoder = lm.shape.decoder
-    expected = costs.prefill_flops(decoder, length), costs.kv_cache_bytes(decoder, length, 4)
-    assert counted_prefill(lm, length) == expected
+    """Closed forms equal torch's own counter: reading, what is held of it, and a token written."""
+    decoder, cache = lm.shape.decoder, lm.new_cache()
+    assert counted(lm, length, cache) == costs.prefill_flops(decoder, length)
+    held = [layer for layer in cache.layers if layer.keys is not None]
+    size = sum(layer.keys.nbytes + layer.values.nbytes for layer in held)
+    assert size == costs.kv_cache_bytes(decoder, length, 4)
+    assert counted(lm, 1, cache, start=length) == costs.decode_flops(decoder, length, 2)
 
 
 def shard(folder: Path, count: int = 3) -> set[str]:

@@ -76,6 +76,7 @@ class StockLM(StockDecoder, SpeechLM):
     decoder_name = "language_model"  # in the names of its weights
     unquantised: tuple[str, ...] = ("model.audio_tower", "model.multi_modal_projector", "lm_head")
     """Modules that stay in 16 bits, by their full prefix: a bare name is silently ignored."""
+    attention: ClassVar[str | None] = "sdpa"  # None: each part as transformers chooses
     adapter: ClassVar[str | None] = None
     """Folder, in the checkpoint's, of a LoRA adapter to read audio with, where one is there."""
 
@@ -148,9 +149,14 @@ class StockLM(StockDecoder, SpeechLM):
     @classmethod
     def shape_of(cls, preset: Preset, config: Any, parameters: int) -> Shape:
         """What the costs of a model of this configuration follow from."""
-        decoder = read_decoder(preset.source, config.get_text_config(decoder=True))
+        decoder = cls.read_decoder(preset.source, config)
         encoder = cls.encoder_shape.read(cls.encoder_config(config))
         return Shape(preset.name, cls.family, decoder, encoder, parameters)
+
+    @classmethod
+    def read_decoder(cls, source: str, config: Any) -> Decoder:
+        """Of a model's configuration. Raises ModelError for one that cannot be counted."""
+        return read_decoder(source, config.get_text_config(decoder=True))
 
     @classmethod
     def encoder_config(cls, config: Any) -> Any:
@@ -160,7 +166,9 @@ class StockLM(StockDecoder, SpeechLM):
     @classmethod
     def configs(cls, shape: Shape) -> dict[str, Any]:
         """The parts of a configuration of that shape."""
-        text = shape.decoder.model_dump(exclude={"adapter_rank", "adapter_modules"})
+        decoder = shape.decoder
+        counted = {"adapter_rank", "adapter_modules", "kinds", "weights_beside", "more"}
+        text = decoder.model_dump(exclude=counted) | decoder.more
         return {"text_config": text, "audio_config": shape.encoder.model_dump()}
 
     @classmethod
@@ -180,7 +188,7 @@ class StockLM(StockDecoder, SpeechLM):
         guard = memory_guard(f"building {preset.name}", needed, placement.device, hint)
         with guard, placement.device:
             model = stock(cls.model_class)._from_config(
-                config, dtype=placement.dtype, attn_implementation="sdpa"
+                config, dtype=placement.dtype, attn_implementation=cls.attention
             )
             if shape.decoder.adapter_rank:
                 lora.add_random(model.get_decoder().layers, shape.decoder)
@@ -260,8 +268,7 @@ def load_weights(family: type[StockLM], checkpoint: Checkpoint, placement: Place
     device, quantize = placement.device, placement.quantize
     needed = checkpoint.parameters * placement.dtype.itemsize
     if quantize != "none":
-        text = read_config(checkpoint.folder).get_text_config(decoder=True)
-        decoder = read_decoder(checkpoint.source, text)
+        decoder = family.read_decoder(checkpoint.source, read_config(checkpoint.folder))
         needed = int(costs.weights_bytes(decoder, checkpoint.parameters, quantize))
     cuda = device.type == "cuda"
     hint = "--quantize nf4 or --device cpu" if cuda else "--dtype bfloat16 or --model nano"
@@ -271,7 +278,7 @@ def load_weights(family: type[StockLM], checkpoint: Checkpoint, placement: Place
             model, report = stock(family.model_class).from_pretrained(
                 folder,
                 dtype=placement.dtype,
-                attn_implementation="sdpa",
+                attn_implementation=family.attention,
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,
                 local_files_only=True,
@@ -323,7 +330,8 @@ def check_decoder(source: str, decoder: Decoder, layers: Any) -> None:
     from torch import nn
 
     linear = [module for module in layers.modules() if isinstance(module, nn.Linear)]
-    held, counted = sum(each.weight.numel() for each in linear), costs.linear_parameters(decoder)
+    held = sum(each.weight.numel() for each in linear)
+    counted = costs.linear_parameters(decoder) - decoder.weights_beside
     if held != counted:
         raise ModelError(
             f"{source}: its decoder's linear layers hold {held:,} weights where attention and a "
