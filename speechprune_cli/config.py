@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from speechprune_cli.atomic import atomic
 from speechprune_cli.errors import ModelError, SpeechPruneError, UsageError
@@ -44,6 +51,16 @@ class Defaults(Frozen):
     settings: dict[str, dict[str, Any]] = {}  # of methods, by name, where others suit the model
 
 
+class LayerKind(Frozen):
+    """Layers of a decoder that are alike, where not all of them are."""
+
+    layers: PositiveInt
+    weights: PositiveInt  # of the linear layers of each
+    query_width: PositiveInt  # of all heads together
+    key_width: NonNegativeInt  # of all key heads together; 0 where another layer's are read
+    window: PositiveInt | None = None  # positions that are attended to, and held; None: all
+
+
 class Decoder(Frozen):
     """Shape of the language model, each key as transformers' configurations name it."""
 
@@ -59,6 +76,11 @@ class Decoder(Frozen):
     num_experts: PositiveInt | None = None  # of a mixture of experts, in every layer
     num_experts_per_tok: PositiveInt | None = None  # those that a token is sent to
     moe_intermediate_size: PositiveInt | None = None  # of each expert
+    adapter_rank: NonNegativeInt = 0  # of a low-rank adapter that reads beside the weights
+    adapter_modules: tuple[str, ...] = ()  # that have one, by their names in a layer
+    kinds: tuple[LayerKind, ...] = ()  # of layers; none: all are alike
+    weights_beside: NonNegativeInt = 0  # of linear layers outside of them, the head left out
+    more: dict[str, Any] = {}  # keys that a model with random weights is built from too
 
 
 class Architecture(Frozen):
@@ -192,7 +214,12 @@ def read_preset(path: Path) -> Preset:
 def _keys_at(keys: tuple[int | str, ...]) -> list[str]:
     """The keys of the part of a preset that the nested `keys` lead to."""
     parts: dict[int | str, type[BaseModel]] = {"defaults": Defaults, "architecture": Architecture}
-    parts |= {"decoder": Decoder, "published_costs": PublishedCost, "files": PublishedFile}
+    parts |= {
+        "kinds": LayerKind,
+        "decoder": Decoder,
+        "published_costs": PublishedCost,
+        "files": PublishedFile,
+    }
     parts |= {"recogniser": Part, "reader": Part}
     named = [key for key in keys if isinstance(key, str)]
     return list((parts[named[-1]] if named else Preset).model_fields)

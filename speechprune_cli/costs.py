@@ -15,7 +15,7 @@ bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 TERA = 1e12
 GIGA = 1e9
@@ -42,19 +42,42 @@ def _head_dim(decoder: Any) -> int:
     return explicit or decoder.hidden_size // decoder.num_attention_heads
 
 
+class Layers(NamedTuple):
+    """Layers that are alike, as `config.LayerKind`."""
+
+    layers: int
+    weights: int
+    query_width: int
+    key_width: int
+    window: int | None = None
+
+
+def kinds(decoder: Any) -> tuple[Any, ...]:
+    """Of its layers: one, of attention and a gated MLP, where it does not say that they differ."""
+    told: tuple[Any, ...] = getattr(decoder, "kinds", ())
+    if told:
+        return told
+    hidden, query, key = decoder.hidden_size, query_width(decoder), key_width(decoder)
+    _, active = _experts(decoder)
+    router = decoder.num_experts if is_sparse(decoder) else 0
+    weights = hidden * (2 * query + 2 * key + router) + active * _mlp_parameters(decoder)
+    return (Layers(decoder.num_hidden_layers, weights, query, key),)
+
+
 def linear_parameters(decoder: Any) -> int:
     """Weights of the linear layers that a token passes, without the output head.
 
-    Attention and a gated MLP; of a mixture of experts the router, and those it sends a token to.
+    Those of adapters too; of a mixture of experts the router, and those it sends a token to.
     """
-    _, active = _experts(decoder)
-    return attention_parameters(decoder) + _mlp_parameters(decoder, active)
+    layers = sum(each.layers * each.weights for each in kinds(decoder))
+    return layers + getattr(decoder, "weights_beside", 0) + adapter_parameters(decoder)
 
 
 def held_parameters(decoder: Any) -> int:
     """Weights of all linear layers, every expert's too, without the output head."""
-    experts, _ = _experts(decoder)
-    return attention_parameters(decoder) + _mlp_parameters(decoder, experts)
+    experts, active = _experts(decoder)
+    idle = decoder.num_hidden_layers * (experts - active) * _mlp_parameters(decoder)
+    return linear_parameters(decoder) + idle
 
 
 def attention_parameters(decoder: Any) -> int:
@@ -80,11 +103,28 @@ def _mlp_width(decoder: Any) -> int:
     return expert or decoder.intermediate_size
 
 
-def _mlp_parameters(decoder: Any, count: int) -> int:
-    """Weights of the router, where there is one, and of `count` MLPs, in all layers."""
-    router = decoder.num_experts if is_sparse(decoder) else 0
-    layer = decoder.hidden_size * (router + count * 3 * _mlp_width(decoder))
-    return decoder.num_hidden_layers * layer
+def _mlp_parameters(decoder: Any) -> int:
+    """Weights of one gated MLP: of one expert where there are some."""
+    return decoder.hidden_size * 3 * _mlp_width(decoder)
+
+
+def adapter_parameters(decoder: Any) -> int:
+    """Weights of a low-rank adapter: two thin matrices beside each module that has one."""
+    hidden, ffn = decoder.hidden_size, decoder.intermediate_size
+    query, key = query_width(decoder), key_width(decoder)
+    ends = {
+        "q_proj": hidden + query,
+        "k_proj": hidden + key,
+        "v_proj": hidden + key,
+        "qkv_proj": hidden + query + 2 * key,
+        "o_proj": query + hidden,
+        "gate_proj": hidden + ffn,
+        "up_proj": hidden + ffn,
+        "gate_up_proj": hidden + 2 * ffn,
+        "down_proj": ffn + hidden,
+    }
+    widths = sum(ends[name] for name in getattr(decoder, "adapter_modules", ()))
+    return decoder.num_hidden_layers * getattr(decoder, "adapter_rank", 0) * widths
 
 
 def head_parameters(decoder: Any) -> int:
@@ -117,8 +157,11 @@ def layers_flops(decoder: Any, n_tokens: int) -> int:
 
 
 def attention_flops(decoder: Any, queries: int, keys: int) -> int:
-    """The two attention products of all layers: `queries` positions that look at `keys`."""
-    return 4 * queries * keys * query_width(decoder) * decoder.num_hidden_layers
+    """The two attention products of all layers: `queries` positions that look at `keys`.
+
+    A prompt is read so where layers attend to a window alone: what is outside of it is masked.
+    """
+    return 4 * queries * keys * sum(each.layers * each.query_width for each in kinds(decoder))
 
 
 def head_flops(decoder: Any) -> int:
@@ -140,10 +183,17 @@ def causal_prefill_flops(decoder: Any, n_tokens: int) -> int:
 
 def decode_flops(decoder: Any, n_tokens: int, new_tokens: int) -> int:
     """Writing `new_tokens` after a prompt of `n_tokens`; the first comes with the prefill."""
-    steps = new_tokens - 1
-    keys_seen = steps * n_tokens + steps * (steps + 1) // 2
-    each = layers_flops(decoder, 1) + head_flops(decoder)
-    return steps * each + attention_flops(decoder, 1, keys_seen)
+    steps, attention = new_tokens - 1, 0
+    for kind in kinds(decoder):
+        keys_seen = _keys_seen(n_tokens, steps, kind.window or n_tokens + steps)
+        attention += 4 * keys_seen * kind.layers * kind.query_width
+    return steps * (layers_flops(decoder, 1) + head_flops(decoder)) + attention
+
+
+def _keys_seen(n_tokens: int, steps: int, window: int) -> int:
+    """Of all `steps` tokens that are written after a prompt, at most `window` of each."""
+    growing = min(steps, max(0, window - n_tokens))
+    return growing * n_tokens + growing * (growing + 1) // 2 + (steps - growing) * window
 
 
 def similarity_flops(decoder: Any, n_tokens: int) -> int:
@@ -178,20 +228,26 @@ class PruningSize:
 def weights_bytes(decoder: Any, parameters: int, dtype: str) -> float:
     """All `parameters` of a model: embeddings, head and encoder too.
 
-    `dtype` is one of `BYTES`; a quantisation packs the decoder's linear layers alone, and no
-    experts: bitsandbytes leaves those in 16 bits.
+    `dtype` is one of `BYTES`; a quantisation packs the decoder's linear layers alone, leaves
+    adapters as they are, and experts: bitsandbytes keeps those in 16 bits.
     """
     packed = 0
     if dtype in QUANTISED_BYTES:
-        count = attention_parameters if is_sparse(decoder) else linear_parameters
-        packed = count(decoder)
+        dense = linear_parameters(decoder) - adapter_parameters(decoder)
+        packed = attention_parameters(decoder) if is_sparse(decoder) else dense
     return packed * QUANTISED_BYTES.get(dtype, 0) + (parameters - packed) * BYTES[dtype]
 
 
 def kv_cache_bytes(decoder: Any, n_tokens: int, bytes_per_value: int) -> int:
-    """Keys and values of `n_tokens` in every layer."""
-    per_token = 2 * decoder.num_hidden_layers * key_width(decoder)
-    return per_token * n_tokens * bytes_per_value
+    """Keys and values of `n_tokens` in every layer; one with a window holds what the next sees."""
+    values = sum(
+        2
+        * each.layers
+        * each.key_width
+        * min(n_tokens, each.window - 1 if each.window else n_tokens)
+        for each in kinds(decoder)
+    )
+    return values * bytes_per_value
 
 
 def activation_bytes(decoder: Any, n_tokens: int, bytes_per_value: int) -> int:

@@ -14,8 +14,11 @@ from package_index import served  # noqa: F401 - a fixture
 from spoken import imagining  # noqa: F401 - a fixture
 from tiny_diva import make_tiny_diva
 from tiny_flamingo import make_tiny_flamingo
+from tiny_gemma4 import make_tiny_gemma4
 from tiny_glm_asr import make_tiny_glm_asr
+from tiny_granite import make_tiny_granite, make_tiny_granite_plus
 from tiny_models import make_tiny_minilm, make_tiny_model, make_tiny_transcriber, make_tiny_voxtral
+from tiny_phi4 import make_tiny_phi4
 from tiny_qwen2_5_omni import make_tiny_qwen2_5_omni
 from tiny_qwen3_asr import make_tiny_qwen3_asr
 from tiny_qwen3_omni import make_tiny_qwen3_omni
@@ -129,6 +132,30 @@ def tiny_diva_folder(tmp_path_factory) -> Path:
 def tiny_ultravox_folder(tmp_path_factory) -> Path:
     """A model folder in Ultravox's format, its text model beside it."""
     return make_tiny_ultravox(tmp_path_factory.mktemp("models") / "tiny-ultravox")
+
+
+@pytest.fixture(scope="session")
+def tiny_granite_folder(tmp_path_factory) -> Path:
+    """A model folder in Granite Speech's format, with an adapter."""
+    return make_tiny_granite(tmp_path_factory.mktemp("models") / "tiny-granite")
+
+
+@pytest.fixture(scope="session")
+def tiny_granite_plus_folder(tmp_path_factory) -> Path:
+    """A model folder in Granite Speech Plus's format, without an adapter."""
+    return make_tiny_granite_plus(tmp_path_factory.mktemp("models") / "tiny-granite-plus")
+
+
+@pytest.fixture(scope="session")
+def tiny_phi4_folder(tmp_path_factory) -> Path:
+    """A model folder in Phi-4-multimodal's format, with its adapter for speech."""
+    return make_tiny_phi4(tmp_path_factory.mktemp("models") / "tiny-phi4")
+
+
+@pytest.fixture(scope="session")
+def tiny_gemma4_folder(tmp_path_factory) -> Path:
+    """A model folder in Gemma 4's format."""
+    return make_tiny_gemma4(tmp_path_factory.mktemp("models") / "tiny-gemma4")
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ def test_sources():
 
 
 def test_unknown_preset_lists_the_known_ones():
-    with pytest.raises(UsageError, match=r"no preset 'nanoo'.*nano, qwen2-audio"):
+    with pytest.raises(UsageError, match=r"no preset 'nanoo'.*nano, .*qwen2-audio"):
         load_preset("nanoo")
 
 
@@ -60,7 +60,7 @@ def test_resolve_model(tmp_path):
 
 
 def test_resolve_model_errors(tmp_path):
-    with pytest.raises(UsageError, match=r"unknown model 'nanoo'.*nano, qwen2-audio"):
+    with pytest.raises(UsageError, match=r"unknown model 'nanoo'.*nano, .*qwen2-audio"):
         resolve_model("nanoo")
     with pytest.raises(ModelError, match="no model folder"):
         resolve_model(str(tmp_path / "missing"))

@@ -76,7 +76,7 @@ def test_torch_counts_the_same_prefill_on_the_meta_device(decoder, n):
 
 
 def test_memory_counts_every_expert_and_operations_those_that_a_token_is_sent_to():
-    check_decoder("a mixture", SPARSE, on_meta(SPARSE, AutoModelForCausalLM).get_decoder())
+    check_decoder("a mixture", SPARSE, on_meta(SPARSE, AutoModelForCausalLM).get_decoder().layers)
     each = 3 * SPARSE.hidden_size * SPARSE.moe_intermediate_size * SPARSE.num_hidden_layers
     assert costs.held_parameters(SPARSE) - costs.linear_parameters(SPARSE) == 9 * each
     assert costs.held_parameters(TEXT) == costs.linear_parameters(TEXT)

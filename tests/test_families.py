@@ -30,12 +30,19 @@ FOLDERS = {
     "qwen2_5_omni": "tiny_qwen2_5_omni_folder",
     "qwen3_omni": "tiny_qwen3_omni_folder",
     "qwen3_asr": "tiny_qwen3_asr_folder",
+    "granite_speech": "tiny_granite_folder",
+    "granite_speech_plus": "tiny_granite_plus_folder",
+    "phi4_multimodal": "tiny_phi4_folder",
+    "gemma4": "tiny_gemma4_folder",
     "transcript": "tiny_transcriber",
     "diva": "tiny_diva_folder",
     "ultravox": "tiny_ultravox_folder",
     "toy": "toy_folder",
 }
-SLOW = {"audio_flamingo3", "glm_asr", "music_flamingo", "qwen3_asr", "qwen3_omni"}
+SLOW = {
+    *("audio_flamingo3", "gemma4", "glm_asr", "granite_speech", "granite_speech_plus"),
+    *("music_flamingo", "phi4_multimodal", "qwen3_asr", "qwen3_omni"),
+}
 NOMINAL = {"diva", "toy"}  # whose tokens' times are a guess
 LENGTHS = (0.4, 3, 29.99, 30, 30.01, 71.3)
 QUESTION, OPTIONS = "When is the report due?", ("on Friday", "never", "in the red house")

@@ -24,7 +24,7 @@ def make_tiny_flamingo(folder: Path, kind: str = "AudioFlamingo3") -> Path:
     """Save a stock `AudioFlamingo3` or `MusicFlamingo` with its processor."""
     import transformers
 
-    tokenizer = _save_tokenizer(folder, MARKERS)
+    tokenizer = _save_tokenizer(folder, *MARKERS)
     end = tokenizer.token_to_id("<|im_end|>")
     names = ("audio_token_id", "audio_bos_token_id", "audio_eos_token_id")
     marks = dict(zip(names, map(tokenizer.token_to_id, MARKERS), strict=True))

@@ -28,7 +28,7 @@ def make_tiny_glm_asr(folder: Path) -> Path:
         WhisperFeatureExtractor,
     )
 
-    tokenizer = _save_tokenizer(folder, MARKERS)
+    tokenizer = _save_tokenizer(folder, *MARKERS)
     end = tokenizer.token_to_id("<|user|>")
     config = GlmAsrConfig(
         audio_config=GlmAsrEncoderConfig(

@@ -128,14 +128,15 @@ def _save_random(kind: Any, config: Any, folder: Path, end: int | None = None) -
 
     torch.manual_seed(0)
     model = kind(config)
-    for norm in (m for m in model.modules() if "Norm" in type(m).__name__):
+    norms = (m for m in model.modules() if "Norm" in type(m).__name__)
+    for norm in (each for each in norms if getattr(each, "weight", None) is not None):
         torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
     if end is not None:
         model.generation_config.eos_token_id = end
     model.save_pretrained(folder)
 
 
-def _save_tokenizer(folder: Path, more: tuple[str, ...] = ()):
+def _save_tokenizer(folder: Path, *more: str):
     """A byte-level BPE of some 300 tokens; Qwen2-Audio's chat template is the processor's own."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -143,7 +144,7 @@ def _save_tokenizer(folder: Path, more: tuple[str, ...] = ()):
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=300,
+        vocab_size=300 + len(more),
         special_tokens=[*SPECIALS, *more],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,

@@ -22,7 +22,10 @@ FAMILIES: Registry[SpeechLM] = Registry(
     SpeechLM,
     "model family",
     group="speechprune.families",
-    beside=("base", "composed", "decoding", "listening", "packed", "shape", "stock", "windowed"),
+    beside=(
+        *("base", "composed", "decoding", "listening", "lora", "packed", "shape", "stock"),
+        "windowed",
+    ),
 )
 
 

@@ -203,7 +203,7 @@ def _load_stock(checkpoint: Checkpoint, placement: Placement) -> StockReader:
             )
         except (*UNREADABLE, AttributeError, ImportError) as error:
             raise ModelError(f"cannot load {checkpoint.folder}: {one_line(error)}") from error
-    check_complete(checkpoint, report)
+    check_complete(checkpoint.folder, report)
     _check_cache(checkpoint, model)
     model = (model if placement.quantize != "none" else model.to(placement.device)).eval()
 

@@ -16,6 +16,8 @@ from speechprune_cli.backends.stock import StockLM, read_config
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from speechprune_cli.backends.shape import Shape
+
 SMALLEST = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 1}
 """An encoder of pictures, as it is left out again."""
 
@@ -50,15 +52,11 @@ class Thinker(PackedLM, StockLM):
         )
 
     @classmethod
-    def random_config(cls, text: dict[str, Any], audio: dict[str, Any]) -> Any:
-        from transformers import AutoConfig
-
-        return AutoConfig.for_model(
-            cls.model_types[0],
-            text_config=text,
-            audio_config={**audio, "output_dim": text["hidden_size"]},
-            vision_config={**SMALLEST, "out_hidden_size": text["hidden_size"]},
-        )
+    def configs(cls, shape: Shape) -> dict[str, Any]:
+        told, width = super().configs(shape), shape.decoder.hidden_size
+        audio = {**told["audio_config"], "output_dim": width}
+        vision = {**SMALLEST, "out_hidden_size": width}
+        return {**told, "audio_config": audio, "vision_config": vision}
 
     def run_encoder(self, features: Tensor, lengths: Tensor) -> Tensor:
         found: Tensor = self.model.model.audio_tower(

@@ -232,7 +232,7 @@ def reader_shape(source: str, config: Any) -> tuple[Decoder, int]:
         model: Any = built(lambda: causal.from_config(config, trust_remote_code=False))
     except (*UNREADABLE, AttributeError, ImportError) as error:
         raise ModelError(f"{source}: {one_line(error)}") from error
-    check_decoder(source, decoder, model.get_decoder())
+    check_decoder(source, decoder, model.get_decoder().layers)
     return decoder, weights_of(model)
 
 

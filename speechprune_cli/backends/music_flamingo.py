@@ -17,6 +17,7 @@ from speechprune_cli.flow import PromptIds
 if TYPE_CHECKING:
     import numpy as np
 
+    from speechprune_cli.backends.shape import Shape
     from speechprune_cli.flow import Audio
 
 
@@ -30,12 +31,13 @@ class MusicFlamingo(AudioFlamingo3):
     processor_class = "MusicFlamingoProcessor"
 
     @classmethod
-    def random_config(cls, text: dict[str, Any], audio: dict[str, Any]) -> Any:
+    def config_of(cls, shape: Shape) -> Any:
         """Its configuration wants the encoder's type said."""
         from transformers import AudioFlamingo3EncoderConfig, MusicFlamingoConfig
 
-        encoder = AudioFlamingo3EncoderConfig(**audio)
-        return MusicFlamingoConfig(text_config=text, audio_config=encoder)
+        told = cls.configs(shape)
+        encoder = AudioFlamingo3EncoderConfig(**told.pop("audio_config"))
+        return MusicFlamingoConfig(**told, audio_config=encoder)
 
     def windows(self, audio: Audio) -> list[tuple[int, np.ndarray]]:
         """Samples of 30 s each, and the number of the window that they are."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from speechprune_cli.backends.shape import Shape
+
 
 class Qwen25OmniShape(PackedShape):
     """A token for every four mel frames."""
@@ -51,11 +53,11 @@ class Qwen25Omni(Thinker):
     model_class = "Qwen2_5OmniThinkerForConditionalGeneration"
 
     @classmethod
-    def random_config(cls, text: dict[str, Any], audio: dict[str, Any]) -> Any:
+    def config_of(cls, shape: Shape) -> Any:
         """Its rotary positions are laid out for heads of 128, unless they are told otherwise."""
-        config = super().random_config(text, audio)
-        eighth = text["head_dim"] // 8
-        rows = [eighth, *[(text["head_dim"] // 2 - eighth) // 2] * 2]
+        config = super().config_of(shape)
+        eighth = shape.decoder.head_dim // 8
+        rows = [eighth, *[(shape.decoder.head_dim // 2 - eighth) // 2] * 2]
         config.text_config.rope_parameters["mrope_section"] = rows
         return config
 

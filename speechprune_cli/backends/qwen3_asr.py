@@ -55,8 +55,10 @@ class Qwen3Asr(AutLM, StockLM):
         return config
 
     @classmethod
-    def random_config(cls, text: dict[str, Any], audio: dict[str, Any]) -> Any:
-        return super().random_config(text, {**audio, "output_dim": text["hidden_size"]})
+    def configs(cls, shape: Shape) -> dict[str, Any]:
+        told = super().configs(shape)
+        audio = {**told["audio_config"], "output_dim": shape.decoder.hidden_size}
+        return {**told, "audio_config": audio}
 
     @classmethod
     def random_extractor(cls, shape: Shape) -> Any:

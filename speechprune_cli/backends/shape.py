@@ -101,9 +101,10 @@ def shape_of_preset(preset: Preset, family: str, encoder: type[EncoderShape]) ->
 def read_decoder(source: str, config: Any) -> Decoder:
     """From the configuration of a language model. Raises ModelError for one of another kind."""
     heads = getattr(config, "num_attention_heads", None)
-    found: dict[str, Any] = {name: getattr(config, name, None) for name in Decoder.model_fields}
-    found["head_dim"] = found["head_dim"] or (heads and config.hidden_size // heads)
-    found["num_key_value_heads"] = found["num_key_value_heads"] or heads
+    told = {name: getattr(config, name, None) for name in Decoder.model_fields}
+    found: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
+    found.setdefault("head_dim", heads and config.hidden_size // heads)
+    found.setdefault("num_key_value_heads", heads)
     try:
         return Decoder(**found)
     except ValidationError as error:

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from speechprune_cli import costs
+from speechprune_cli.backends import lora
 from speechprune_cli.backends.base import SpeechLM, with_options
 from speechprune_cli.backends.shape import Shape, read_decoder
 from speechprune_cli.checkpoint import Checkpoint
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from speechprune_cli.config import Decoder
     from speechprune_cli.device import Placement
 
+COUNTED = {"adapter_rank", "adapter_modules", "kinds", "weights_beside", "more"}
+"""Fields of a decoder that costs follow from, and no configuration has."""
 UNREADABLE = (OSError, ValueError, KeyError, TypeError)  # what transformers raises for bad files
 
 
@@ -79,6 +82,9 @@ class StockLM(StockDecoder, SpeechLM):
         "lm_head",
     )
     """Modules that stay in 16 bits, by their full prefix: a bare name is silently ignored."""
+    attention: ClassVar[str | None] = "sdpa"  # None: each part as transformers chooses
+    adapter: ClassVar[str | None] = None
+    """Folder, in the checkpoint's, of a LoRA adapter to read audio with, where one is there."""
     left_out: ClassVar[frozenset[str]] = frozenset()
     """Parts of a checkpoint that sound and text need nothing of, by the names of their modules."""
     audio_content: ClassVar[dict[str, str]] = {"type": "audio", "audio": "audio"}
@@ -114,8 +120,12 @@ class StockLM(StockDecoder, SpeechLM):
             raise ModelError(
                 f"{checkpoint.folder}: no usable tokenizer and feature extractor: {one_line(error)}"
             ) from error
+        if adapter := cls.adapter_of(checkpoint.folder):
+            weights = (*checkpoint.weights, lora.weight_file(adapter))
+            checkpoint = replace(checkpoint, weights=weights)
         model = load_weights(cls, checkpoint, placement)
         shape = cls.shape_of(preset, model.config, checkpoint.parameters)
+        shape = lora.with_adapter(shape, model.get_decoder().layers)
         return cls(preset, shape, checkpoint, placement, model, processor)
 
     @classmethod
@@ -129,6 +139,13 @@ class StockLM(StockDecoder, SpeechLM):
         return read_config(folder)
 
     @classmethod
+    def adapter_of(cls, folder: Path) -> Path | None:
+        """Where the adapter of a checkpoint lies, if it has one."""
+        if cls.adapter is None or not (folder / cls.adapter / lora.CONFIG).is_file():
+            return None
+        return folder / cls.adapter
+
+    @classmethod
     def describe(cls, preset: Preset, folder: Path) -> Shape:
         """From `config.json`, checked against the model built without memory for its weights."""
         import torch
@@ -139,16 +156,43 @@ class StockLM(StockDecoder, SpeechLM):
                 model = leave_out(cls.left_out, stock(cls.model_class)(config))
         except (*UNREADABLE, AttributeError, ImportError) as error:
             raise ModelError(f"{folder / 'config.json'}: {one_line(error)}") from error
-        shape = cls.shape_of(preset, config, sum(each.numel() for each in model.parameters()))
-        check_decoder(preset.source, shape.decoder, model.get_decoder())
+        if adapter := cls.adapter_of(folder):
+            lora.add_empty(model, adapter)
+        shape = cls.shape_of(preset, config, stored_parameters(model))
+        shape = lora.with_adapter(shape, model.get_decoder().layers)
+        check_decoder(preset.source, shape.decoder, model.get_decoder().layers)
         return shape
 
     @classmethod
     def shape_of(cls, preset: Preset, config: Any, parameters: int) -> Shape:
         """What the costs of a model of this configuration follow from."""
-        decoder = read_decoder(preset.source, config.get_text_config(decoder=True))
-        encoder = cls.encoder_shape.read(config.audio_config)
+        decoder = cls.read_decoder(preset.source, config)
+        encoder = cls.encoder_shape.read(cls.encoder_config(config))
         return Shape(preset.name, cls.family, decoder, encoder, parameters)
+
+    @classmethod
+    def read_decoder(cls, source: str, config: Any) -> Decoder:
+        """Of a model's configuration. Raises ModelError for one that cannot be counted."""
+        return read_decoder(source, config.get_text_config(decoder=True))
+
+    @classmethod
+    def encoder_config(cls, config: Any) -> Any:
+        """Where a model's configuration has the fields of the family's `EncoderShape`."""
+        return config.audio_config
+
+    @classmethod
+    def configs(cls, shape: Shape) -> dict[str, Any]:
+        """The parts of a configuration of that shape."""
+        decoder = shape.decoder
+        text = decoder.model_dump(exclude=COUNTED, exclude_none=True) | decoder.more
+        return {"text_config": text, "audio_config": shape.encoder.model_dump(by_alias=True)}
+
+    @classmethod
+    def config_of(cls, shape: Shape) -> Any:
+        """The configuration of a model of that shape, all else as by default."""
+        from transformers import AutoConfig
+
+        return AutoConfig.for_model(cls.model_types[0], **cls.configs(shape))
 
     @classmethod
     def random(cls, preset: Preset, shape: Shape, placement: Placement) -> Self:
@@ -165,8 +209,10 @@ class StockLM(StockDecoder, SpeechLM):
         guard = memory_guard(f"building {preset.name}", needed, placement.device, hint)
         with guard, placement.device:
             model = stock(cls.model_class)._from_config(
-                cls.config_of(shape), dtype=placement.dtype, attn_implementation="sdpa"
+                cls.config_of(shape), dtype=placement.dtype, attn_implementation=cls.attention
             )
+            if shape.decoder.adapter_rank:
+                lora.add_random(model.get_decoder().layers, shape.decoder)
         model = leave_out(cls.left_out, model)
         model.generation_config.eos_token_id = 0
         processor = SimpleNamespace(
@@ -175,19 +221,6 @@ class StockLM(StockDecoder, SpeechLM):
         )
         checkpoint = Checkpoint(Path(), preset.source, "random weights", {}, ())
         return cls(preset, shape, checkpoint, placement, model.eval(), processor)
-
-    @classmethod
-    def config_of(cls, shape: Shape) -> Any:
-        """The configuration of a model of that shape."""
-        decoder = shape.decoder.model_dump(exclude_none=True)
-        return cls.random_config(decoder, shape.encoder.model_dump(by_alias=True))
-
-    @classmethod
-    def random_config(cls, text: dict[str, Any], audio: dict[str, Any]) -> Any:
-        """A configuration of the class, all but its decoder and its encoder as by default."""
-        from transformers import AutoConfig
-
-        return AutoConfig.for_model(cls.model_types[0], text_config=text, audio_config=audio)
 
     @classmethod
     @abstractmethod
@@ -226,16 +259,23 @@ class StockLM(StockDecoder, SpeechLM):
 
     def first_layer(self) -> FirstLayer:
         """A quantised model's packed layout is no use for signs: those come from the checkpoint."""
-        attention, decoder = self.decoder.layers[0].self_attn, self.shape.decoder
-        if self.quantize == "none":
-            weights = [attention.q_proj.weight.detach(), attention.k_proj.weight.detach()]
-        else:
-            weights = [
-                self.checkpoint.read_tensor(self.decoder_name, f"layers.0.self_attn.{name}.weight")
-                for name in ("q_proj", "k_proj")
-            ]
-        query, key = (weight.to(self.device) for weight in weights)
+        query, key = self.query_and_key()
+        decoder = self.shape.decoder
         return FirstLayer(query, key, decoder.num_attention_heads, decoder.num_key_value_heads)
+
+    def query_and_key(self) -> tuple[Tensor, Tensor]:
+        """Projections `[heads * head_dim, D]` of the first layer, where they are by themselves."""
+        return self.attention_weight("q_proj"), self.attention_weight("k_proj")
+
+    def attention_weight(self, name: str) -> Tensor:
+        """Of a linear layer in the first layer's attention, an adapter's share added."""
+        module = getattr(self.decoder.layers[0].self_attn, name)
+        if self.quantize == "none":
+            weight = module.weight.detach()
+        else:
+            suffix = f"layers.0.self_attn.{name}.weight"
+            weight = self.checkpoint.read_tensor(self.decoder_name, suffix)
+        return lora.merged(module, weight.to(self.device))
 
 
 def fork_dynamic(cache: Any) -> Any:
@@ -279,17 +319,18 @@ def load_weights(family: type[StockLM], checkpoint: Checkpoint, placement: Place
     config = family.read_config(checkpoint.folder)
     needed = checkpoint.parameters * placement.dtype.itemsize
     if quantize != "none":
-        decoder = read_decoder(checkpoint.source, config.get_text_config(decoder=True))
+        decoder = family.read_decoder(checkpoint.source, config)
         needed = int(costs.weights_bytes(decoder, checkpoint.parameters, quantize))
     cuda = device.type == "cuda"
     hint = "--quantize nf4 or --device cpu" if cuda else "--dtype bfloat16 or --model nano"
-    with memory_guard(f"loading {checkpoint.source}", needed, device, hint):
+    loading = memory_guard(f"loading {checkpoint.source}", needed, device, hint)
+    with loading, lora.base_alone(checkpoint.folder) as folder:
         try:
             model, report = stock(family.model_class).from_pretrained(
-                checkpoint.folder,
+                folder,
                 config=config,
                 dtype=placement.dtype,
-                attn_implementation="sdpa",
+                attn_implementation=family.attention,
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,
                 local_files_only=True,
@@ -298,20 +339,20 @@ def load_weights(family: type[StockLM], checkpoint: Checkpoint, placement: Place
             )
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"cannot load {checkpoint.folder}: {one_line(error)}") from error
-    check_complete(checkpoint, report)
-    model = leave_out(family.left_out, model)
+        check_complete(checkpoint.folder, report)
+        model = leave_out(family.left_out, model)
+        if adapter := family.adapter_of(checkpoint.folder):
+            check_complete(adapter, lora.load(model, adapter))
     return (model if quantize != "none" else model.to(device)).eval()
 
 
-def check_complete(checkpoint: Checkpoint, report: dict[str, Any]) -> None:
+def check_complete(folder: Path, report: dict[str, Any]) -> None:
     """Raise ModelError where weights are missing or of another shape than the configuration's."""
     if missing := sorted(report["missing_keys"]):
-        raise ModelError(f"{checkpoint.folder}: {len(missing)} weights missing, as {missing[0]}")
+        raise ModelError(f"{folder}: {len(missing)} weights missing, as {missing[0]}")
     if wrong := sorted(report["mismatched_keys"]):
         name, stored, expected = wrong[0]
-        raise ModelError(
-            f"{checkpoint.folder}: {name} is {list(stored)}, config.json says {list(expected)}"
-        )
+        raise ModelError(f"{folder}: {name} is {list(stored)}, config.json says {list(expected)}")
 
 
 def quantisation(unquantised: Sequence[str], placement: Placement) -> dict[str, Any]:
@@ -330,14 +371,21 @@ def quantisation(unquantised: Sequence[str], placement: Placement) -> dict[str, 
     return {"quantization_config": config, "device_map": {"": placement.device}}
 
 
-def check_decoder(source: str, decoder: Decoder, language_model: Any) -> None:
+def stored_parameters(model: Any) -> int:
+    """All that a checkpoint of the model holds, such as the statistics of its batch norms."""
+    stored = model.state_dict()
+    buffers = [each for name, each in model.named_buffers() if name in stored]
+    return sum(each.numel() for each in (*model.parameters(), *buffers))
+
+
+def check_decoder(source: str, decoder: Decoder, layers: Any) -> None:
     """Raise ModelError unless the decoder's layers hold the weights that `costs.py` counts."""
     from torch import nn
 
-    layers = [each for each in language_model.modules() if not isinstance(each, nn.Embedding)]
-    weights = [each for layer in layers for each in layer.parameters(recurse=False)]
+    modules = [each for each in layers.modules() if not isinstance(each, nn.Embedding)]
+    weights = [each for module in modules for each in module.parameters(recurse=False)]
     held = sum(each.numel() for each in weights if each.ndim > 1)
-    if held != (counted := costs.held_parameters(decoder)):
+    if held != (counted := costs.held_parameters(decoder) - decoder.weights_beside):
         raise ModelError(
             f"{source}: its decoder's linear layers hold {held:,} weights where attention and a "
             f"gated MLP, or experts, hold {counted:,}: no such decoder can be counted yet"
