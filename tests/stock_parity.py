@@ -168,7 +168,7 @@ def only_the_decoder_is_quantised(lm: Any) -> None:
 def preset_is_the_model(name: str) -> None:
     """The stock class, built without memory by what the preset says, has the weights it states."""
     from speechprune_cli.backends import FAMILIES
-    from speechprune_cli.backends.stock import stock
+    from speechprune_cli.backends.loading import stock
     from speechprune_cli.config import load_preset
     from speechprune_cli.profiler.architecture import shape_of
 

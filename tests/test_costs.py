@@ -14,7 +14,7 @@ from transformers.models.qwen2_audio.modeling_qwen2_audio import (
 )
 
 from speechprune_cli import costs
-from speechprune_cli.backends.stock import check_decoder
+from speechprune_cli.backends.loading import check_decoder
 from speechprune_cli.config import list_presets, load_preset
 from speechprune_cli.pipeline import load
 from speechprune_cli.profiler.architecture import shape_of

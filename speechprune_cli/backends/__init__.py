@@ -23,8 +23,8 @@ FAMILIES: Registry[SpeechLM] = Registry(
     "model family",
     group="speechprune.families",
     beside=(
-        *("base", "composed", "decoding", "listening", "lora", "packed", "shape", "stock"),
-        "windowed",
+        *("base", "composed", "decoding", "listening", "loading", "lora", "packed", "shape"),
+        *("stock", "windowed"),
     ),
 )
 

@@ -176,7 +176,7 @@ def _expected(shape: Decoder, config: dict[str, Any]) -> list[tuple[str, tuple[i
 def _load_stock(checkpoint: Checkpoint, placement: Placement) -> StockReader:
     from transformers.utils import logging
 
-    from speechprune_cli.backends.stock import (
+    from speechprune_cli.backends.loading import (
         UNREADABLE,
         check_complete,
         quantisation,

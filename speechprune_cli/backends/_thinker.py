@@ -10,8 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from speechprune_cli.backends.loading import read_config
 from speechprune_cli.backends.packed import PackedLM
-from speechprune_cli.backends.stock import StockLM, read_config
+from speechprune_cli.backends.stock import StockLM
 
 if TYPE_CHECKING:
     from torch import Tensor

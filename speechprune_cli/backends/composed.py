@@ -210,7 +210,7 @@ def part_folder(model: Path, name: str) -> Path | None:
 
 def part_config(model: Path, config: Mapping[str, Any], key: str) -> Any:
     """The configuration of a checkpoint that `config` names; no weights. Raises ModelError."""
-    from speechprune_cli.backends.stock import read_config
+    from speechprune_cli.backends.loading import read_config
     from speechprune_cli.hub import download
 
     name = part_name(config, key, model)
@@ -224,7 +224,7 @@ def part_config(model: Path, config: Mapping[str, Any], key: str) -> Any:
 
 def reader_shape(source: str, config: Any) -> tuple[Decoder, int]:
     """Of a text model, and how many weights it has. Raises ModelError for one that is not read."""
-    from speechprune_cli.backends.stock import UNREADABLE, check_decoder, stock
+    from speechprune_cli.backends.loading import UNREADABLE, check_decoder, stock
 
     decoder = read_decoder(source, config.get_text_config(decoder=True))
     causal = stock("AutoModelForCausalLM")

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from pydantic import PositiveInt
 
 from speechprune_cli.backends.base import with_options
+from speechprune_cli.backends.loading import read_config
 from speechprune_cli.backends.shape import BATCH_SIZE, EncoderShape, Shape
-from speechprune_cli.backends.stock import StockLM, read_config
+from speechprune_cli.backends.stock import StockLM
 from speechprune_cli.backends.windowed import EncodedWindows, WindowedLM
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import SAMPLE_RATE, Audio, PromptIds

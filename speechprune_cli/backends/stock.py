@@ -1,21 +1,27 @@
-"""Families whose class transformers has: loading, shapes, random weights, decoder and tokenizer.
-
-Nothing but the stock class is used, and nothing but safetensors is read.
-"""
+"""Families whose class transformers has: shapes, random weights, decoder and tokenizer."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from speechprune_cli import costs
 from speechprune_cli.backends import lora
 from speechprune_cli.backends.base import SpeechLM, with_options
+from speechprune_cli.backends.loading import (
+    UNREADABLE,
+    check_decoder,
+    end_tokens,
+    leave_out,
+    load_weights,
+    read_config,
+    stock,
+    stored_parameters,
+)
 from speechprune_cli.backends.shape import Shape, read_decoder
 from speechprune_cli.checkpoint import Checkpoint
 from speechprune_cli.config import Preset
@@ -30,7 +36,6 @@ if TYPE_CHECKING:
 
 COUNTED = {"adapter_rank", "adapter_modules", "kinds", "weights_beside", "more"}
 """Fields of a decoder that costs follow from, and no configuration has."""
-UNREADABLE = (OSError, ValueError, KeyError, TypeError)  # what transformers raises for bad files
 
 
 class StockDecoder:
@@ -283,120 +288,3 @@ def fork_dynamic(cache: Any) -> Any:
     fork = copy(cache)
     fork.layers = [copy(layer) for layer in cache.layers]
     return fork
-
-
-def leave_out(parts: Set[str], model: Any) -> Any:
-    """The model without some of the modules that its base is made of."""
-    for name in parts & dict(model.model.named_children()).keys():
-        delattr(model.model, name)
-    return model
-
-
-def stock(name: str) -> Any:
-    """A class of transformers by its name."""
-    import transformers
-
-    return getattr(transformers, name)
-
-
-def read_config(folder: Path) -> Any:
-    """A model's configuration. Raises ModelError."""
-    from transformers import AutoConfig
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()  # what matters is said by the command
-    try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (*UNREADABLE, AttributeError) as error:
-        raise ModelError(f"{folder / 'config.json'}: {one_line(error)}") from error
-
-
-def load_weights(family: type[StockLM], checkpoint: Checkpoint, placement: Placement) -> Any:
-    """The stock model, every weight on its device. Raises `ModelError`, `OutOfMemoryError`."""
-    from speechprune_cli.device import memory_guard
-
-    device, quantize = placement.device, placement.quantize
-    config = family.read_config(checkpoint.folder)
-    needed = checkpoint.parameters * placement.dtype.itemsize
-    if quantize != "none":
-        decoder = family.read_decoder(checkpoint.source, config)
-        needed = int(costs.weights_bytes(decoder, checkpoint.parameters, quantize))
-    cuda = device.type == "cuda"
-    hint = "--quantize nf4 or --device cpu" if cuda else "--dtype bfloat16 or --model nano"
-    loading = memory_guard(f"loading {checkpoint.source}", needed, device, hint)
-    with loading, lora.base_alone(checkpoint.folder) as folder:
-        try:
-            model, report = stock(family.model_class).from_pretrained(
-                folder,
-                config=config,
-                dtype=placement.dtype,
-                attn_implementation=family.attention,
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,
-                local_files_only=True,
-                output_loading_info=True,
-                **quantisation(family.unquantised, placement),
-            )
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"cannot load {checkpoint.folder}: {one_line(error)}") from error
-        check_complete(checkpoint.folder, report)
-        model = leave_out(family.left_out, model)
-        if adapter := family.adapter_of(checkpoint.folder):
-            check_complete(adapter, lora.load(model, adapter))
-    return (model if quantize != "none" else model.to(device)).eval()
-
-
-def check_complete(folder: Path, report: dict[str, Any]) -> None:
-    """Raise ModelError where weights are missing or of another shape than the configuration's."""
-    if missing := sorted(report["missing_keys"]):
-        raise ModelError(f"{folder}: {len(missing)} weights missing, as {missing[0]}")
-    if wrong := sorted(report["mismatched_keys"]):
-        name, stored, expected = wrong[0]
-        raise ModelError(f"{folder}: {name} is {list(stored)}, config.json says {list(expected)}")
-
-
-def quantisation(unquantised: Sequence[str], placement: Placement) -> dict[str, Any]:
-    """What `from_pretrained` is told of a placement, the modules `unquantised` left in 16 bits."""
-    from transformers import BitsAndBytesConfig
-
-    if placement.quantize == "none":
-        return {}
-    config = BitsAndBytesConfig(
-        load_in_8bit=placement.quantize == "int8",
-        load_in_4bit=placement.quantize == "nf4",
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=placement.dtype,
-        llm_int8_skip_modules=list(unquantised),
-    )
-    return {"quantization_config": config, "device_map": {"": placement.device}}
-
-
-def stored_parameters(model: Any) -> int:
-    """All that a checkpoint of the model holds, such as the statistics of its batch norms."""
-    stored = model.state_dict()
-    buffers = [each for name, each in model.named_buffers() if name in stored]
-    return sum(each.numel() for each in (*model.parameters(), *buffers))
-
-
-def check_decoder(source: str, decoder: Decoder, layers: Any) -> None:
-    """Raise ModelError unless the decoder's layers hold the weights that `costs.py` counts."""
-    from torch import nn
-
-    modules = [each for each in layers.modules() if not isinstance(each, nn.Embedding)]
-    weights = [each for module in modules for each in module.parameters(recurse=False)]
-    held = sum(each.numel() for each in weights if each.ndim > 1)
-    if held != (counted := costs.held_parameters(decoder) - decoder.weights_beside):
-        raise ModelError(
-            f"{source}: its decoder's linear layers hold {held:,} weights where attention and a "
-            f"gated MLP, or experts, hold {counted:,}: no such decoder can be counted yet"
-        )
-
-
-def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Ids that end an answer. Raises ModelError where none is named."""
-    ends = model.generation_config.eos_token_id
-    if ends is None:
-        ends = tokenizer.eos_token_id
-    if ends is None:
-        raise ModelError("neither generation_config.json nor the tokenizer names an end token")
-    return frozenset(ends if isinstance(ends, list) else [ends])

@@ -145,8 +145,8 @@ class TranscriptLM(ReaderLM):
     @classmethod
     def describe(cls, preset: Preset, folder: Path) -> Shape:
         """From the reader's `config.json` and the tensors' names and shapes of both models."""
+        from speechprune_cli.backends.loading import read_config
         from speechprune_cli.backends.shape import read_decoder
-        from speechprune_cli.backends.stock import read_config
         from speechprune_cli.checkpoint import read_checkpoint
         from speechprune_cli.weights.finding import recogniser_folder
 
