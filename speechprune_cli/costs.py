@@ -50,6 +50,7 @@ class Layers(NamedTuple):
     query_width: int
     key_width: int
     window: int | None = None
+    products: int = 0
 
 
 def kinds(decoder: Any) -> tuple[Any, ...]:
@@ -111,8 +112,9 @@ def paper_activations_gb(decoder: Any, n_tokens: int) -> float:
 
 
 def layers_flops(decoder: Any, n_tokens: int) -> int:
-    """Linear layers over `n_tokens`."""
-    return 2 * linear_parameters(decoder) * n_tokens
+    """Linear layers over `n_tokens`, and what is multiplied beside them."""
+    beside = sum(each.layers * each.products for each in kinds(decoder))
+    return 2 * (linear_parameters(decoder) + beside) * n_tokens
 
 
 def attention_flops(decoder: Any, queries: int, keys: int) -> int:

@@ -28,10 +28,11 @@ FOLDERS = {
     "granite_speech_plus": "tiny_granite_plus_folder",
     "phi4_multimodal": "tiny_phi4_folder",
     "gemma4": "tiny_gemma4_folder",
+    "gemma3n": "tiny_gemma3n_folder",
     "transcript": "tiny_transcriber",
     "toy": "toy_folder",
 }
-SLOW = {"granite_speech", "granite_speech_plus", "phi4_multimodal", "gemma4"}
+SLOW = {"granite_speech", "granite_speech_plus", "phi4_multimodal", "gemma4", "gemma3n"}
 LENGTHS = (0.4, 3, 29.99, 30, 30.01, 71.3)
 QUESTION, OPTIONS = "When is the report due?", ("on Friday", "never", "in the red house")
 
