@@ -213,6 +213,9 @@ def kv_cache_bytes(decoder: Any, n_tokens: int, bytes_per_value: int) -> int:
 def activation_bytes(decoder: Any, n_tokens: int, bytes_per_value: int) -> int:
     """One layer's activations over `n_tokens`, about: attention that builds no n x n matrix."""
     values = 6 * decoder.hidden_size + 3 * decoder.intermediate_size
+    values += (
+        2 * getattr(decoder, "weights_beside", 0) // decoder.hidden_size
+    )  # made for all layers
     return n_tokens * values * bytes_per_value
 
 
