@@ -59,6 +59,7 @@ class LayerKind(Frozen):
     query_width: PositiveInt  # of all heads together
     key_width: NonNegativeInt  # of all key heads together; 0 where another layer's are read
     window: PositiveInt | None = None  # positions that are attended to, and held; None: all
+    products: NonNegativeInt = 0  # multiplications per token beside those with the weights
 
 
 class Decoder(Frozen):

@@ -50,6 +50,7 @@ class Layers(NamedTuple):
     query_width: int
     key_width: int
     window: int | None = None
+    products: int = 0
 
 
 def kinds(decoder: Any) -> tuple[Any, ...]:
@@ -152,8 +153,9 @@ def paper_activations_gb(decoder: Any, n_tokens: int) -> float:
 
 
 def layers_flops(decoder: Any, n_tokens: int) -> int:
-    """Linear layers over `n_tokens`."""
-    return 2 * linear_parameters(decoder) * n_tokens
+    """Linear layers over `n_tokens`, and what is multiplied beside them."""
+    beside = sum(each.layers * each.products for each in kinds(decoder))
+    return 2 * (linear_parameters(decoder) + beside) * n_tokens
 
 
 def attention_flops(decoder: Any, queries: int, keys: int) -> int:
@@ -253,10 +255,9 @@ def kv_cache_bytes(decoder: Any, n_tokens: int, bytes_per_value: int) -> int:
 def activation_bytes(decoder: Any, n_tokens: int, bytes_per_value: int) -> int:
     """One layer's activations over `n_tokens`, about: attention that builds no n x n matrix."""
     _, active = _experts(decoder)
-    copies = (
-        2 * active if is_sparse(decoder) else 0
-    )  # of what goes to experts, and of what comes from them
-    values = (6 + copies) * decoder.hidden_size + 3 * active * _mlp_width(decoder)
+    copies = 2 * active if is_sparse(decoder) else 0  # of what goes to experts and comes from them
+    shared = 2 * getattr(decoder, "weights_beside", 0) // decoder.hidden_size  # by all layers
+    values = (6 + copies) * decoder.hidden_size + 3 * active * _mlp_width(decoder) + shared
     return n_tokens * values * bytes_per_value
 
 

@@ -14,6 +14,7 @@ from package_index import served  # noqa: F401 - a fixture
 from spoken import imagining  # noqa: F401 - a fixture
 from tiny_diva import make_tiny_diva
 from tiny_flamingo import make_tiny_flamingo
+from tiny_gemma3n import make_tiny_gemma3n
 from tiny_gemma4 import make_tiny_gemma4
 from tiny_glm_asr import make_tiny_glm_asr
 from tiny_granite import make_tiny_granite, make_tiny_granite_plus
@@ -156,6 +157,12 @@ def tiny_phi4_folder(tmp_path_factory) -> Path:
 def tiny_gemma4_folder(tmp_path_factory) -> Path:
     """A model folder in Gemma 4's format."""
     return make_tiny_gemma4(tmp_path_factory.mktemp("models") / "tiny-gemma4")
+
+
+@pytest.fixture(scope="session")
+def tiny_gemma3n_folder(tmp_path_factory) -> Path:
+    """A model folder in Gemma 3n's format."""
+    return make_tiny_gemma3n(tmp_path_factory.mktemp("models") / "tiny-gemma3n")
 
 
 @pytest.fixture(scope="session")

@@ -63,6 +63,7 @@ def counted(lm: Any, length: int, cache: Any, start: int = 0) -> int:
 def assert_decoder_is_counted(lm: Any, length: int = 40) -> None:
     """Closed forms equal torch's own counter: reading, what is held of it, and a token written."""
     decoder, cache = lm.shape.decoder, lm.new_cache()
+    counted(lm, 1, lm.new_cache())  # what is prepared once
     assert counted(lm, length, cache) == costs.prefill_flops(decoder, length)
     held = [layer for layer in cache.layers if layer.keys is not None]
     size = sum(layer.keys.nbytes + layer.values.nbytes for layer in held)

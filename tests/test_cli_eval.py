@@ -474,7 +474,7 @@ def test_a_folder_in_use_is_refused_until_its_holder_is_gone(one):
         (["jsonl", "--budget", "0"], "--budget 0"),
         (["jsonl", "--limit", "0"], "--limit"),
         (["jsonl", "--batch-size", "0"], "--batch-size"),
-        (["jsonl", "--model", "gpt"], "nano, qwen2-audio"),
+        (["jsonl", "--model", "gpt"], "qwen2-audio"),
     ],
 )
 def test_usage(arguments, complaint, monkeypatch, tmp_path):

@@ -61,11 +61,11 @@ def test_shares_of_the_whole_are_counted(profile):
 
 
 def test_a_model_of_an_unknown_family_is_refused(capfd, tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "granite_speech"}')
+    (tmp_path / "config.json").write_text('{"model_type": "kyutai_speech_to_text"}')
     assert main(["profile", str(tmp_path)]) == 4
     out, err = capfd.readouterr()
     assert (out, err.count("\n")) == ("", 1)
-    assert "is a 'granite_speech' model: expected " in err
+    assert "is a 'kyutai_speech_to_text' model: expected " in err
 
 
 def test_a_method_that_the_model_cannot_serve_is_refused(capfd, toy_folder):

@@ -34,13 +34,14 @@ FOLDERS = {
     "granite_speech_plus": "tiny_granite_plus_folder",
     "phi4_multimodal": "tiny_phi4_folder",
     "gemma4": "tiny_gemma4_folder",
+    "gemma3n": "tiny_gemma3n_folder",
     "transcript": "tiny_transcriber",
     "diva": "tiny_diva_folder",
     "ultravox": "tiny_ultravox_folder",
     "toy": "toy_folder",
 }
 SLOW = {
-    *("audio_flamingo3", "gemma4", "glm_asr", "granite_speech", "granite_speech_plus"),
+    *("audio_flamingo3", "gemma3n", "gemma4", "glm_asr", "granite_speech", "granite_speech_plus"),
     *("music_flamingo", "phi4_multimodal", "qwen3_asr", "qwen3_omni"),
 }
 NOMINAL = {"diva", "toy"}  # whose tokens' times are a guess

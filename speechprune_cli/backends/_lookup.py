@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+ROWS = 8192  # hashed at once: their bits take eight bytes for two
+
 
 class Lookup:
     """Hashes of all word embeddings, sorted."""
@@ -19,19 +21,22 @@ class Lookup:
         self.embed = embed
         ids = torch.arange(count, device=device)
         with torch.no_grad():
-            hashes = torch.cat([hashed(embed(some)) for some in ids.split(8192)])
+            hashes = torch.cat([hashed(embed(some)) for some in ids.split(ROWS)])
         self.hashes, self.ids = hashes.sort()
 
     def find(self, embeds: Tensor, otherwise: int) -> Tensor:
         """Ids `[...]` of `embeds` `[..., D]`; `otherwise` where one is no word's."""
-        at = torch.searchsorted(self.hashes, hashed(embeds)).clamp(max=len(self.hashes) - 1)
+        rows = embeds.flatten(0, -2)
+        hashes = torch.cat([hashed(some) for some in rows.split(ROWS)])
+        at = torch.searchsorted(self.hashes, hashes).clamp(max=len(self.hashes) - 1)
         ids = self.ids[at]
-        return torch.where((self.embed(ids) == embeds).all(-1), ids, otherwise)
+        found = torch.where((self.embed(ids) == rows).all(-1), ids, otherwise)
+        return found.view(embeds.shape[:-1])
 
 
-def hashed(embeds: Tensor) -> Tensor:
-    """A number for the bits of each row, int64 `[...]` of `[..., D]`: a product with chance."""
-    bits = embeds.contiguous().view(torch.int16).long()
+def hashed(rows: Tensor) -> Tensor:
+    """A number for the bits of each row, int64 `[n]` of `[n, D]`: a product with chance."""
+    bits = rows.contiguous().view(torch.int16).long()
     chance = torch.Generator().manual_seed(0)
     factors = torch.randint(2**62, bits.shape[-1:], generator=chance).to(bits.device)
     return (bits * factors).sum(-1)

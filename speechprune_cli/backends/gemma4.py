@@ -17,14 +17,13 @@ from pydantic import PositiveInt
 
 from speechprune_cli.backends.base import with_options
 from speechprune_cli.backends.shape import BATCH_SIZE, EncoderShape, Shape, read_decoder
-from speechprune_cli.backends.stock import StockLM
+from speechprune_cli.backends.stock import StockLM, stock
 from speechprune_cli.backends.windowed import EncodedWindows, WindowedLM
 from speechprune_cli.config import Decoder, LayerKind
 from speechprune_cli.errors import ModelError, UsageError
 from speechprune_cli.flow import SAMPLE_RATE, Audio, PromptIds
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
     from speechprune_cli.backends._lookup import Lookup
@@ -99,29 +98,28 @@ class Gemma4(WindowedLM, StockLM):
     family = "gemma4"
     model_types = ("gemma4",)
     code_version = "gemma4/1"
-    encoder_shape = Gemma4Shape
+    encoder_shape: ClassVar[type[EncoderShape]] = Gemma4Shape
     model_class = "Gemma4ForConditionalGeneration"
+    extractor_class: ClassVar[str] = "Gemma4AudioFeatureExtractor"
     attention = None  # its ears have no other than their own
     unquantised = ("model.audio_tower", "model.embed_audio", "model.vision_tower", "lm_head")
+    around: ClassVar[str] = ""  # what the stock processor writes around audio and its markers
     words: Lookup | None = None
 
     @classmethod
     def read_processor(cls, folder: Path) -> Any:
         """Without the ones for pictures and videos, which want torchvision."""
-        from transformers import AutoTokenizer, Gemma4AudioFeatureExtractor
+        from transformers import AutoTokenizer
 
+        extractor = stock(cls.extractor_class)
         return SimpleNamespace(
             tokenizer=AutoTokenizer.from_pretrained(folder, local_files_only=True),
-            feature_extractor=Gemma4AudioFeatureExtractor.from_pretrained(
-                folder, local_files_only=True
-            ),
+            feature_extractor=extractor.from_pretrained(folder, local_files_only=True),
         )
 
     @classmethod
     def random_extractor(cls, shape: Shape) -> Any:
-        from transformers import Gemma4AudioFeatureExtractor
-
-        return Gemma4AudioFeatureExtractor()
+        return stock(cls.extractor_class)()
 
     @classmethod
     def read_decoder(cls, source: str, config: Any) -> Decoder:
@@ -145,12 +143,12 @@ class Gemma4(WindowedLM, StockLM):
         """Blind."""
         return {**super().configs(shape), "vision_config": None}
 
-    def windows(self, audio: Audio) -> list[np.ndarray]:
+    def windows(self, audio: Audio) -> list[Any]:
         """Samples of 30 s each; a last 10 ms alone make no frame."""
         count = len(audio.samples)
         return [audio.samples[at : at + WINDOW] for at in range(0, count - HOP, WINDOW)]
 
-    def encode_windows(self, windows: Sequence[np.ndarray]) -> EncodedWindows:
+    def encode_windows(self, windows: Sequence[Any]) -> EncodedWindows:
         """Valid tokens of a batch of windows."""
         import torch
 
@@ -196,14 +194,21 @@ class Gemma4(WindowedLM, StockLM):
         text = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
-        ids = self.tokenizer(text, add_special_tokens=False).input_ids
-        config, audio = self.model.config, self.model.config.audio_token_id
+        audio = self.model.config.audio_token_id
+        begin, placeholder, end = self.tokenizer.convert_ids_to_tokens(
+            [self.model.config.boa_token_id, audio, self.end_marker]
+        )
+        framed = f"{self.around}{begin}{placeholder}{end}{self.around}"
+        ids = self.tokenizer(text.replace(placeholder, framed), add_special_tokens=False).input_ids
         if ids.count(audio) != 1:
-            placeholder = self.tokenizer.convert_ids_to_tokens(audio)
             raise UsageError(f"the question must not contain {placeholder}")
         at = ids.index(audio)
-        before, after = [*ids[:at], config.boa_token_id], [config.eoa_token_index, *ids[at + 1 :]]
-        return PromptIds(before, after, text)
+        return PromptIds(ids[:at], ids[at + 1 :], text)
+
+    @property
+    def end_marker(self) -> int:
+        """Its id."""
+        return self.model.config.eoa_token_index
 
 
 def per_layer(text: Any) -> int:

@@ -74,7 +74,7 @@ def load_weights(family: type[StockLM], checkpoint: Checkpoint, placement: Place
                 output_loading_info=True,
                 **quantisation(family.unquantised, placement),
             )
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, ImportError) as error:
             raise ModelError(f"cannot load {checkpoint.folder}: {one_line(error)}") from error
         check_complete(checkpoint.folder, report)
         model = leave_out(family.left_out, model)

@@ -34,9 +34,12 @@ def base_alone(folder: Path) -> Iterator[Path]:
         yield folder
         return
     with TemporaryDirectory() as bare:
-        for path in folder.iterdir():
-            if path.name != CONFIG:
-                (Path(bare) / path.name).symlink_to(path.resolve())
+        try:
+            for path in folder.iterdir():
+                if path.name != CONFIG:
+                    (Path(bare) / path.name).symlink_to(path.resolve())
+        except OSError as error:
+            raise ModelError(f"cannot link the files of {folder}: {one_line(error)}") from error
         yield Path(bare)
 
 
