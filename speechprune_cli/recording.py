@@ -1,0 +1,269 @@
+"""A recording as FFmpeg's libraries decode it, on its own clock.
+
+Sound stands at the time that its container gives it: a gap or a late start is silence. Where the
+clock is set back, as in files that were joined, what follows is put behind what came before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import ceil
+
+import av
+import numpy as np
+from av import AudioFrame, FFmpegError, Packet
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from speechprune_cli import stated
+from speechprune_cli.errors import AudioError, UsageError
+from speechprune_cli.stated import Part
+
+SLACK = Fraction(1, 20)  # seconds by which times and lengths may be off without a word
+SET_BACK = Fraction(1)  # seconds that a clock must fall behind to be another one
+LONGEST_GAP = 10  # seconds that may be silent in a recording of unknown length
+LONGEST_SILENCE = 2 * 3600  # seconds of it in all: damaged times ask for years
+MOST_ERRORS = 100  # in a row, before a file is given up
+STRAY_BYTES = 500  # between packets: above what a container puts there
+EXPLICIT = ("mov", "matroska")  # containers whose times begin at 0, and whose gaps are meant
+STATING = (*EXPLICIT, "asf", "flv", "tta", "wv", "ape")  # whose length FFmpeg does not guess
+TAGS = re.compile(rb"Xing|Info|VBRI|ID3|TAG|APETAGEX")
+"""What stands among the frames of joined mp3 and is no sound."""
+BLOCK_FRAMES = 2**14
+FULL_SCALE = {"u8": 2**7, "s16": 2**15, "s32": 2**31, "flt": 1, "dbl": 1}
+
+Block = tuple[np.ndarray, int]  # float32 [frames, channels], and their rate
+
+
+@dataclass
+class Clock:
+    """Where sound belongs, in seconds of the recording."""
+
+    origin: Fraction  # what the container calls its beginning
+    end: Fraction  # what it says of its end; 0 where it says nothing
+    now: Fraction = Fraction(0)
+    silence: Fraction = Fraction(0)
+    jumps: list[tuple[Fraction, Fraction]] = field(default_factory=list)  # when, and how far
+
+    def gap(self, stamp: Fraction) -> Fraction:
+        """Seconds of silence that have to stand before sound with that time stamp."""
+        ahead = stamp - self.origin - self.now
+        if -SET_BACK <= ahead <= SLACK:
+            return Fraction(0)
+        if ahead > 0 and self._may_be_silent(ahead):
+            self.silence += ahead
+            return ahead
+        if ahead > 0:
+            self.jumps.append((self.now, ahead))
+        self.origin += ahead
+        return Fraction(0)
+
+    def _may_be_silent(self, gap: Fraction) -> bool:
+        known = gap <= LONGEST_GAP or self.now + gap <= self.end + SLACK
+        return known and self.silence + gap <= LONGEST_SILENCE
+
+
+class Recording:
+    """One audio track of a container: that of number `track`, else the default one.
+
+    Raises AudioError where there is none, UsageError where there is none of that number, and what
+    FFmpeg raises for what it cannot open.
+    """
+
+    def __init__(self, part: Part, label: str, track: int | None = None) -> None:
+        # no protocols: a playlist in disguise must not open other files or the network
+        self._container = av.open(
+            part, "r", options={"protocol_whitelist": ""}, metadata_errors="replace"
+        )
+        self.close = self._container.close
+        self._bytes = part.again()
+        self._format = self._container.format.name.split(",")[0]
+        self._choose(label, track)
+        self.film = any(not _is_cover(each) for each in self._container.streams.video)
+        origin = 0 if self._format in EXPLICIT else self._container.start_time or 0
+        self._clock = Clock(Fraction(origin, 1_000_000), Fraction(0))
+        self._clock.end = self._stated()
+        self.is_damaged = False
+        self.lost: list[tuple[Fraction, Fraction]] = []  # silence for lost sound: when, how long
+        self.bytes_end = 0  # behind the last packet
+        self._reached = Fraction(0)  # by good packets of any track
+        self._spot, self._since, self._stray = 0, 0, False
+
+    def _choose(self, label: str, track: int | None) -> None:
+        tracks = self._container.streams.audio
+        if not tracks:
+            kinds = ", ".join(sorted({stream.type for stream in self._container.streams}))
+            raise AudioError(f"{label}: holds no audio track, only {kinds or 'nothing'}")
+        if track is not None and not 1 <= track <= len(tracks):
+            raise UsageError(f"--track {track}: the audio tracks of {label} are 1 to {len(tracks)}")
+        marked = (each for each in tracks if each.disposition & Disposition.default)
+        default = next(marked, tracks[0])
+        self._track = default if track is None else tracks[track - 1]
+        self.tracks, self.number = len(tracks), tracks.index(self._track) + 1
+        self.is_default = self._track is default
+        if self._track.codec_context is None:
+            raise AudioError(f"{label}: its sound is in a codec that cannot be decoded")
+
+    @property
+    def channels(self) -> int:
+        """As its header says."""
+        return self._track.codec_context.channels
+
+    @property
+    def jumps(self) -> list[tuple[Fraction, Fraction]]:
+        """Leaps of the time stamps that no silence was put for: when, and how far."""
+        return self._clock.jumps
+
+    def blocks(self) -> Iterator[Block]:
+        """All of its sound, and silence where it has none."""
+        frames = self._frames()
+        frame = next(frames, None)
+        while frame is not None:
+            following = next(frames, None)
+            yield from self._placed(*frame, is_last=following is None)
+            frame = following
+
+    def seconds(self) -> Fraction:
+        """Length without decoding; a codec's padding may count."""
+        clock = self._clock
+        for packet in self._packets():
+            length = (packet.duration or 0) * packet.time_base
+            if packet.stream is not self._track:
+                continue
+            if packet.pts is None:
+                clock.now += length
+                continue
+            stamp = packet.pts * packet.time_base
+            clock.now += clock.gap(stamp)
+            clock.now = max(clock.now, stamp - clock.origin + length)
+        return clock.now
+
+    def missing(self) -> Fraction:
+        """Seconds that it states and that are not there, once all of it was read."""
+        found = stated.sound_bytes(self._bytes)
+        if found:
+            claimed, there = found
+            return (
+                self._clock.now * (claimed - there) / there if claimed - there > 1 else Fraction(0)
+            )
+        end, now = self._clock.end, self._clock.now
+        return end - now if end - max(self._reached, now) > SLACK else Fraction(0)
+
+    def is_cut(self) -> bool:
+        """Whether its bytes end before its structure does."""
+        return stated.ends_early(self._bytes)
+
+    def _stated(self) -> Fraction:
+        """When the track ends, as the file says; 0 where FFmpeg would only guess."""
+        track, rate = self._track, self._track.codec_context.sample_rate
+        tick = track.time_base or Fraction(0)
+        length = (track.duration or 0) * tick
+        if self._format == "flac":
+            return Fraction(stated.flac_frames(self._bytes), rate)
+        if self._format == "mp3":
+            frames = stated.mp3_frames(self._bytes)
+            return min(length, Fraction(frames * (1152 if rate >= 32000 else 576), rate))
+        if self._format not in STATING:
+            return Fraction(0)
+        if length:
+            return (track.start_time or 0) * tick + length - self._clock.origin
+        whole = Fraction(self._container.duration or 0, 1_000_000)
+        told = re.fullmatch(r"(\d+):(\d\d):(\d\d\.\d+)", track.metadata.get("DURATION", ""))
+        if not told:
+            return whole
+        return min(whole, int(told[1]) * 3600 + int(told[2]) * 60 + Fraction(told[3]))
+
+    def _packets(self) -> Iterator[Packet]:
+        """Of all tracks, also from behind what is no packet, and one that flushes the decoder."""
+        packets, errors = self._container.demux(), 0
+        while errors < MOST_ERRORS:
+            try:
+                packet = next(packets, None)
+            except FFmpegError:
+                self.is_damaged = True
+                packets, errors = self._container.demux(), errors + 1
+                continue
+            if packet is None:
+                return
+            if packet.size:
+                errors = 0
+                self._count(packet)
+            yield packet
+
+    def _count(self, packet: Packet) -> None:
+        """Note how far packets reach in bytes and in time, and whether bytes between are none."""
+        if packet.pos is not None and packet.pos > self._spot:
+            self._stray |= packet.pos - self._spot - self._since > STRAY_BYTES
+            self._spot, self._since = packet.pos, 0
+        self._since += packet.size
+        self.bytes_end = max(self.bytes_end, self._spot + packet.size)
+
+    def _reach(self, packet: Packet) -> None:
+        """Note the end of a packet whose content is good, as far as that is known."""
+        if packet.pts is not None:
+            end = (packet.pts + (packet.duration or 0)) * packet.time_base
+            self._reached = max(self._reached, end - self._clock.origin)
+
+    def _frames(self) -> Iterator[tuple[AudioFrame, bool]]:
+        """Decoded frames, and whether something before each could not be read."""
+        failed = False
+        for packet in self._packets():
+            if packet.stream is not self._track:
+                self._reach(packet)
+                continue
+            try:
+                frames = self._track.codec_context.decode(packet)
+            except FFmpegError:
+                failed |= not TAGS.search(bytes(packet)[:200])
+                self.is_damaged |= failed
+                continue
+            self._reach(packet)
+            for frame in frames:
+                yield frame, failed or self._stray
+                failed = self._stray = False
+
+    def _placed(self, frame: AudioFrame, is_suspect: bool, *, is_last: bool) -> Iterator[Block]:
+        """A frame, behind the silence that its time stamp asks for."""
+        clock, rate = self._clock, frame.sample_rate
+        if frame.pts is not None and frame.time_base:
+            gap = clock.gap(frame.pts * frame.time_base)
+            if gap and (is_suspect or self._format not in EXPLICIT) and clock.now:
+                self.lost.append((clock.now, gap))
+            yield from self._advance(silence(round(gap * rate)), rate)
+        samples = as_float(frame)
+        if is_last and self._format == "mov" and frame.duration and frame.time_base:
+            samples = samples[: ceil(frame.duration * frame.time_base * rate)]  # less its padding
+        yield from self._advance([samples], rate)
+
+    def _advance(self, blocks: Iterable[np.ndarray], rate: int) -> Iterator[Block]:
+        for block in blocks:
+            self._clock.now += Fraction(len(block), rate)
+            yield block, rate
+
+
+def silence(frames: int) -> Iterator[np.ndarray]:
+    """Nothing, a block at a time."""
+    for start in range(0, frames, BLOCK_FRAMES):
+        yield np.zeros((min(BLOCK_FRAMES, frames - start), 1), np.float32)
+
+
+def as_float(frame: AudioFrame) -> np.ndarray:
+    """float32 `[frames, channels]`, full scale at 1."""
+    name = frame.format.name.removesuffix("p")
+    if name not in FULL_SCALE:
+        (frame,) = av.AudioResampler(format="dbl").resample(frame)
+        name = "dbl"
+    samples = frame.to_ndarray()
+    channels = frame.layout.nb_channels
+    samples = samples.T if frame.format.is_planar else samples.reshape(-1, channels)
+    with np.errstate(over="ignore"):
+        samples = samples.astype(np.float32)
+    return (samples - 128 if name == "u8" else samples) / np.float32(FULL_SCALE[name])
+
+
+def _is_cover(track: VideoStream) -> bool:
+    """Whether it is a still picture that belongs to the recording, as music files have one."""
+    return bool(track.disposition & Disposition.attached_pic)

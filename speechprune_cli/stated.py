@@ -1,0 +1,206 @@
+"""What the bytes of a recording say of its length, where FFmpeg only guesses or says nothing."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from io import SEEK_CUR, SEEK_END, SEEK_SET
+from typing import BinaryIO, Literal
+
+STREAMING_BYTES = 0x7FFF0000  # lengths from here on stand in for that of wav from a pipe
+SOUND_CHUNKS = (b"data", b"SSND")
+FOLLOWERS = (b"RIFF", b"RF64", b"RIFX", b"FORM", b"riff", b"caff", b"FLV\1", b"TTA1", b"Crea")
+"""Begin files behind whose end FFmpeg looks for nothing more. `ftyp` of mp4 is another."""
+LONGEST_TAIL = 2**26  # bytes behind the last sound in which another file is looked for
+
+
+class Part:
+    """The bytes of a file from `start` on, with a place of its own.
+
+    A bad place is refused, but nothing raised.
+    """
+
+    def __init__(self, file: BinaryIO, start: int = 0) -> None:
+        self._file, self._start, self._place = file, start, 0
+
+    def again(self) -> Part:
+        """The same, to be read from its beginning."""
+        return Part(self._file, self._start)
+
+    def behind(self, offset: int) -> Part:
+        """What follows from there on."""
+        return Part(self._file, self._start + offset)
+
+    def read(self, count: int = -1) -> bytes:
+        """As of a file."""
+        self._file.seek(self._start + self._place)
+        data = self._file.read(count)
+        self._place += len(data)
+        return data
+
+    def tell(self) -> int:
+        """As of a file."""
+        return self._place
+
+    def seek(self, offset: int, whence: int = SEEK_SET) -> int:
+        """As of a file; -1 for a place before its beginning or out of all bounds."""
+        if whence == SEEK_CUR:
+            offset += self._place
+        elif whence == SEEK_END:
+            offset += self._file.seek(0, SEEK_END) - self._start
+        if not 0 <= offset < 2**62:
+            return -1
+        self._place = offset
+        return offset
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """How a family of formats lays out chunks: in bytes, what stands before each."""
+
+    first: int  # where the first one begins
+    name: int
+    length: int
+    order: Literal["little", "big"]
+    align: int = 2
+
+    @property
+    def header(self) -> int:
+        """Bytes of a chunk's name and length."""
+        return self.name + self.length
+
+
+FAMILIES = {
+    b"RIFF": Chunks(12, 4, 4, "little"),
+    b"RF64": Chunks(12, 4, 4, "little"),
+    b"BW64": Chunks(12, 4, 4, "little"),
+    b"RIFX": Chunks(12, 4, 4, "big"),
+    b"FORM": Chunks(12, 4, 4, "big"),
+    b"caff": Chunks(8, 4, 8, "big", align=1),
+    b"riff": Chunks(40, 16, 8, "little", align=8),  # Sony's wave64, whose lengths count the header
+}
+
+
+def sound_bytes(file: Part) -> tuple[int, int] | None:
+    """How many bytes of sound the file claims, and how many there are; None where it does not say.
+
+    Of chunked formats (wav, RF64, wave64, aiff, caf, avi) and au.
+    """
+    total = file.seek(0, SEEK_END)
+    file.seek(0)
+    magic = file.read(4)
+    if magic == b".snd":
+        begin, stated = (int.from_bytes(file.read(4), "big") for _ in range(2))
+        return _known(stated, total - begin)
+    layout = FAMILIES.get(magic)
+    return _walk(file, layout, total) if layout else None
+
+
+def _walk(file: Part, layout: Chunks, total: int) -> tuple[int, int] | None:
+    place, long_length = layout.first, 0
+    while place + layout.header <= total:
+        file.seek(place)
+        name = file.read(layout.name)[:4]
+        length = int.from_bytes(file.read(layout.length), layout.order)
+        if layout.name == 16:
+            length -= layout.header
+        inside = file.read(16)
+        if name == b"ds64":
+            long_length = int.from_bytes(inside[8:16], "little")
+        if name in SOUND_CHUNKS or (name == b"LIST" and inside.startswith(b"movi")):
+            stated = long_length if length == 0xFFFFFFFF and long_length else length
+            return _known(stated, total - place - layout.header, long_length or layout.length == 8)
+        place += layout.header + -(-max(length, 0) // layout.align) * layout.align
+    return None
+
+
+def _known(stated: int, found: int, is_long: int = False) -> tuple[int, int] | None:
+    """None where a length only stands in for one that was not known when it was written."""
+    if not 0 < stated < (2**62 if is_long else STREAMING_BYTES) or found <= 0:
+        return None
+    return stated, found
+
+
+def ends_early(file: Part) -> bool:
+    """Whether an Ogg stream lacks its last page, or a box of an mp4 reaches beyond the file."""
+    total = file.seek(0, SEEK_END)
+    file.seek(0)
+    head = file.read(8)
+    if head.startswith(b"OggS"):
+        return not _last_page_ends_stream(file, total)
+    return head[4:] == b"ftyp" and _box_is_cut(file, total)
+
+
+def _last_page_ends_stream(file: Part, total: int) -> bool:
+    file.seek(max(total - 2**17, 0))
+    tail = file.read(2**17)
+    page = tail[tail.rfind(b"OggS") :]
+    ends = len(page) >= 27 and bool(page[5] & 4)
+    return ends and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
+
+
+def is_plain_vorbis(file: Part) -> bool:
+    """Whether it is one Ogg stream of Vorbis, whole, and nothing else."""
+    if b"\1vorbis" not in file.read(64):
+        return False
+    flags = []
+    file.seek(0)
+    while (page := file.read(27)).startswith(b"OggS") and len(page) == 27:
+        flags.append(page[5] & 6)
+        file.seek(sum(file.read(page[26])), SEEK_CUR)
+    whole = not page and file.tell() == file.seek(0, SEEK_END)
+    return whole and flags[0] == 2 and flags[-1] == 4 and not any(flags[1:-1])
+
+
+def _box_is_cut(file: Part, total: int) -> bool:
+    place = 0
+    while place + 8 <= total:
+        file.seek(place)
+        head = file.read(16)
+        if not re.fullmatch(rb"[\w \xa9-]{4}", head[4:8]):
+            return False  # something else follows
+        length = int.from_bytes(head[:4], "big")
+        if length == 1:
+            length = int.from_bytes(head[8:16], "big")
+        if length < 8:
+            return False
+        place += length
+    return place > total
+
+
+def flac_frames(file: Part) -> int:
+    """Samples a channel that a FLAC file states, 0 where it states none."""
+    head = _behind_id3(file, 42)
+    return int.from_bytes(head[21:26], "big") & (2**36 - 1) if head.startswith(b"fLaC") else 0
+
+
+def mp3_frames(file: Part) -> int:
+    """Frames that an mp3 states in a Xing, Info or VBRI header, 0 where it states none."""
+    head = _behind_id3(file, 4096)
+    found = re.search(rb"(Xing|Info)...[\1\3\5\7\x09\x0b\x0d\x0f](.{4})", head, re.DOTALL)
+    found = found or re.search(rb"(VBRI).{10}(.{4})", head, re.DOTALL)
+    return int.from_bytes(found[2], "big") if found else 0
+
+
+def _behind_id3(file: Part, count: int) -> bytes:
+    """The first `count` bytes behind an ID3 tag."""
+    file.seek(0)
+    head = file.read(10)
+    size = 0
+    if head.startswith(b"ID3"):
+        lengths = zip(head[6:], (21, 14, 7, 0), strict=False)
+        size = 10 + sum(byte << shift for byte, shift in lengths)
+    file.seek(size)
+    return file.read(count)
+
+
+def next_file(file: Part, end: int) -> int | None:
+    """Where another file of its kind begins behind `end`, as where two were joined; else None."""
+    file.seek(0)
+    head = file.read(8)
+    magic, before = (b"ftyp", 4) if head[4:] == b"ftyp" else (head[:4], 0)
+    if before == 0 and magic not in FOLLOWERS:
+        return None
+    file.seek(end)
+    place = file.read(LONGEST_TAIL).find(magic)
+    return None if place < before else end + place - before
