@@ -26,7 +26,7 @@ from speechprune_cli.errors import AudioError, SpeechPruneError, UsageError
 from speechprune_cli.flow import Audio
 from speechprune_cli.mixdown import SILENCE_PEAK, Mixdown
 from speechprune_cli.recording import BLOCK_FRAMES, Recording
-from speechprune_cli.stated import Part, ends_early, is_plain_vorbis, next_file
+from speechprune_cli.stated import Part, ends_early, is_plain_vorbis, joint, next_file
 from speechprune_cli.vorbis import Vorbis
 
 File = BufferedReader | FileIO
@@ -83,7 +83,7 @@ def load_audio(source: str | Path, track: int | None = None) -> Audio:
 
 
 def recording_seconds(path: str | Path) -> float:
-    """How long a recording is, as `load_audio` reads it, without decoding; off by 0.2 s at most.
+    """Length of a recording as `load_audio` reads it, but for a codec's padding; not decoded.
 
     Infinite where it cannot be read.
     """
@@ -150,18 +150,21 @@ def _parts(file: File, label: str, track: int | None) -> Iterator[Recording | Vo
 
     Each has to be read before the next is asked for.
     """
-    part: Part | None = Part(file)
-    while part is not None:
-        with closing(_vorbis(file, track) or _opened(part, label, track)) as recording:
+    rest, following = Part(file), joint(Part(file))
+    while True:
+        part = rest.until(following)
+        with closing(_vorbis(file, part, track) or _opened(part, label, track)) as recording:
             yield recording
-        following = next_file(part.again(), recording.bytes_end) if recording.bytes_end else None
-        part = None if following is None else part.behind(following)
-        if part is not None and not _holds_sound(part.again(), track):
+        following = following or next_file(part, recording.bytes_end)
+        if following is None or not _holds_sound(rest.behind(following), track):
             return
+        rest = rest.behind(following)
+        following = joint(rest)
 
 
-def _vorbis(file: File, track: int | None) -> Vorbis | None:
-    if track in (None, 1) and is_plain_vorbis(Part(file)):
+def _vorbis(file: File, part: Part, track: int | None) -> Vorbis | None:
+    is_whole = part.size == Part(file).size
+    if is_whole and track in (None, 1) and is_plain_vorbis(part.until(None)):
         with suppress(soundfile.LibsndfileError, TypeError):  # as of a name that ends in .raw
             return Vorbis(file)
     return None
@@ -169,12 +172,12 @@ def _vorbis(file: File, track: int | None) -> Vorbis | None:
 
 def _opened(part: Part, label: str, track: int | None) -> Recording:
     try:
-        recording = Recording(part.again(), label, track)
-        if recording.channels or (problem := _problem(part.again())) is None:
+        recording = Recording(part.until(None), label, track)
+        if recording.channels or (problem := _problem(part.until(None))) is None:
             return recording
     except av.FFmpegError as error:
-        problem = _problem(part.again()) or error.strerror or str(error)
-    head = part.again().read(16)
+        problem = _problem(part.until(None)) or error.strerror or str(error)
+    head = part.until(None).read(16)
     raise AudioError(f"{label}: not audio: {problem.rstrip('.')}; it begins with {head!r}")
 
 
@@ -246,7 +249,8 @@ class _Findings:
             first = float(self.lost[0][0])
             places = f" in {len(self.lost)} places" if len(self.lost) > 1 else ""
             where = f"{length:.2f} s{places}, from {first:.2f} s on, hold no sound"
-            yield f"damaged: {where} and count as silence; {read - length:.2f} s could be read"
+            could = f"{read - length:.2f} s could be read"
+            yield f"damaged or paused: {where} and count as silence; {could}"
         for when, ahead in self.jumps[:1]:
             jump = f"at {float(when):.2f} s its clock leaps ahead by {float(ahead):.0f} s"
             yield f"{jump}, which is not followed"

@@ -22,6 +22,7 @@ from speechprune_cli import stated
 from speechprune_cli.errors import AudioError, UsageError
 from speechprune_cli.stated import Part
 
+AVFMT_GENERIC_INDEX = 0x0100  # FFmpeg's mark of bare packets, whose times it counts itself
 SLACK = Fraction(1, 20)  # seconds by which times and lengths may be off without a word
 SET_BACK = Fraction(1)  # seconds that a clock must fall behind to be another one
 LONGEST_GAP = 10  # seconds that may be silent in a recording of unknown length
@@ -79,9 +80,11 @@ class Recording:
             part, "r", options={"protocol_whitelist": ""}, metadata_errors="replace"
         )
         self.close = self._container.close
-        self._bytes = part.again()
+        self._bytes = part.until(None)
         self._format = self._container.format.name.split(",")[0]
         self._choose(label, track)
+        self._is_bare = bool(self._container.format.flags & AVFMT_GENERIC_INDEX)
+        self._rate = self._last_rate = self._track.codec_context.sample_rate
         self.film = any(not _is_cover(each) for each in self._container.streams.video)
         origin = 0 if self._format in EXPLICIT else self._container.start_time or 0
         self._clock = Clock(Fraction(origin, 1_000_000), Fraction(0))
@@ -89,6 +92,7 @@ class Recording:
         self.is_damaged = False
         self.lost: list[tuple[Fraction, Fraction]] = []  # silence for lost sound: when, how long
         self.bytes_end = 0  # behind the last packet
+        self._first = self._clock.origin  # time stamp, which is earlier where a codec warms up
         self._reached = Fraction(0)  # by good packets of any track
         self._spot, self._since, self._stray = 0, 0, False
 
@@ -128,17 +132,21 @@ class Recording:
 
     def seconds(self) -> Fraction:
         """Length without decoding; a codec's padding may count."""
-        clock = self._clock
+        clock, length = self._clock, Fraction(0)
+        before: Fraction | None = None
         for packet in self._packets():
-            length = (packet.duration or 0) * packet.time_base
-            if packet.stream is not self._track:
+            if packet.stream is not self._track or not packet.size:
                 continue
+            length = packet.duration * packet.time_base if packet.duration else length
             if packet.pts is None:
                 clock.now += length
                 continue
             stamp = packet.pts * packet.time_base
+            if not packet.duration and before is not None:
+                length = min(max(stamp - before, Fraction(0)), SET_BACK)  # as of the one before
             clock.now += clock.gap(stamp)
             clock.now = max(clock.now, stamp - clock.origin + length)
+            before = stamp
         return clock.now
 
     def missing(self) -> Fraction:
@@ -204,8 +212,9 @@ class Recording:
     def _reach(self, packet: Packet) -> None:
         """Note the end of a packet whose content is good, as far as that is known."""
         if packet.pts is not None:
+            self._first = min(self._first, packet.pts * packet.time_base)
             end = (packet.pts + (packet.duration or 0)) * packet.time_base
-            self._reached = max(self._reached, end - self._clock.origin)
+            self._reached = max(self._reached, end - min(self._clock.origin, self._first))
 
     def _frames(self) -> Iterator[tuple[AudioFrame, bool]]:
         """Decoded frames, and whether something before each could not be read."""
@@ -217,8 +226,10 @@ class Recording:
             try:
                 frames = self._track.codec_context.decode(packet)
             except FFmpegError:
-                failed |= not TAGS.search(bytes(packet)[:200])
-                self.is_damaged |= failed
+                if TAGS.search(bytes(packet)[:200]):
+                    self._clock.origin += (packet.duration or 0) * packet.time_base
+                else:
+                    failed = self.is_damaged = True
                 continue
             self._reach(packet)
             for frame in frames:
@@ -229,7 +240,11 @@ class Recording:
         """A frame, behind the silence that its time stamp asks for."""
         clock, rate = self._clock, frame.sample_rate
         if frame.pts is not None and frame.time_base:
-            gap = clock.gap(frame.pts * frame.time_base)
+            stamp = frame.pts * frame.time_base
+            if self._is_bare and not self._rate == self._last_rate == rate:
+                clock.origin = stamp - clock.now  # what counts samples counts wrongly
+            self._last_rate = rate
+            gap = clock.gap(stamp)
             if gap and (is_suspect or self._format not in EXPLICIT) and clock.now:
                 self.lost.append((clock.now, gap))
             yield from self._advance(silence(round(gap * rate)), rate)

@@ -3,38 +3,53 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import SEEK_CUR, SEEK_END, SEEK_SET
 from typing import BinaryIO, Literal
 
 STREAMING_BYTES = 0x7FFF0000  # lengths from here on stand in for that of wav from a pipe
+LONGEST_PAGE = 2**16  # of Ogg, about
+EBML = b"\x1a\x45\xdf\xa3"
 SOUND_CHUNKS = (b"data", b"SSND")
 FOLLOWERS = (b"RIFF", b"RF64", b"RIFX", b"FORM", b"riff", b"caff", b"FLV\1", b"TTA1", b"Crea")
-"""Begin files behind whose end FFmpeg looks for nothing more. `ftyp` of mp4 is another."""
+"""Begin files behind whose end FFmpeg looks for nothing more."""
 LONGEST_TAIL = 2**26  # bytes behind the last sound in which another file is looked for
 
 
 class Part:
-    """The bytes of a file from `start` on, with a place of its own.
+    """The bytes of a file from `start` to `end`, with a place of its own.
 
     A bad place is refused, but nothing raised.
     """
 
-    def __init__(self, file: BinaryIO, start: int = 0) -> None:
+    def __init__(self, file: BinaryIO, start: int = 0, end: int | None = None) -> None:
         self._file, self._start, self._place = file, start, 0
+        self._end = file.seek(0, SEEK_END) if end is None else end
 
-    def again(self) -> Part:
-        """The same, to be read from its beginning."""
-        return Part(self._file, self._start)
+    @property
+    def name(self) -> str:
+        """Of the file; its extension tells FFmpeg of formats without a header."""
+        return str(self._file.name)
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self._end - self._start
+
+    def until(self, end: int | None) -> Part:
+        """The same up to there, to be read from its beginning."""
+        return Part(self._file, self._start, self._end if end is None else self._start + end)
 
     def behind(self, offset: int) -> Part:
         """What follows from there on."""
-        return Part(self._file, self._start + offset)
+        return Part(self._file, self._start + offset, self._end)
 
     def read(self, count: int = -1) -> bytes:
         """As of a file."""
-        self._file.seek(self._start + self._place)
-        data = self._file.read(count)
+        left = max(self.size - self._place, 0)
+        self._file.seek(self._start + min(self._place, self.size))
+        data = self._file.read(left if count < 0 else min(count, left))
         self._place += len(data)
         return data
 
@@ -43,15 +58,12 @@ class Part:
         return self._place
 
     def seek(self, offset: int, whence: int = SEEK_SET) -> int:
-        """As of a file; -1 for a place before its beginning or out of all bounds."""
-        if whence == SEEK_CUR:
-            offset += self._place
-        elif whence == SEEK_END:
-            offset += self._file.seek(0, SEEK_END) - self._start
-        if not 0 <= offset < 2**62:
+        """As of a file; -1 for a place before its beginning."""
+        place = offset + {SEEK_SET: 0, SEEK_CUR: self._place, SEEK_END: self.size}[whence]
+        if place < 0:
             return -1
-        self._place = offset
-        return offset
+        self._place = place
+        return place
 
 
 @dataclass(frozen=True)
@@ -128,7 +140,7 @@ def ends_early(file: Part) -> bool:
     head = file.read(8)
     if head.startswith(b"OggS"):
         return not _last_page_ends_stream(file, total)
-    return head[4:] == b"ftyp" and _box_is_cut(file, total)
+    return head[4:] == b"ftyp" and any(end > total for _, _, end in _boxes(file))
 
 
 def _last_page_ends_stream(file: Part, total: int) -> bool:
@@ -152,20 +164,19 @@ def is_plain_vorbis(file: Part) -> bool:
     return whole and flags[0] == 2 and flags[-1] == 4 and not any(flags[1:-1])
 
 
-def _box_is_cut(file: Part, total: int) -> bool:
-    place = 0
+def _boxes(file: Part) -> Iterator[tuple[int, bytes, int]]:
+    """The outermost boxes of an mp4: where each begins, its type, and where it says it ends."""
+    place, total = 0, file.seek(0, SEEK_END)
     while place + 8 <= total:
         file.seek(place)
         head = file.read(16)
-        if not re.fullmatch(rb"[\w \xa9-]{4}", head[4:8]):
-            return False  # something else follows
         length = int.from_bytes(head[:4], "big")
         if length == 1:
             length = int.from_bytes(head[8:16], "big")
-        if length < 8:
-            return False
+        if length < 8 or not re.fullmatch(rb"[\w \xa9-]{4}", head[4:8]):
+            return  # something else follows, or the last box goes on to the end
+        yield place, head[4:8], place + length
         place += length
-    return place > total
 
 
 def flac_frames(file: Part) -> int:
@@ -194,13 +205,62 @@ def _behind_id3(file: Part, count: int) -> bytes:
     return file.read(count)
 
 
-def next_file(file: Part, end: int) -> int | None:
-    """Where another file of its kind begins behind `end`, as where two were joined; else None."""
+def joint(file: Part) -> int | None:
+    """Where another file was joined to it, as far as its structure tells; None where none was.
+
+    Of Ogg, where FFmpeg keeps the first one's decoder, of mp4, where it stops, and of Matroska.
+    """
     file.seek(0)
     head = file.read(8)
-    magic, before = (b"ftyp", 4) if head[4:] == b"ftyp" else (head[:4], 0)
-    if before == 0 and magic not in FOLLOWERS:
+    if head.startswith(b"OggS"):
+        return _second_beginning(file)
+    if head[4:] == b"ftyp":
+        return next((place for place, kind, _ in _boxes(file) if place and kind == b"ftyp"), None)
+    return _segment_end(file) if head.startswith(EBML) else None
+
+
+def _second_beginning(file: Part) -> int | None:
+    """The first page of Ogg that begins a stream behind pages of data."""
+    place, data_seen = 0, False
+    while place < file.size:
+        file.seek(place)
+        page = file.read(27)
+        if not page.startswith(b"OggS") or len(page) < 27:
+            file.seek(place + 1)
+            found = file.read(LONGEST_PAGE).find(b"OggS")  # behind damage
+            place += 1 + found if found >= 0 else LONGEST_PAGE
+            continue
+        begins_stream = bool(page[5] & 2)
+        if begins_stream and data_seen:
+            return place
+        data_seen |= not begins_stream
+        place += 27 + page[26] + sum(file.read(page[26]))
+    return None
+
+
+def _segment_end(file: Part) -> int | None:
+    """Where another EBML header follows on the segment of the first."""
+    place = 0
+    for _ in range(2):  # the header, the segment
+        file.seek(place)
+        head = file.read(12)
+        if len(head) < 12:
+            return None
+        width = 9 - head[4].bit_length()
+        length = int.from_bytes(head[4 : 4 + width], "big") & (1 << 7 * width) - 1
+        if not 1 <= width <= 8 or length == (1 << 7 * width) - 1:
+            return None  # it goes on to the end
+        place += 4 + width + length
+    file.seek(place)
+    return place if file.read(4) == EBML else None
+
+
+def next_file(file: Part, end: int) -> int | None:
+    """Where another file of its kind begins behind the packets' `end`; None where none does."""
+    file.seek(0)
+    magic = file.read(4)
+    if magic not in FOLLOWERS or not end:
         return None
     file.seek(end)
     place = file.read(LONGEST_TAIL).find(magic)
-    return None if place < before else end + place - before
+    return None if place < 0 else end + place
