@@ -69,7 +69,8 @@ def load_audio(source: str | Path, track: int | None = None) -> Audio:
         raise AudioError(f"{label}: cannot be read: {error.strerror or error}") from error
     samples = sound.samples()
     if not len(samples):
-        raise AudioError(f"{label}: holds no samples")
+        others = f" in track {found.number} of {found.tracks}" if found.tracks > 1 else ""
+        raise AudioError(f"{label}: holds no samples{others}")
     lines = [*found.lines(float(sound.seconds), track), *_doubts(sound, samples)]
     return Audio(
         samples=samples,
@@ -94,7 +95,7 @@ def recording_seconds(path: str | Path) -> float:
                 length += part.seconds()
     except (OSError, AudioError):
         return inf
-    return float(length)
+    return float(length) or inf
 
 
 def write_audio(path: str | Path, samples: np.ndarray, rate: int) -> None:
@@ -250,7 +251,8 @@ class _Findings:
             places = f" in {len(self.lost)} places" if len(self.lost) > 1 else ""
             where = f"{length:.2f} s{places}, from {first:.2f} s on, hold no sound"
             could = f"{read - length:.2f} s could be read"
-            yield f"damaged or paused: {where} and count as silence; {could}"
+            what = "damaged" if self.is_damaged else "damaged or paused"
+            yield f"{what}: {where} and count as silence; {could}"
         for when, ahead in self.jumps[:1]:
             jump = f"at {float(when):.2f} s its clock leaps ahead by {float(ahead):.0f} s"
             yield f"{jump}, which is not followed"

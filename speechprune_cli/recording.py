@@ -30,7 +30,7 @@ LONGEST_SILENCE = 2 * 3600  # seconds of it in all: damaged times ask for years
 MOST_ERRORS = 100  # in a row, before a file is given up
 STRAY_BYTES = 500  # between packets: above what a container puts there
 EXPLICIT = ("mov", "matroska")  # containers whose times begin at 0, and whose gaps are meant
-STATING = (*EXPLICIT, "asf", "flv", "tta", "wv", "ape")  # whose length FFmpeg does not guess
+STATING = (*EXPLICIT, "flv", "tta", "wv", "ape")  # whose length FFmpeg does not guess
 TAGS = re.compile(rb"Xing|Info|VBRI|ID3|TAG|APETAGEX")
 """What stands among the frames of joined mp3 and is no sound."""
 BLOCK_FRAMES = 2**14
@@ -170,10 +170,10 @@ class Recording:
         tick = track.time_base or Fraction(0)
         length = (track.duration or 0) * tick
         if self._format == "flac":
-            return Fraction(stated.flac_frames(self._bytes), rate)
+            return Fraction(stated.flac_frames(self._bytes), rate or 1)
         if self._format == "mp3":
             frames = stated.mp3_frames(self._bytes)
-            return min(length, Fraction(frames * (1152 if rate >= 32000 else 576), rate))
+            return min(length, Fraction(frames * (1152 if rate >= 32000 else 576), rate or 1))
         if self._format not in STATING:
             return Fraction(0)
         if length:
@@ -247,7 +247,8 @@ class Recording:
             gap = clock.gap(stamp)
             if gap and (is_suspect or self._format not in EXPLICIT) and clock.now:
                 self.lost.append((clock.now, gap))
-            yield from self._advance(silence(round(gap * rate)), rate)
+                self.is_damaged |= is_suspect
+            yield from self._advance(silence(round(gap * rate), frame.layout.nb_channels), rate)
         samples = as_float(frame)
         if is_last and self._format == "mov" and frame.duration and frame.time_base:
             samples = samples[: ceil(frame.duration * frame.time_base * rate)]  # less its padding
@@ -259,10 +260,10 @@ class Recording:
             yield block, rate
 
 
-def silence(frames: int) -> Iterator[np.ndarray]:
-    """Nothing, a block at a time."""
+def silence(frames: int, channels: int) -> Iterator[np.ndarray]:
+    """Zeros, a block at a time."""
     for start in range(0, frames, BLOCK_FRAMES):
-        yield np.zeros((min(BLOCK_FRAMES, frames - start), 1), np.float32)
+        yield np.zeros((min(BLOCK_FRAMES, frames - start), channels), np.float32)
 
 
 def as_float(frame: AudioFrame) -> np.ndarray:
@@ -274,9 +275,9 @@ def as_float(frame: AudioFrame) -> np.ndarray:
     samples = frame.to_ndarray()
     channels = frame.layout.nb_channels
     samples = samples.T if frame.format.is_planar else samples.reshape(-1, channels)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         samples = samples.astype(np.float32)
-    return (samples - 128 if name == "u8" else samples) / np.float32(FULL_SCALE[name])
+        return (samples - 128 if name == "u8" else samples) / np.float32(FULL_SCALE[name])
 
 
 def _is_cover(track: VideoStream) -> bool:

@@ -11,8 +11,10 @@ from typing import BinaryIO, Literal
 STREAMING_BYTES = 0x7FFF0000  # lengths from here on stand in for that of wav from a pipe
 LONGEST_PAGE = 2**16  # of Ogg, about
 EBML = b"\x1a\x45\xdf\xa3"
+ASF = b"\x30\x26\xb2\x75"
+ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 SOUND_CHUNKS = (b"data", b"SSND")
-FOLLOWERS = (b"RIFF", b"RF64", b"RIFX", b"FORM", b"riff", b"caff", b"FLV\1", b"TTA1", b"Crea")
+FOLLOWERS = (b"RIFF", b"RF64", b"RIFX", b"FORM", b"riff", b"caff", b"FLV\1", b"TTA1", b"Crea", ASF)
 """Begin files behind whose end FFmpeg looks for nothing more."""
 LONGEST_TAIL = 2**26  # bytes behind the last sound in which another file is looked for
 
@@ -96,7 +98,7 @@ FAMILIES = {
 def sound_bytes(file: Part) -> tuple[int, int] | None:
     """How many bytes of sound the file claims, and how many there are; None where it does not say.
 
-    Of chunked formats (wav, RF64, wave64, aiff, caf, avi) and au.
+    Of chunked formats (wav, RF64, wave64, aiff, caf, avi), au and asf, where all bytes are counted.
     """
     total = file.seek(0, SEEK_END)
     file.seek(0)
@@ -104,6 +106,9 @@ def sound_bytes(file: Part) -> tuple[int, int] | None:
     if magic == b".snd":
         begin, stated = (int.from_bytes(file.read(4), "big") for _ in range(2))
         return _known(stated, total - begin)
+    if magic == ASF:
+        properties = file.read(2**16).partition(ASF_PROPERTIES)[2]
+        return _known(int.from_bytes(properties[24:32], "little"), total, is_long=True)
     layout = FAMILIES.get(magic)
     return _walk(file, layout, total) if layout else None
 
