@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from fractions import Fraction
 from io import SEEK_END, BufferedReader, FileIO
 from math import inf
 from pathlib import Path
@@ -61,7 +60,7 @@ def load_audio(source: str | Path, track: int | None = None) -> Audio:
     try:
         with _open(name, label) as file:
             for part in _parts(file, label, track):
-                begin = sound.seconds
+                begin = float(sound.seconds)
                 sound.add(part.blocks())
                 found.add(part, begin)
             sha256 = _digest(file, found)
@@ -88,14 +87,14 @@ def recording_seconds(path: str | Path) -> float:
 
     Infinite where it cannot be read.
     """
-    length = Fraction(0)
+    length = 0.0
     try:
         with _open(str(path), str(path)) as file:
             for part in _parts(file, str(path), None):
                 length += part.seconds()
     except (OSError, AudioError):
         return inf
-    return float(length) or inf
+    return round(length, 6) or inf
 
 
 def write_audio(path: str | Path, samples: np.ndarray, rate: int) -> None:
@@ -219,12 +218,12 @@ class _Findings:
     number: int = 1
     is_default: bool = True
     film: bool = False
-    missing: Fraction = Fraction(0)
+    missing: float = 0.0
     is_damaged: bool = False
-    lost: list[tuple[Fraction, Fraction]] = field(default_factory=list)
-    jumps: list[tuple[Fraction, Fraction]] = field(default_factory=list)
+    lost: list[tuple[float, float]] = field(default_factory=list)
+    jumps: list[tuple[float, float]] = field(default_factory=list)
 
-    def add(self, part: Recording | Vorbis, begin: Fraction) -> None:
+    def add(self, part: Recording | Vorbis, begin: float) -> None:
         """Count in a part that was read, and that begins there."""
         self.tracks, self.number, self.is_default = part.tracks, part.number, part.is_default
         self.film |= part.film
@@ -241,20 +240,20 @@ class _Findings:
         if self.film:
             yield "a film: only its sound is heard, its pictures are not looked at"
         if self.missing:
-            claim = f"its header says {read + float(self.missing):.2f} s"
+            claim = f"its header says {read + self.missing:.2f} s"
             yield f"truncated: {claim}, only {read:.2f} s could be read"
         elif self.is_damaged and not self.lost:
             yield f"damaged or cut off: {read:.2f} s could be read"
         if self.lost:
-            length = float(sum(length for _, length in self.lost))
-            first = float(self.lost[0][0])
+            length = sum(length for _, length in self.lost)
+            first = self.lost[0][0]
             places = f" in {len(self.lost)} places" if len(self.lost) > 1 else ""
             where = f"{length:.2f} s{places}, from {first:.2f} s on, hold no sound"
             could = f"{read - length:.2f} s could be read"
             what = "damaged" if self.is_damaged else "damaged or paused"
             yield f"{what}: {where} and count as silence; {could}"
         for when, ahead in self.jumps[:1]:
-            jump = f"at {float(when):.2f} s its clock leaps ahead by {float(ahead):.0f} s"
+            jump = f"at {when:.2f} s its clock leaps ahead by {ahead:.0f} s"
             yield f"{jump}, which is not followed"
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from fractions import Fraction
-from math import ceil
 
 import av
 import numpy as np
@@ -23,8 +21,8 @@ from speechprune_cli.errors import AudioError, UsageError
 from speechprune_cli.stated import Part
 
 AVFMT_GENERIC_INDEX = 0x0100  # FFmpeg's mark of bare packets, whose times it counts itself
-SLACK = Fraction(1, 20)  # seconds by which times and lengths may be off without a word
-SET_BACK = Fraction(1)  # seconds that a clock must fall behind to be another one
+SLACK = 0.05  # seconds by which times and lengths may be off without a word
+SET_BACK = 1.0  # seconds that a clock must fall behind to be another one
 LONGEST_GAP = 10  # seconds that may be silent in a recording of unknown length
 LONGEST_SILENCE = 2 * 3600  # seconds of it in all: damaged times ask for years
 MOST_ERRORS = 100  # in a row, before a file is given up
@@ -33,6 +31,10 @@ EXPLICIT = ("mov", "matroska")  # containers whose times begin at 0, and whose g
 STATING = (*EXPLICIT, "flv", "tta", "wv", "ape")  # whose length FFmpeg does not guess
 TAGS = re.compile(rb"Xing|Info|VBRI|ID3|TAG|APETAGEX")
 """What stands among the frames of joined mp3 and is no sound."""
+OPTIONS = {
+    "protocol_whitelist": "",  # a playlist in disguise must open no other file, nor the network
+    "max_size": "65536",  # bytes of wav at a time: its own packets are of a few milliseconds
+}
 BLOCK_FRAMES = 2**14
 FULL_SCALE = {"u8": 2**7, "s16": 2**15, "s32": 2**31, "flt": 1, "dbl": 1}
 
@@ -43,26 +45,26 @@ Block = tuple[np.ndarray, int]  # float32 [frames, channels], and their rate
 class Clock:
     """Where sound belongs, in seconds of the recording."""
 
-    origin: Fraction  # what the container calls its beginning
-    end: Fraction  # what it says of its end; 0 where it says nothing
-    now: Fraction = Fraction(0)
-    silence: Fraction = Fraction(0)
-    jumps: list[tuple[Fraction, Fraction]] = field(default_factory=list)  # when, and how far
+    origin: float  # what the container calls its beginning
+    end: float  # what it says of its end; 0 where it says nothing
+    now: float = 0.0
+    silence: float = 0.0
+    jumps: list[tuple[float, float]] = field(default_factory=list)  # when, and how far
 
-    def gap(self, stamp: Fraction) -> Fraction:
+    def gap(self, stamp: float) -> float:
         """Seconds of silence that have to stand before sound with that time stamp."""
         ahead = stamp - self.origin - self.now
         if -SET_BACK <= ahead <= SLACK:
-            return Fraction(0)
+            return 0.0
         if ahead > 0 and self._may_be_silent(ahead):
             self.silence += ahead
             return ahead
         if ahead > 0:
             self.jumps.append((self.now, ahead))
         self.origin += ahead
-        return Fraction(0)
+        return 0.0
 
-    def _may_be_silent(self, gap: Fraction) -> bool:
+    def _may_be_silent(self, gap: float) -> bool:
         known = gap <= LONGEST_GAP or self.now + gap <= self.end + SLACK
         return known and self.silence + gap <= LONGEST_SILENCE
 
@@ -75,25 +77,23 @@ class Recording:
     """
 
     def __init__(self, part: Part, label: str, track: int | None = None) -> None:
-        # no protocols: a playlist in disguise must not open other files or the network
-        self._container = av.open(
-            part, "r", options={"protocol_whitelist": ""}, metadata_errors="replace"
-        )
+        self._container = av.open(part, "r", options=OPTIONS, metadata_errors="replace")
         self.close = self._container.close
         self._bytes = part.until(None)
         self._format = self._container.format.name.split(",")[0]
         self._choose(label, track)
         self._is_bare = bool(self._container.format.flags & AVFMT_GENERIC_INDEX)
+        self._tick = float(self._track.time_base or 0)  # seconds
         self._rate = self._last_rate = self._track.codec_context.sample_rate
         self.film = any(not _is_cover(each) for each in self._container.streams.video)
         origin = 0 if self._format in EXPLICIT else self._container.start_time or 0
-        self._clock = Clock(Fraction(origin, 1_000_000), Fraction(0))
+        self._clock = Clock(origin / 1_000_000, 0.0)
         self._clock.end = self._stated()
         self.is_damaged = False
-        self.lost: list[tuple[Fraction, Fraction]] = []  # silence for lost sound: when, how long
+        self.lost: list[tuple[float, float]] = []  # silence for lost sound: when, how long
         self.bytes_end = 0  # behind the last packet
         self._first = self._clock.origin  # time stamp, which is earlier where a codec warms up
-        self._reached = Fraction(0)  # by good packets of any track
+        self._reached = 0.0  # by good packets of any track
         self._spot, self._since, self._stray = 0, 0, False
 
     def _choose(self, label: str, track: int | None) -> None:
@@ -117,7 +117,7 @@ class Recording:
         return self._track.codec_context.channels
 
     @property
-    def jumps(self) -> list[tuple[Fraction, Fraction]]:
+    def jumps(self) -> list[tuple[float, float]]:
         """Leaps of the time stamps that no silence was put for: when, and how far."""
         return self._clock.jumps
 
@@ -130,59 +130,56 @@ class Recording:
             yield from self._placed(*frame, is_last=following is None)
             frame = following
 
-    def seconds(self) -> Fraction:
+    def seconds(self) -> float:
         """Length without decoding; a codec's padding may count."""
-        clock, length = self._clock, Fraction(0)
-        before: Fraction | None = None
+        clock, length = self._clock, 0.0
+        before: float | None = None
         for packet in self._packets():
             if packet.stream is not self._track or not packet.size:
                 continue
-            length = packet.duration * packet.time_base if packet.duration else length
+            length = packet.duration * self._tick if packet.duration else length
             if packet.pts is None:
                 clock.now += length
                 continue
-            stamp = packet.pts * packet.time_base
+            stamp = packet.pts * self._tick
             if not packet.duration and before is not None:
-                length = min(max(stamp - before, Fraction(0)), SET_BACK)  # as of the one before
+                length = min(max(stamp - before, 0.0), SET_BACK)  # as of the one before
             clock.now += clock.gap(stamp)
             clock.now = max(clock.now, stamp - clock.origin + length)
             before = stamp
         return clock.now
 
-    def missing(self) -> Fraction:
+    def missing(self) -> float:
         """Seconds that it states and that are not there, once all of it was read."""
         found = stated.sound_bytes(self._bytes)
         if found:
             claimed, there = found
-            return (
-                self._clock.now * (claimed - there) / there if claimed - there > 1 else Fraction(0)
-            )
+            return self._clock.now * (claimed - there) / there if claimed - there > 1 else 0.0
         end, now = self._clock.end, self._clock.now
-        return end - now if end - max(self._reached, now) > SLACK else Fraction(0)
+        return end - now if end - max(self._reached, now) > SLACK else 0.0
 
     def is_cut(self) -> bool:
         """Whether its bytes end before its structure does."""
         return stated.ends_early(self._bytes)
 
-    def _stated(self) -> Fraction:
+    def _stated(self) -> float:
         """When the track ends, as the file says; 0 where FFmpeg would only guess."""
         track, rate = self._track, self._track.codec_context.sample_rate
-        tick = track.time_base or Fraction(0)
-        length = (track.duration or 0) * tick
+        length = (track.duration or 0) * self._tick
         if self._format == "flac":
-            return Fraction(stated.flac_frames(self._bytes), rate or 1)
+            return stated.flac_frames(self._bytes) / (rate or 1)
         if self._format == "mp3":
             frames = stated.mp3_frames(self._bytes)
-            return min(length, Fraction(frames * (1152 if rate >= 32000 else 576), rate or 1))
+            return min(length, frames * (1152 if rate >= 32000 else 576) / (rate or 1))
         if self._format not in STATING:
-            return Fraction(0)
+            return 0.0
         if length:
-            return (track.start_time or 0) * tick + length - self._clock.origin
-        whole = Fraction(self._container.duration or 0, 1_000_000)
+            return (track.start_time or 0) * self._tick + length - self._clock.origin
+        whole = (self._container.duration or 0) / 1_000_000
         told = re.fullmatch(r"(\d+):(\d\d):(\d\d\.\d+)", track.metadata.get("DURATION", ""))
         if not told:
             return whole
-        return min(whole, int(told[1]) * 3600 + int(told[2]) * 60 + Fraction(told[3]))
+        return min(whole, int(told[1]) * 3600 + int(told[2]) * 60 + float(told[3]))
 
     def _packets(self) -> Iterator[Packet]:
         """Of all tracks, also from behind what is no packet, and one that flushes the decoder."""
@@ -212,8 +209,9 @@ class Recording:
     def _reach(self, packet: Packet) -> None:
         """Note the end of a packet whose content is good, as far as that is known."""
         if packet.pts is not None:
-            self._first = min(self._first, packet.pts * packet.time_base)
-            end = (packet.pts + (packet.duration or 0)) * packet.time_base
+            tick = self._tick if packet.stream is self._track else float(packet.time_base)
+            self._first = min(self._first, packet.pts * tick)
+            end = (packet.pts + (packet.duration or 0)) * tick
             self._reached = max(self._reached, end - min(self._clock.origin, self._first))
 
     def _frames(self) -> Iterator[tuple[AudioFrame, bool]]:
@@ -227,7 +225,7 @@ class Recording:
                 frames = self._track.codec_context.decode(packet)
             except FFmpegError:
                 if TAGS.search(bytes(packet)[:200]):
-                    self._clock.origin += (packet.duration or 0) * packet.time_base
+                    self._clock.origin += (packet.duration or 0) * self._tick
                 else:
                     failed = self.is_damaged = True
                 continue
@@ -239,8 +237,8 @@ class Recording:
     def _placed(self, frame: AudioFrame, is_suspect: bool, *, is_last: bool) -> Iterator[Block]:
         """A frame, behind the silence that its time stamp asks for."""
         clock, rate = self._clock, frame.sample_rate
-        if frame.pts is not None and frame.time_base:
-            stamp = frame.pts * frame.time_base
+        if frame.pts is not None:
+            stamp = frame.pts * self._tick
             if self._is_bare and not self._rate == self._last_rate == rate:
                 clock.origin = stamp - clock.now  # what counts samples counts wrongly
             self._last_rate = rate
@@ -250,13 +248,13 @@ class Recording:
                 self.is_damaged |= is_suspect
             yield from self._advance(silence(round(gap * rate), frame.layout.nb_channels), rate)
         samples = as_float(frame)
-        if is_last and self._format == "mov" and frame.duration and frame.time_base:
-            samples = samples[: ceil(frame.duration * frame.time_base * rate)]  # less its padding
+        if is_last and self._format == "mov" and frame.duration:
+            samples = samples[: round(frame.duration * self._tick * rate)]  # less its padding
         yield from self._advance([samples], rate)
 
     def _advance(self, blocks: Iterable[np.ndarray], rate: int) -> Iterator[Block]:
         for block in blocks:
-            self._clock.now += Fraction(len(block), rate)
+            self._clock.now += len(block) / rate
             yield block, rate
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from fractions import Fraction
 from io import BufferedReader, FileIO
 
 import soundfile
@@ -28,8 +27,8 @@ class Vorbis:
         file.seek(0)
         self._file = soundfile.SoundFile(name, closefd=False)
         self.close = self._file.close
-        self.lost: list[tuple[Fraction, Fraction]] = []
-        self.jumps: list[tuple[Fraction, Fraction]] = []
+        self.lost: list[tuple[float, float]] = []
+        self.jumps: list[tuple[float, float]] = []
         self._read = 0
 
     def blocks(self) -> Iterator[Block]:
@@ -42,13 +41,13 @@ class Vorbis:
         except soundfile.LibsndfileError:
             self.is_damaged = True
 
-    def seconds(self) -> Fraction:
+    def seconds(self) -> float:
         """Length without decoding."""
-        return Fraction(self._file.frames, self._file.samplerate)
+        return float(self._file.frames / self._file.samplerate)
 
-    def missing(self) -> Fraction:
+    def missing(self) -> float:
         """Seconds that it states and that are not there, once all of it was read."""
-        return Fraction(self._file.frames - self._read, self._file.samplerate)
+        return float((self._file.frames - self._read) / self._file.samplerate)
 
     def is_cut(self) -> bool:
         """Whether its bytes end before its structure does."""
