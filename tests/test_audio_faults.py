@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from av.stream import Disposition
 from recordings import encode, voice, wav_bytes
 
 from speechprune_cli.audio import load_audio, write_audio
@@ -51,6 +52,40 @@ def test_missing_and_folder(tmp_path: Path) -> None:
         load_audio(tmp_path / "missing.wav")
     with pytest.raises(AudioError, match="is a folder"):
         load_audio(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_of_a_film_only_the_sound_is_heard_and_a_line_says_so(tmp_path: Path, name: str) -> None:
+    path = write_film(tmp_path / name)
+    audio = load_audio(path)
+    assert audio.warnings == (
+        f"{path}: a film: only its sound is heard, its pictures are not looked at",
+    )
+    assert audio.seconds == pytest.approx(1, abs=0.1)
+
+
+def test_a_cover_is_no_film(tmp_path: Path) -> None:
+    assert load_audio(write_film(tmp_path / "a.mp4", cover=True)).warnings == ()
+
+
+def write_film(path: Path, cover: bool = False) -> Path:
+    """A second of black pictures, or one that is marked as a cover, with a tone."""
+    with av.open(path, "w") as film:
+        pictures = film.add_stream("mjpeg" if cover else "mpeg4", rate=10)
+        pictures.width, pictures.height = 64, 64
+        pictures.pix_fmt = "yuvj420p" if cover else "yuv420p"
+        if cover:
+            pictures.disposition = Disposition.attached_pic
+        sound = film.add_stream("aac", rate=16000, layout="mono")
+        black = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+        for picture in [black] * (1 if cover else 10) + [None]:
+            film.mux(pictures.encode(picture))
+        tone = np.sin(np.arange(16000, dtype=np.float32) / 10)[None]
+        frame = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 16000, 0
+        for each in (frame, None):
+            film.mux(sound.encode(each))
+    return path
 
 
 def test_video_without_sound(tmp_path: Path) -> None:
