@@ -110,6 +110,9 @@ class Recording:
         self.is_default = self._track is default
         if self._track.codec_context is None:
             raise AudioError(f"{label}: its sound is in a codec that cannot be decoded")
+        if (self._format, self._track.codec_context.name) == ("caf", "alac"):
+            # whose last packet is short already: FFmpeg would cut the rest of a whole one again
+            self._track.codec_context.options = {"flags2": "+skip_manual"}
 
     @property
     def channels(self) -> int:
