@@ -59,7 +59,7 @@ def load_audio(source: str | Path, track: int | None = None) -> Audio:
     sound, found = Mixdown(label), _Findings()
     try:
         with _open(name, label) as file:
-            for part in _parts(file, label, track):
+            for part in _parts(file, label, track, found):
                 begin = float(sound.seconds)
                 sound.add(part.blocks())
                 found.add(part, begin)
@@ -90,7 +90,7 @@ def recording_seconds(path: str | Path) -> float:
     length = 0.0
     try:
         with _open(str(path), str(path)) as file:
-            for part in _parts(file, str(path), None):
+            for part in _parts(file, str(path), None, _Findings()):
                 length += part.seconds()
     except (OSError, AudioError):
         return inf
@@ -145,10 +145,12 @@ def _stored(name: str) -> Iterator[FileIO]:
         yield file
 
 
-def _parts(file: File, label: str, track: int | None) -> Iterator[Recording | Vorbis]:
+def _parts(
+    file: File, label: str, track: int | None, found: _Findings
+) -> Iterator[Recording | Vorbis]:
     """The recording, and those that were joined to its end and that FFmpeg would not read.
 
-    Each has to be read before the next is asked for.
+    Each has to be read before the next is asked for. One that cannot be opened is `found` damage.
     """
     rest, following = Part(file), joint(Part(file))
     while True:
@@ -156,7 +158,10 @@ def _parts(file: File, label: str, track: int | None) -> Iterator[Recording | Vo
         with closing(_vorbis(file, part, track) or _opened(part, label, track)) as recording:
             yield recording
         following = following or next_file(part, recording.bytes_end)
-        if following is None or not _holds_sound(rest.behind(following), track):
+        if following is None:
+            return
+        if not _holds_sound(rest.behind(following), track):
+            found.is_damaged = True
             return
         rest = rest.behind(following)
         following = joint(rest)

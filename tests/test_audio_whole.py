@@ -143,6 +143,16 @@ def stands_at(place: float, samples: np.ndarray, wave: np.ndarray, give: float =
     return similarity(around[best : best + len(wave)], wave) > 0.9
 
 
+@pytest.mark.parametrize(("extension", "codec"), [("m4a", "aac"), ("wav", "pcm_s16le")])
+def test_a_joined_file_that_cannot_be_read_is_told_of(
+    tmp_path: Path, extension: str, codec: str
+) -> None:
+    path = write_tracks(tmp_path / f"a.{extension}", [voice(2, 48000)], 48000, codec)
+    path.write_bytes(path.read_bytes() + path.read_bytes()[:30])
+    (warning,) = load_audio(path).warnings
+    assert warning.endswith("damaged or cut off: 2.00 s could be read")
+
+
 @pytest.mark.parametrize("extension", ["ogg", "opus"])
 def test_chained_ogg_whose_rate_and_channels_change(tmp_path: Path, extension: str) -> None:
     path, data = tmp_path / f"a.{extension}", b""
