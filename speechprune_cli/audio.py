@@ -1,44 +1,35 @@
 """A recording in, whatever its format, rate or length; retained sound out.
 
-soundfile decodes wav, flac, ogg and opus, to the sample. PyAV decodes all else: also mp3, where
-libsndfile guesses the length of files without a Xing header and then drops what is beyond it.
+FFmpeg's libraries (PyAV) decode all of it: one decoder, so that lengths agree everywhere.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
-from io import SEEK_CUR, SEEK_END, BufferedReader, FileIO
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from io import SEEK_END, BufferedReader, FileIO
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING
 
+import av
 import numpy as np
 import soundfile
-import soxr
 
 from speechprune_cli.atomic import atomic
 from speechprune_cli.errors import AudioError, SpeechPruneError, UsageError
-from speechprune_cli.flow import SAMPLE_RATE, Audio
-
-if TYPE_CHECKING:
-    from av.audio.frame import AudioFrame
-    from av.video.stream import VideoStream
+from speechprune_cli.flow import Audio
+from speechprune_cli.mixdown import SILENCE_PEAK, Mixdown
+from speechprune_cli.recording import BLOCK_FRAMES, Recording
+from speechprune_cli.stated import Part, ends_early, is_plain_vorbis, joint, next_file
+from speechprune_cli.vorbis import Vorbis
 
 File = BufferedReader | FileIO
-BLOCK_FRAMES = 2**14
-SILENCE_PEAK = 1e-4  # -80 dBFS: below the dither of a 16-bit recording
 SHORT_SECONDS = 0.1
-
-AVFMT_GENERIC_INDEX = 0x0100  # FFmpeg's mark of formats that are a bare stream of packets
-SOUNDFILE_MAGIC = (b"RIFF", b"RF64", b"fLaC", b"OggS")
-STREAMING_BYTES = 0x7FFF0000  # lengths from here on stand in for that of wav from a pipe
-LOWEST_RATE = 1000  # Hz: below is no speech, and resampling would make gigabytes of kilobytes
 WRITABLE = {
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
@@ -48,36 +39,62 @@ WRITABLE = {
 }
 
 
-def load_audio(source: str | Path) -> Audio:
+def load_audio(source: str | Path, track: int | None = None) -> Audio:
     """Decode a recording (`-` is standard input), mix it down to mono and resample it to 16 kHz.
 
-    Channels are averaged. `n` frames at `rate` become exactly `round(n * 16000 / rate)` samples.
-    Memory beyond the samples does not grow with the length.
+    All that FFmpeg's libraries can read is read, also behind a change of rate or channels and of
+    files that were joined; where the recording pauses or begins late, there is silence, so that
+    times are its own. Of several audio tracks the default one is read, or that of number `track`,
+    counted from 1. Channels are averaged, or the loudest is taken where they cancel each other.
+    `n` frames at `rate` become exactly `round(n * 16000 / rate)` samples. Memory beyond the
+    samples does not grow with the length.
 
     Raises AudioError, one line that names the file and what was found in it, where it is missing,
-    a folder, empty, not audio, without samples, or holds NaN or infinite samples. What is
-    truncated, damaged, silent, very short or the sound of a film is decoded, with a line in
-    `Audio.warnings`.
+    a folder, empty, not audio, without samples, or holds NaN, infinite or absurdly large samples;
+    UsageError where there is no such track. What is truncated, damaged, silent, very short or the
+    sound of a film is decoded, with a line in `Audio.warnings`, as is one of several tracks.
     """
     name = str(source)
     label = "standard input" if name == "-" else name
+    sound, found = Mixdown(label), _Findings()
     try:
         with _open(name, label) as file:
-            file.seek(0)
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            with closing(_open_decoder(file, label)) as decoder:
-                samples, frames = _resample(decoder, label)
+            for part in _parts(file, label, track, found):
+                begin = float(sound.seconds)
+                sound.add(part.blocks())
+                found.add(part, begin)
+            sha256 = _digest(file, found)
     except OSError as error:
         raise AudioError(f"{label}: cannot be read: {error.strerror or error}") from error
+    samples = sound.samples()
+    if not len(samples):
+        others = f" in track {found.number} of {found.tracks}" if found.tracks > 1 else ""
+        raise AudioError(f"{label}: holds no samples{others}")
+    lines = [*found.lines(float(sound.seconds), track), *_doubts(sound, samples)]
     return Audio(
         samples=samples,
         source=name,
         sha256=sha256,
-        source_rate=decoder.rate,
-        channels=decoder.channels,
-        source_seconds=frames / decoder.rate,
-        warnings=tuple(_warnings(decoder, frames, samples, label)),
+        source_rate=sound.source_rate,
+        channels=sound.channels,
+        source_seconds=float(sound.seconds),
+        warnings=tuple(f"{label}: {line}" for line in lines),
     )
+
+
+def recording_seconds(path: str | Path) -> float:
+    """Length of a recording as `load_audio` reads it, but for a codec's padding; not decoded.
+
+    Infinite where it cannot be read.
+    """
+    length = 0.0
+    try:
+        with _open(str(path), str(path)) as file:
+            for part in _parts(file, str(path), None, _Findings()):
+                length += part.seconds()
+    except (OSError, AudioError):
+        return inf
+    return round(length, 6) or inf
 
 
 def write_audio(path: str | Path, samples: np.ndarray, rate: int) -> None:
@@ -128,222 +145,131 @@ def _stored(name: str) -> Iterator[FileIO]:
         yield file
 
 
-def _open_decoder(file: File, label: str) -> _SoundFileDecoder | _AvDecoder:
-    file.seek(0)
-    head = file.read(16)
-    problem = None
-    if head.startswith(SOUNDFILE_MAGIC) and not _is_chained(file):
-        file.seek(0)
-        try:
-            decoder = _SoundFileDecoder(file)
-            if decoder.knows_length:
-                return decoder
-        except soundfile.LibsndfileError as error:
-            problem = error.error_string
-        except TypeError:  # the name ends in .raw, which soundfile takes for headerless
-            pass
-    return _open_av_decoder(file, label, head, problem)
+def _parts(
+    file: File, label: str, track: int | None, found: _Findings
+) -> Iterator[Recording | Vorbis]:
+    """The recording, and those that were joined to its end and that FFmpeg would not read.
+
+    Each has to be read before the next is asked for. One that cannot be opened is `found` damage.
+    """
+    rest, following = Part(file), joint(Part(file))
+    while True:
+        part = rest.until(following)
+        with closing(_vorbis(file, part, track) or _opened(part, label, track)) as recording:
+            yield recording
+        following = following or next_file(part, recording.bytes_end)
+        if following is None:
+            return
+        if not _holds_sound(rest.behind(following), track):
+            found.is_damaged = True
+            return
+        rest = rest.behind(following)
+        following = joint(rest)
 
 
-def _open_av_decoder(file: File, label: str, head: bytes, problem: str | None) -> _AvDecoder:
-    """Raises AudioError with the `problem` that libsndfile found, else with what FFmpeg says."""
-    from av import FFmpegError
+def _vorbis(file: File, part: Part, track: int | None) -> Vorbis | None:
+    is_whole = part.size == Part(file).size
+    if is_whole and track in (None, 1) and is_plain_vorbis(part.until(None)):
+        with suppress(soundfile.LibsndfileError, TypeError):  # as of a name that ends in .raw
+            return Vorbis(file)
+    return None
 
+
+def _opened(part: Part, label: str, track: int | None) -> Recording:
     try:
-        return _AvDecoder(file, label)
-    except StopIteration:
-        if problem is None:
-            raise AudioError(f"{label}: holds no samples") from None
-    except FFmpegError as error:
-        problem = problem or error.strerror or str(error)
+        recording = Recording(part.until(None), label, track)
+        if recording.channels or (problem := _problem(part.until(None))) is None:
+            return recording
+    except av.FFmpegError as error:
+        problem = _problem(part.until(None)) or error.strerror or str(error)
+    head = part.until(None).read(16)
     raise AudioError(f"{label}: not audio: {problem.rstrip('.')}; it begins with {head!r}")
 
 
-def _is_chained(file: File) -> bool:
-    """Whether it is several Ogg streams, one after another: libsndfile reads only the first."""
+def _problem(part: Part) -> str | None:
+    """Why FFmpeg cannot open it, where its bytes or libsndfile say more than FFmpeg does."""
+    if ends_early(part):
+        return "it is cut off before its index"
+    part.seek(0)
+    try:
+        soundfile.info(part)
+    except soundfile.LibsndfileError as error:
+        return error.error_string if "not recognised" not in error.error_string else None
+    return None
+
+
+def _holds_sound(part: Part, track: int | None) -> bool:
+    try:
+        Recording(part, "", track).close()
+    except (av.FFmpegError, AudioError, UsageError):
+        return False
+    return True
+
+
+def _digest(file: File, found: _Findings) -> str:
+    """SHA-256 of the bytes, and of the track's number where it is not the default one."""
     file.seek(0)
-    data_seen = False
-    while (page := file.read(27)).startswith(b"OggS") and len(page) == 27:
-        begins_stream = page[5] & 2
-        if begins_stream and data_seen:
-            return True
-        data_seen = data_seen or not begins_stream
-        file.seek(sum(file.read(page[26])), SEEK_CUR)
-    return False
+    digest = hashlib.file_digest(file, "sha256")
+    if not found.is_default:
+        digest.update(f"track {found.number}".encode())
+    return digest.hexdigest()
 
 
-class _SoundFileDecoder:
-    """Decodes with libsndfile.
+@dataclass
+class _Findings:
+    """What there is to say about the parts of a recording."""
 
-    `stated` is the length in frames that the header claims, None where it claims nothing, and
-    `slack` by how much that may be off. `film` says whether pictures run along.
-    """
+    tracks: int = 1
+    number: int = 1
+    is_default: bool = True
+    film: bool = False
+    missing: float = 0.0
+    is_damaged: bool = False
+    lost: list[tuple[float, float]] = field(default_factory=list)
+    jumps: list[tuple[float, float]] = field(default_factory=list)
 
-    slack = 0
-    film = False
+    def add(self, part: Recording | Vorbis, begin: float) -> None:
+        """Count in a part that was read, and that begins there."""
+        self.tracks, self.number, self.is_default = part.tracks, part.number, part.is_default
+        self.film |= part.film
+        self.missing += part.missing()
+        self.is_damaged |= part.is_damaged or part.is_cut()
+        self.lost += [(begin + when, length) for when, length in part.lost]
+        self.jumps += [(begin + when, length) for when, length in part.jumps]
 
-    def __init__(self, file: File) -> None:
-        # by name, or by descriptor where it has none: reading through Python swallows Ctrl-C
-        name = os.fsencode(file.name) if isinstance(file.name, str) else file.name
-        self._file = soundfile.SoundFile(name, closefd=False)
-        self.rate: int = self._file.samplerate
-        self.channels: int = self._file.channels
-        self.stated = self._stated_frames()
-        self.damaged = "lacks an end-of-stream bit" in self._file.extra_info
-        self.close = self._file.close
-
-    @property
-    def knows_length(self) -> bool:
-        """False for wav and flac headers that were never completed: soundfile needs a length."""
-        return 0 < self._file.frames < 2**62
-
-    def _stated_frames(self) -> int | None:
-        """libsndfile shortens a truncated wav in silence; only its log tells."""
-        frames: int = self._file.frames
-        cut = re.search(r"^data : (\d+) \(should be (\d+)\)", self._file.extra_info, re.MULTILINE)
-        if not cut:
-            return frames
-        stated, found = int(cut[1]), int(cut[2])
-        return frames * stated // found if 0 < found < stated < STREAMING_BYTES else None
-
-    def blocks(self) -> Iterator[np.ndarray]:
-        """float32 `[frames, channels]` at a time."""
-        try:
-            while len(block := self._file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
-                yield block
-        except soundfile.LibsndfileError:
-            self.damaged = True
+    def lines(self, read: float, asked: int | None) -> Iterator[str]:
+        """Of what was not taken and what is lost, where `read` seconds were read."""
+        if self.tracks > 1 and asked is None:
+            taken = f"only track {self.number} is read"
+            yield f"{self.tracks} audio tracks: {taken}, --track takes another"
+        if self.film:
+            yield "a film: only its sound is heard, its pictures are not looked at"
+        if self.missing:
+            claim = f"its header says {read + self.missing:.2f} s"
+            yield f"truncated: {claim}, only {read:.2f} s could be read"
+        elif self.is_damaged and not self.lost:
+            yield f"damaged or cut off: {read:.2f} s could be read"
+        if self.lost:
+            length = sum(length for _, length in self.lost)
+            first = self.lost[0][0]
+            places = f" in {len(self.lost)} places" if len(self.lost) > 1 else ""
+            where = f"{length:.2f} s{places}, from {first:.2f} s on, hold no sound"
+            could = f"{read - length:.2f} s could be read"
+            what = "damaged" if self.is_damaged else "damaged or paused"
+            yield f"{what}: {where} and count as silence; {could}"
+        for when, ahead in self.jumps[:1]:
+            jump = f"at {when:.2f} s its clock leaps ahead by {ahead:.0f} s"
+            yield f"{jump}, which is not followed"
 
 
-class _AvDecoder:
-    """Decodes the first audio track with FFmpeg's libraries; attributes as in _SoundFileDecoder.
-
-    Raises StopIteration where nothing can be decoded.
-    """
-
-    def __init__(self, file: File, label: str) -> None:
-        import av
-
-        xing = _has_xing_header(file)
-        file.seek(0)
-        # no protocols: a playlist in disguise must not open other files or the network
-        self._container = av.open(
-            file, "r", options={"protocol_whitelist": ""}, metadata_errors="replace"
+def _doubts(sound: Mixdown, samples: np.ndarray) -> Iterator[str]:
+    """Of what may be wrong with sound that was read whole."""
+    if sound.cancelled:
+        yield (
+            f"its channels cancel each other for {float(sound.cancelled):.1f} s: "
+            "the loudest is taken there"
         )
-        self.close = self._container.close
-        self._label = label
-        self.damaged = False
-        if not self._container.streams.audio:
-            tracks = ", ".join(sorted({stream.type for stream in self._container.streams}))
-            raise AudioError(f"{label}: holds no audio track, only {tracks or 'nothing'}")
-        self._track = self._container.streams.audio[0]
-        self.film = any(not _is_cover(each) for each in self._container.streams.video)
-        self._frames = self._decode()
-        self._first = next(self._frames)
-        self._to_float = av.AudioResampler(format="flt")
-        self.rate = self._first.sample_rate
-        self.channels = self._first.layout.nb_channels
-        self.slack = self.rate // 100
-        self.stated = self._stated_frames(xing)
-
-    def _stated_frames(self, xing: bool) -> int | None:
-        """Bare streams state no length, FFmpeg guesses one; a Xing header is what mp3 has."""
-        guessed = self._container.format.flags & AVFMT_GENERIC_INDEX and not xing
-        if guessed or self._track.duration is None or self._track.time_base is None:
-            return None
-        return round(self._track.duration * self._track.time_base * self.rate)
-
-    def _decode(self) -> Iterator[AudioFrame]:
-        from av import FFmpegError
-
-        packets = self._container.demux(self._track)
-        while True:
-            try:
-                packet = next(packets, None)
-                if packet is None:
-                    return
-                frames = packet.decode()
-            except FFmpegError:
-                self.damaged = True
-            else:
-                yield from frames
-
-    def blocks(self) -> Iterator[np.ndarray]:
-        """float32 `[frames, channels]` at a time."""
-        frame = self._first
-        for following in self._frames:
-            yield self._samples(frame)
-            frame = following
-        yield self._samples(frame)[: _unpadded(frame)]
-
-    def _samples(self, frame: AudioFrame) -> np.ndarray:
-        if (frame.sample_rate, frame.layout.nb_channels) != (self.rate, self.channels):
-            raise AudioError(f"{self._label}: its rate or channels change on the way")
-        (converted,) = self._to_float.resample(frame)
-        return converted.to_ndarray().reshape(-1, self.channels)
-
-
-def _is_cover(track: VideoStream) -> bool:
-    """Whether it is a still picture that belongs to the recording, as music files have one."""
-    from av.stream import Disposition
-
-    return bool(track.disposition & Disposition.attached_pic)
-
-
-def _unpadded(last: AudioFrame) -> int:
-    """Samples of the last frame that are of the recording: mp4 pads it and tells its duration."""
-    if last.duration and last.time_base and last.time_base * last.sample_rate == 1:
-        return min(last.samples, last.duration)
-    return last.samples
-
-
-def _has_xing_header(file: File) -> bool:
-    """Whether an mp3 states its length: a Xing, Info or VBRI header after the ID3 tag."""
-    file.seek(0)
-    head = file.read(10)
-    if head.startswith(b"ID3"):
-        size = sum(byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=False))
-        file.seek(10 + size)
-        head = b""
-    return re.search(rb"Xing|Info|VBRI", head + file.read(4096)) is not None
-
-
-def _resample(decoder: _SoundFileDecoder | _AvDecoder, label: str) -> tuple[np.ndarray, int]:
-    """Mono float32 `[T]` at 16 kHz, and the number of frames that went in."""
-    if decoder.rate < LOWEST_RATE:
-        told = f"{decoder.rate} samples a second; at least {LOWEST_RATE:,} are needed"
-        raise AudioError(f"{label}: its header says {told}")
-    resampler = soxr.ResampleStream(decoder.rate, SAMPLE_RATE, 1, dtype="float32")
-    pcm = bytearray()
-    frames = 0
-    for block in decoder.blocks():
-        with np.errstate(over="ignore", invalid="ignore"):
-            mono = block.mean(axis=1)
-        finite = np.isfinite(mono)
-        if not finite.all():
-            at = (frames + int(finite.argmin())) / decoder.rate
-            raise AudioError(f"{label}: the sample at {at:.3f} s is NaN or infinite")
-        frames += len(mono)
-        pcm += resampler.resample_chunk(mono).tobytes()
-    pcm += resampler.resample_chunk(np.empty(0, np.float32), last=True).tobytes()
-    samples = np.frombuffer(pcm, np.float32)[: round(frames * SAMPLE_RATE / decoder.rate)]
-    if not len(samples):
-        raise AudioError(f"{label}: holds no samples")
-    return samples, frames
-
-
-def _warnings(
-    decoder: _SoundFileDecoder | _AvDecoder, frames: int, samples: np.ndarray, label: str
-) -> Iterator[str]:
-    read = frames / decoder.rate
-    if decoder.film:
-        yield f"{label}: a film: only its sound is heard, its pictures are not looked at"
-    if decoder.stated is not None and decoder.stated - frames > decoder.slack:
-        stated = decoder.stated / decoder.rate
-        yield f"{label}: truncated: its header says {stated:.2f} s, only {read:.2f} s could be read"
-    elif decoder.damaged:
-        yield f"{label}: damaged or cut off: {read:.2f} s could be read"
     if max(samples.max(), -samples.min()) < SILENCE_PEAK:
-        yield f"{label}: silence: nothing in it is louder than -80 dBFS"
-    if read < SHORT_SECONDS:
-        yield f"{label}: only {read:.3f} s long, too short for speech"
+        yield "silence: nothing in it is louder than -80 dBFS"
+    if sound.seconds < SHORT_SECONDS:
+        yield f"only {float(sound.seconds):.3f} s long, too short for speech"

@@ -30,7 +30,7 @@ class Audio:
 
     samples: np.ndarray  # float32 [T]
     source: str  # the path as given, or `-`
-    sha256: str  # of the file's bytes
+    sha256: str  # of the file's bytes, and of the track that was asked for
     source_rate: int
     channels: int
     source_seconds: float  # before resampling

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import soxr
+from av.stream import Disposition
 
 
 def voice(seconds: float, rate: int, channels: int = 1) -> np.ndarray:
@@ -69,3 +72,57 @@ def encode_integers(path: Path, wave: np.ndarray, rate: int, codec: str) -> Path
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def write_tracks(
+    path: Path,
+    waves: Sequence[np.ndarray],
+    rate: int,
+    codec: str,
+    *,
+    default: int | None = None,
+    begin: float = 0.0,
+    pause: tuple[float, float] = (0.0, 0.0),
+    film: float = 0.0,
+    **options: str,
+) -> Path:
+    """Audio tracks of any codec, the first marked as `default` unless another number is.
+
+    All begin `begin` seconds late and pause, from the first of the seconds `pause` on, for the
+    other; pictures run along for `film` seconds.
+    """
+    layout = {1: "mono", 2: "stereo"}[waves[0].shape[1]]
+    with av.open(str(path), "w", options=options) as container:
+        packets = pictures(container, film) if film else []
+        tracks = [container.add_stream(codec, rate=rate, layout=layout) for _ in waves]
+        for number, (track, wave) in enumerate(zip(tracks, waves, strict=True)):
+            if default is not None:
+                track.disposition = Disposition.default if number == default else Disposition(0)
+            kind = track.codec_context.codec.audio_formats[0].name
+            for start in range(0, len(wave), 1000):
+                late = begin + (pause[1] if start >= pause[0] * rate else 0)
+                frame = as_frame(wave[start : start + 1000], rate, layout, kind)
+                frame.pts, frame.time_base = start + round(late * rate), Fraction(1, rate)
+                packets += track.encode(frame)
+            packets += track.encode(None)
+        for packet in sorted(packets, key=lambda each: each.dts * each.time_base):
+            container.mux(packet)
+    return path
+
+
+def pictures(container: av.container.OutputContainer, seconds: float) -> list[av.Packet]:
+    track = container.add_stream("mpeg4", rate=10)
+    track.width = track.height = 32
+    return [
+        packet
+        for _ in range(round(seconds * 10))
+        for packet in track.encode(av.VideoFrame(32, 32, "yuv420p"))
+    ] + track.encode(None)
+
+
+def as_frame(wave: np.ndarray, rate: int, layout: str, kind: str) -> av.AudioFrame:
+    planes = np.ascontiguousarray(wave.T)
+    frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout=layout)
+    frame.sample_rate = rate
+    (converted,) = av.AudioResampler(format=kind, layout=layout, rate=rate).resample(frame)
+    return converted

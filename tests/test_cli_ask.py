@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import soundfile
 from conftest import make_audio
+from recordings import voice, write_tracks
 from spoken import Imagining
 
 from speechprune_cli.config import PACKAGE
@@ -100,6 +101,26 @@ def test_many_questions_are_many_lines_and_one_encoding(ask):
     assert len({line["seconds"]["encode"] for line in lines}) == 1
     assert [line["seconds"]["encode_cached"] for line in lines] == [False] * 3
     assert len({json.dumps(line["timeline"]) for line in lines}) == 3
+
+
+def test_of_several_tracks_one_is_chosen(tiny_model_folder, tmp_path, capfd, monkeypatch):
+    """Each has a place of its own in the cache."""
+    monkeypatch.setenv("SPEECHPRUNE_MODEL", str(tiny_model_folder))
+    path = tmp_path / "talk.mp4"
+    write_tracks(path, [voice(2, 16000), voice(1, 16000)], 16000, "aac", default=1)
+
+    def run(*options):
+        code = main(["ask", str(path), QUESTION, "--max-new-tokens", "1", "--json", *options])
+        out, err = capfd.readouterr()
+        return code, err, json.loads(out)["audio"] if out else None
+
+    code, err, audio = run()
+    assert (code, round(audio["encoded_seconds"])) == (0, 1)
+    assert "2 audio tracks: only track 2 is read, --track takes another" in err
+    code, err, audio = run("--track", "1")
+    assert (code, "tracks" in err, round(audio["encoded_seconds"])) == (0, False, 2)
+    code, err, _ = run("--track", "3")
+    assert (code, err) == (2, f"error: --track 3: the audio tracks of {path} are 1 to 2\n")
 
 
 def test_a_second_run_finds_the_encoding_in_the_cache(ask):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from speechprune_cli.bench.conditions import Condition
 from speechprune_cli.bench.plan import Plan
-from speechprune_cli.bench.sample import Sample, header_seconds
+from speechprune_cli.bench.sample import Sample, length_of
 from speechprune_cli.methods import Amount, pruning_size
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Pace:
     def seconds(self, plan: Plan, shape: Shape, todo: Sequence[tuple[Sample, Condition]]) -> float:
         """For all that is to do, without encoding; answers as long as they may be."""
         paths = {sample.audio for sample, _ in todo}
-        lengths = {path: header_seconds(path) for path in paths}
+        lengths = {path: length_of(path) for path in paths}
         return sum(
             self._asked(plan, shape, sample, condition, lengths[sample.audio])
             for sample, condition in todo

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any, Literal, get_args
 
 from speechprune_cli.bench.conditions import REFERENCES, Condition
-from speechprune_cli.bench.sample import Sample, header_seconds
+from speechprune_cli.bench.sample import Sample, length_of
 from speechprune_cli.errors import UsageError
 from speechprune_cli.methods import (
     Amount,
@@ -128,7 +128,7 @@ class Plan:
 
 def long_enough(samples: Sequence[Sample], min_seconds: float) -> list[Sample]:
     """Samples longer than `min_seconds`. Raises UsageError where there is none."""
-    kept = [s for s in samples if not min_seconds or header_seconds(s.audio) > min_seconds]
+    kept = [s for s in samples if not min_seconds or length_of(s.audio) > min_seconds]
     if not kept:
         raise UsageError(f"no recording is longer than {min_seconds:g} s: lower --min-seconds")
     return kept

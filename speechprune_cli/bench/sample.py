@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from math import inf
 from pathlib import Path
 
 
@@ -33,11 +35,16 @@ class Benchmark:
     published: Mapping[str, float] = field(default_factory=dict)  # as in `Task.published`
 
 
-def header_seconds(path: Path) -> float:
-    """Length by a recording's header; infinite where there is none to read."""
-    import soundfile
+@cache
+def _seconds(path: Path, modified: int) -> float:
+    from speechprune_cli.audio import recording_seconds
 
+    return recording_seconds(path)
+
+
+def length_of(path: Path) -> float:
+    """Seconds of a recording as it will be read; infinite where it cannot be."""
     try:
-        return float(soundfile.info(path).duration)
-    except soundfile.LibsndfileError:
-        return float("inf")
+        return _seconds(path, path.stat().st_mtime_ns)
+    except OSError:
+        return inf

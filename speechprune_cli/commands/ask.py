@@ -32,6 +32,7 @@ def ask(
     pruning: options.PruningOptions,
     answering: options.AnswerOptions,
     transcribing: options.TranscriptOptions,
+    recording: options.RecordingOptions,
     output: options.OutputOptions,
 ) -> None:
     """Answer questions about a recording.
@@ -42,7 +43,7 @@ def ask(
     """
     out, choices = output.open(), check_choices(answering.choice)
     check_questions(audio, questions)
-    heard = listen(out, audio, model, pruning, transcribing)
+    heard = listen(out, audio, model, pruning, transcribing, recording)
     several = questions is not None and len(questions) > 1
     for question in questions or typed_questions(out):
         if several or (questions and choices):

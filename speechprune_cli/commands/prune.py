@@ -94,6 +94,7 @@ def prune(
     model: options.ModelOptions,
     pruning: options.PruningOptions,
     transcribing: options.TranscriptOptions,
+    recording: options.RecordingOptions,
     files: Files,
     output_options: options.OutputOptions,
 ) -> None:
@@ -104,7 +105,7 @@ def prune(
     out = output_options.open()
     check_question(question)
     files.check(audio)
-    heard = listen(out, audio, model, pruning, transcribing)
+    heard = listen(out, audio, model, pruning, transcribing, recording)
     selection = heard.select(question)
     fields = {"question": question, **heard.describe(selection)}
     files.write(heard, selection, fields)

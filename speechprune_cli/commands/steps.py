@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.errors import UsageError
 from speechprune_cli.methods import MethodSpec, defaults_of
-from speechprune_cli.options import ModelOptions, PruningOptions, TranscriptOptions
+from speechprune_cli.options import (
+    ModelOptions,
+    PruningOptions,
+    RecordingOptions,
+    TranscriptOptions,
+)
 from speechprune_cli.options.grouping import by_environment
 from speechprune_cli.output import Output
 
@@ -86,6 +91,7 @@ def listen(
     model: ModelOptions,
     pruning: PruningOptions,
     transcribing: TranscriptOptions,
+    recording: RecordingOptions,
 ) -> Listening:
     """Decode, load and encode; what can be refused at once is."""
     transcribing.check(model.preset)
@@ -100,7 +106,7 @@ def listen(
         raise UsageError("- reads the recording from standard input: pipe a file into it")
     from speechprune_cli.audio import load_audio
 
-    audio = load_audio(source)
+    audio = load_audio(source, recording.track)
     for warning in audio.warnings:
         out.warning(warning)
     session = model.load(out)

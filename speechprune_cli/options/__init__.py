@@ -6,6 +6,7 @@ from speechprune_cli.options.model import (
     AudioArgument,
     ModelOptions,
     PlaceOptions,
+    RecordingOptions,
     TranscriptOptions,
 )
 from speechprune_cli.options.output import OutputOptions
@@ -26,6 +27,7 @@ __all__ = [
     "OutputOptions",
     "PlaceOptions",
     "PruningOptions",
+    "RecordingOptions",
     "TranscriptOptions",
     "argument",
     "grouped",

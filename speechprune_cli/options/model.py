@@ -99,6 +99,15 @@ class ModelOptions(PlaceOptions):
 
 
 @dataclass(frozen=True)
+class RecordingOptions:
+    """What of a recording is read."""
+
+    track: int | None = rare(
+        "Of several audio tracks that one. Default: as the file says, else 1.", "N", min=1
+    )
+
+
+@dataclass(frozen=True)
 class TranscriptOptions:
     """What was said, written and brought; of models that read transcripts alone."""
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
 from pathlib import Path
 from string import ascii_uppercase
 
-from speechprune_cli.bench.sample import Sample, header_seconds
+from speechprune_cli.bench.sample import Sample, length_of
 from speechprune_cli.errors import AudioError, UsageError
 
-EXACT = (".wav", ".flac", ".ogg", ".opus")  # formats whose header knows the length
 TOLERANCE = 0.5  # seconds that a key sentence may end behind its recording
 
 Placed = tuple[str, Sample]  # a sample and where it stands, such as `data.jsonl:17`
@@ -30,11 +28,11 @@ def check_options(place: str, options: Sequence[str], answer: str) -> None:
 
 
 def check_key(place: str, key: tuple[float, float], audio: Path) -> None:
-    """UsageError unless the seconds `key` lie in the recording, as far as its header tells."""
+    """UsageError unless the seconds `key` lie in the recording, as far as that can be read."""
     start, end = key
     if not 0 <= start < end:
         raise UsageError(f"{place}: the key sentence cannot last from {start:g} to {end:g} s")
-    length = header_seconds(audio) if audio.suffix.lower() in EXACT else inf
+    length = length_of(audio)
     if end > length + TOLERANCE:
         raise UsageError(
             f"{place}: the key sentence ends at {end:g} s, {audio.name} at {length:.2f} s"
