@@ -11,13 +11,16 @@ from collections.abc import Sequence
 import typer
 
 from speechprune_cli.errors import SpeechPruneError, UsageError
+from speechprune_cli.escaping import printable
+from speechprune_cli.streams import prepare_streams
 
-UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+UNWRITABLE = (errno.EBADF, errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def run(app: typer.Typer, arguments: Sequence[str] | None, name: str) -> int:
     """Run one command line and return its exit code (see `errors.py`; 130 when interrupted)."""
     prepare_streams()
+    quieten_libraries()
     try:
         code = app(args=arguments, prog_name=name, standalone_mode=False) or 0
         sys.stdout.flush()
@@ -38,15 +41,13 @@ def run(app: typer.Typer, arguments: Sequence[str] | None, name: str) -> int:
     return code
 
 
-def prepare_streams() -> None:
-    """Let libraries be quiet, warnings be one line, and no character be unprintable."""
+def quieten_libraries() -> None:
+    """Let libraries be quiet, and warnings be one line."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")
     logging.getLogger("speechprune").handlers = [_Lines()]
 
 
@@ -56,7 +57,7 @@ class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """One line: a warning, or a note where the command shows those."""
         label = "warning: " if record.levelno >= logging.WARNING else ""
-        print(f"{label}{record.getMessage()}", file=sys.stderr)
+        print(f"{label}{printable(record.getMessage())}", file=sys.stderr)
 
 
 def fail(error: SpeechPruneError) -> int:
@@ -64,5 +65,5 @@ def fail(error: SpeechPruneError) -> int:
     label = "error:"
     if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         label = f"\033[1;31m{label}\033[0m"
-    print(label, " ".join(str(error).split()), file=sys.stderr)
+    print(label, printable(" ".join(str(error).split())), file=sys.stderr)
     return error.exit_code

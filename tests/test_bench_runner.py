@@ -255,7 +255,7 @@ def test_likelihoods_that_are_not_numbers_are_errors(tiny_model_folder, by_id):
     broken.model.lm_head.weight.data.fill_(float("nan"))
     lines = lines_of(Session(broken), make_plan(), [by_id["two"]])
     assert {line.status for line in lines} == {"error"}
-    assert all("--dtype" in line.error for line in lines)
+    assert all("the output of its last layer is NaN" in line.error for line in lines)
 
 
 def settings_of(plan):

@@ -6,7 +6,7 @@ Nothing but the stock class is used, and nothing but safetensors is read.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from copy import copy
 from pathlib import Path
 from types import SimpleNamespace
@@ -153,7 +153,7 @@ class StockLM(StockDecoder, SpeechLM):
         model.generation_config.eos_token_id = 0
         processor = SimpleNamespace(
             feature_extractor=cls.random_extractor(shape),
-            tokenizer=lambda _text, **_: SimpleNamespace(input_ids=list(range(8))),
+            tokenizer=_Wordless(),
         )
         checkpoint = Checkpoint(Path(), preset.source, "random weights", {}, ())
         return cls(preset, shape, checkpoint, placement, model.eval(), processor)
@@ -168,6 +168,11 @@ class StockLM(StockDecoder, SpeechLM):
 
     def text_ids(self, text: str) -> list[int]:
         return self.tokenizer(text.strip(), add_special_tokens=False).input_ids
+
+    @property
+    def control_ids(self) -> Set[int]:
+        added: Set[int] = self.tokenizer.added_tokens_decoder.keys()
+        return added
 
     def text_of(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(
@@ -186,6 +191,15 @@ class StockLM(StockDecoder, SpeechLM):
             ]
         query, key = (weight.to(self.device) for weight in weights)
         return FirstLayer(query, key, decoder.num_attention_heads, decoder.num_key_value_heads)
+
+
+class _Wordless:
+    """A tokenizer of random weights: any text is the same tokens."""
+
+    added_tokens_decoder: ClassVar[dict[int, str]] = {}
+
+    def __call__(self, _text: str, **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(input_ids=list(range(8)))
 
 
 def fork_dynamic(cache: Any) -> Any:

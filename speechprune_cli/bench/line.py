@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal
 from speechprune_cli.bench.conditions import Condition
 from speechprune_cli.bench.sample import Sample
 from speechprune_cli.errors import UsageError
+from speechprune_cli.escaping import json_text, printable
 from speechprune_cli.methods import Amount, amount_asked
 
 FORMAT = 2  # of the lines, and of the run's folder around them
@@ -78,7 +79,7 @@ class Line:
     @classmethod
     def failed(cls, sample: Sample, condition: Condition, reason: str) -> Line:
         """Of an answer that could not be had."""
-        error = " ".join(reason.split())
+        error = printable(" ".join(reason.split()))
         return cls(sample=sample.id, **condition.fields, status="error", error=error)
 
     @property
@@ -106,7 +107,7 @@ class Line:
         names, plain = _names(self.status), asdict(self)
         names += ("f1",) * (self.f1 is not None) + ("notes",) * bool(self.notes)
         content = {name: value for name, value in plain.items() if name in names}
-        body = json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
+        body = json_text(content).encode()
         return b'%s, "check": "%s"}\n' % (body[:-1], _check(body))
 
     @classmethod

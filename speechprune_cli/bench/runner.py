@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
 from string import ascii_uppercase
 
 import numpy as np
@@ -169,7 +168,7 @@ class Runner:
         """Answers, or why there are none; a batch that is too much is halved."""
         found = attempt(self._batch, batch)
         if not isinstance(found, str):
-            return [checked(answer) for answer in found]
+            return list(found)
         if len(batch) == 1:
             return [found]
         half = len(batch) // 2
@@ -255,10 +254,3 @@ class Runner:
 def shown(sample: Sample, order: Order) -> list[str]:
     """The options' texts in the order of a prompt."""
     return [sample.options[index] for index in order]
-
-
-def checked(answer: Answer) -> Answer | str:
-    """The answer, or what is wrong with it: numbers of a model may overflow in 16 bits."""
-    if all(isfinite(share) for share in (answer.probabilities or {}).values()):
-        return answer
-    return "the options' likelihoods are not numbers: try another --dtype in a new run"

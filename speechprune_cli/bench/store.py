@@ -28,6 +28,7 @@ from speechprune_cli.bench.line import FORMAT, Line
 from speechprune_cli.bench.plan import Plan
 from speechprune_cli.bench.sample import Benchmark, Sample
 from speechprune_cli.errors import SpeechPruneError, UsageError
+from speechprune_cli.escaping import json_text
 from speechprune_cli.version import __version__
 
 RESULTS = ("results.json", "results.csv", "results.md", "hard.txt")
@@ -139,12 +140,12 @@ class Run:
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a file of the run, whole or not at all."""
-        self.write_text(name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        self.write_text(name, json_text(content, indent=2) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file of the run, whole or not at all."""
         with atomic(self.folder / name) as path:
-            path.write_text(text, encoding="utf-8")
+            path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
     @contextmanager
     def appending(self) -> Iterator[Appender]:
@@ -209,7 +210,7 @@ def _unsealed(path: Path, content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _digest(content: dict[str, Any]) -> str:
-    canonical = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    canonical = json_text(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
