@@ -30,6 +30,8 @@ def run(app: typer.Typer, arguments: Sequence[str] | None, name: str) -> int:
         message = error.format_message().replace("Value error, ", "")
         return fail(UsageError(message)) if message else UsageError.exit_code
     except OSError as error:  # files name themselves: this is stdout
+        if error.errno == errno.ENOENT and error.filename is None:
+            return fail(UsageError("the folder that this was started in is gone: go to another"))
         if error.filename is not None or error.errno not in UNWRITABLE:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import soundfile
 from conftest import make_audio
 
 from speechprune_cli.escaping import json_text, printable
+from speechprune_cli.output import Output
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="shells of POSIX")
 QUESTION = "When is the report due?"
@@ -56,6 +59,7 @@ def test_a_result_that_cannot_be_written_is_an_error(redirection, arguments):
     assert done.stderr.count(b"\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "<&- 2>&-"])
 def test_a_result_comes_out_without_standard_error(redirection, recording, tiny_model_folder):
     options = ["--model", tiny_model_folder, "--max-new-tokens", 5, "--verbose"]
@@ -66,6 +70,7 @@ def test_a_result_comes_out_without_standard_error(redirection, recording, tiny_
     assert (done.returncode, done.stdout) == (0, expected.stdout)
 
 
+@pytest.mark.slow
 def test_closed_and_full_streams_of_an_answer(recording, tiny_model_folder):
     for redirection in (">&-", ">/dev/full"):
         for form in ([], ["--json"]):
@@ -76,18 +81,34 @@ def test_closed_and_full_streams_of_an_answer(recording, tiny_model_folder):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_json_loses_no_character(encoding, recording, tiny_model_folder):
-    question = "wann früh? “🎉”"
-    options = ["--model", tiny_model_folder, "--json"]
-    done = shell("", "ask", recording, question, *options, PYTHONIOENCODING=encoding)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.decode(encoding))["question"] == question
+def test_json_loses_no_character(encoding, monkeypatch):
+    fields = {"question": "wann früh? “🎉” \udcff"}
+    file = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", file)
+    Output(json=True).record(fields)
+    assert json.loads(file.buffer.getvalue().decode(encoding)) == fields
+
+
+def test_a_folder_that_is_gone(tmp_path):
+    (tmp_path / "gone").mkdir()
+    command = f'cd {tmp_path}/gone && rmdir ../gone && exec "$@"'
+    arguments = ["eval", "jsonl", "--data", "d"]
+    done = subprocess.run(
+        ["/bin/sh", "-c", command, "sh", sys.executable, "-m", "speechprune_cli", *arguments],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+    )
+    assert done.returncode == 2
+    assert b"is gone" in done.stderr
+    assert done.stderr.count(b"\n") == 1
 
 
 def test_names_that_are_no_utf8_are_kept_and_shown(recording, tiny_model_folder, tmp_path):
     from safetensors import safe_open
 
     name = os.fsencode(tmp_path) + b"/b\xff[/b]\x1b[31m.wav"
+    os.mkdir(os.path.dirname(name))  # noqa: PTH102, PTH120
     with open(name, "wb") as copy:  # noqa: PTH123 - a name that is no text
         copy.write(recording.read_bytes())
     kept = tmp_path / "kept.safetensors"

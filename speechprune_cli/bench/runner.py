@@ -213,6 +213,7 @@ class Runner:
             recall=None if condition.silence else recall(sample.key_span, tokens.times, kept),
             nominal_times=tokens.nominal_times,
             prompt_tokens=length,
+            beyond_context=length > self.session.model.shape.decoder.max_position_embeddings,
             tflops=costs.paper_tflops(self.session.model.shape.decoder, length),
             prune_seconds=asked.selection.seconds,
             prefill_seconds=sum(a.prefill_seconds for a in answers) / max(len(answers), 1),

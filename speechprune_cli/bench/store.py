@@ -27,7 +27,7 @@ from speechprune_cli.atomic import PARTIAL, atomic, locked, sync
 from speechprune_cli.bench.line import FORMAT, Line
 from speechprune_cli.bench.plan import Plan
 from speechprune_cli.bench.sample import Benchmark, Sample
-from speechprune_cli.errors import SpeechPruneError, UsageError
+from speechprune_cli.errors import SpeechPruneError, UsageError, one_line
 from speechprune_cli.escaping import json_text
 from speechprune_cli.version import __version__
 
@@ -99,7 +99,10 @@ class Run:
         if not self.lines_path.exists():
             return []
         old = (self.folder / "run.json").exists() and self.read()["format"] == 1
-        parts = self.lines_path.read_bytes().split(b"\n")[:-1]
+        try:
+            parts = self.lines_path.read_bytes().split(b"\n")[:-1]
+        except OSError as error:
+            raise UsageError(f"{self.lines_path}: cannot be read: {_reason(error)}") from error
         return [
             Line.from_json(part, f"{self.lines_path}:{number}", old=old)
             for number, part in enumerate(parts, start=1)
@@ -193,11 +196,15 @@ def _read_json(path: Path, absent: str) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(absent) from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: cannot be read: {_reason(error)}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path}: not what a run writes")
     return content
+
+
+def _reason(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or one_line(error)
 
 
 def _unsealed(path: Path, content: dict[str, Any]) -> dict[str, Any]:
