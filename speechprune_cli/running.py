@@ -5,15 +5,17 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 
 import typer
 
-from speechprune_cli.errors import SpeechPruneError, UsageError
+from speechprune_cli.errors import OutOfMemoryError, SpeechPruneError, UsageError, one_line
 from speechprune_cli.escaping import printable
 from speechprune_cli.streams import prepare_streams
 
+NO_ROOM = re.compile(r"failed to map segment|cannot allocate memory", re.I)
 UNWRITABLE = (errno.EBADF, errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -29,18 +31,29 @@ def run(app: typer.Typer, arguments: Sequence[str] | None, name: str) -> int:
     except typer.TyperException as error:
         message = error.format_message().replace("Value error, ", "")
         return fail(UsageError(message)) if message else UsageError.exit_code
-    except OSError as error:  # files name themselves: this is stdout
-        if error.errno == errno.ENOENT and error.filename is None:
-            return fail(UsageError("the folder that this was started in is gone: go to another"))
-        if error.filename is not None or error.errno not in UNWRITABLE:
+    except OSError as error:
+        return _refused(error)
+    except (MemoryError, ImportError) as error:
+        if isinstance(error, ImportError) and not NO_ROOM.search(str(error)):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            return SpeechPruneError.exit_code
-        return fail(SpeechPruneError(f"cannot write the result: {error.strerror}"))
+        return fail(OutOfMemoryError(f"too little memory is allowed or free: {one_line(error)}"))
     if code == 130 and sys.stderr.isatty():
         print(file=sys.stderr)
     return code
+
+
+def _refused(error: OSError) -> int:
+    """Exit code where the system refuses the result, or the folder that it was started in."""
+    if error.filename is not None:  # which files name themselves
+        raise error
+    if error.errno == errno.ENOENT:
+        return fail(UsageError("the folder that this was started in is gone: go to another"))
+    if error.errno not in UNWRITABLE:
+        raise error
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return SpeechPruneError.exit_code
+    return fail(SpeechPruneError(f"cannot write the result: {error.strerror}"))
 
 
 def quieten_libraries() -> None:

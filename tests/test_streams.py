@@ -134,3 +134,33 @@ def test_what_is_printable_stays():
     for text in ("früh", "何時", "متى", "👩‍👩‍👧", "a\nb\tc", "[/b] $5 | <b>"):
         assert printable(text) == text
     assert printable("a\x1b[31mb\udcff\x07\r") == "a\\x1b[31mb\\udcff\\x07\\r"
+
+
+@pytest.mark.parametrize(
+    "module", ["typer", "speechprune_cli.running", "speechprune_cli.commands.build"]
+)
+def test_an_interrupt_while_the_command_line_is_imported(module):
+    code = f"""
+import runpy, sys
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["speechprune", "--version"]
+runpy.run_module("speechprune_cli", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
+def test_too_little_memory_to_start():
+    command = [sys.executable, "-m", "speechprune_cli", "models"]
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'ulimit -v 300000 && exec "$@"', "sh", *command],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 5
+    assert done.stderr.startswith(b"error: too little memory")
+    assert done.stderr.count(b"\n") == 1

@@ -20,15 +20,15 @@ ROWS = 8192  # tokens that are looked at at once
 WIDER = {"float16": "--dtype bfloat16 or float32", "bfloat16": "--dtype float32"}
 
 
-def check_tokens(lm: SpeechLM, audio: Audio, tokens: AudioTokens) -> None:
-    """Raise NumericError, which names the seconds, where a token of a recording is not finite."""
+def check_tokens(lm: SpeechLM, audio: Audio, tokens: AudioTokens) -> AudioTokens:
+    """The tokens. Raises NumericError, which names the seconds, where some are not finite."""
     import torch
 
     finite = torch.cat([rows.isfinite().all(-1).cpu() for rows in tokens.embeds.split(ROWS)])
     if tokens.attention is not None:
         finite &= tokens.attention.isfinite().cpu()
     if finite.all():
-        return
+        return tokens
     wrong = (~finite).nonzero().flatten()
     start, end = float(tokens.times[wrong[0], 0]), float(tokens.times[wrong[-1], 1])
     place = f"what its encoder makes of {audio.source} from {start:.2f} s to {end:.2f} s"

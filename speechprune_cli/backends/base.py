@@ -112,11 +112,13 @@ class SpeechLM(ABC):
     def encode_once(
         self, audio: Audio, cache: TokenCache | None, on_progress: ProgressCallback | None = None
     ) -> AudioTokens:
-        """`encode`, or what `cache` kept of an earlier one."""
+        """`encode`, or what `cache` kept of an earlier one. Raises NumericError too."""
         from dataclasses import replace
 
+        from speechprune_cli.backends._finite import check_tokens
+
         if cache is None:
-            return self._encode_checked(audio, on_progress)
+            return check_tokens(self, audio, self.encode(audio, on_progress=on_progress))
         key = cache.key(
             audio_sha256=audio.sha256,
             model=self.preset.source,
@@ -127,16 +129,8 @@ class SpeechLM(ABC):
         found = cache.get(key)
         if found is not None:
             return replace(found, embeds=found.embeds.to(self.device))
-        tokens = self._encode_checked(audio, on_progress)
+        tokens = check_tokens(self, audio, self.encode(audio, on_progress=on_progress))
         cache.put(key, tokens)
-        return tokens
-
-    def _encode_checked(self, audio: Audio, on_progress: ProgressCallback | None) -> AudioTokens:
-        """`encode`. Raises NumericError for tokens that are no numbers."""
-        from speechprune_cli.backends._finite import check_tokens
-
-        tokens = self.encode(audio, on_progress=on_progress)
-        check_tokens(self, audio, tokens)
         return tokens
 
     def hear(self, language: str) -> None:
@@ -180,8 +174,7 @@ class SpeechLM(ABC):
     def new_cache(self) -> Any:
         """An empty KV cache, with `batch_select_indices` as transformers' caches have it.
 
-        Iterating over it gives what each layer remembers, its keys first.
-        """
+        Iterated over, it gives what each layer remembers, keys first."""
 
     def fork_cache(self, cache: Any) -> Any:
         """A cache that goes on by itself: what was read is shared, and never written to."""
