@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from speechprune_cli.cache import TokenCache
     from speechprune_cli.flow import AudioTokens, FirstLayer, Prompt
     from speechprune_cli.methods import BudgetOption, MethodSpec
-    from speechprune_cli.recording import Recording
+    from speechprune_cli.sources import Recording
 
 NO_WORDS = "There are no words in this recording."
 """The answer to every question about a recording in which a recogniser finds none."""
@@ -116,7 +116,7 @@ class Session:
         or a file of one, instead of recognising. Raises TypeError, AudioError, NumericError,
         OutOfMemoryError, UsageError.
         """
-        from speechprune_cli.recording import as_audio
+        from speechprune_cli.sources import as_audio
 
         heard = as_audio(audio, sample_rate)
         if transcript is None:

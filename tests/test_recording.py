@@ -17,7 +17,7 @@ from speechprune_cli.errors import AudioError, UsageError
 from speechprune_cli.flow import SAMPLE_RATE, Audio
 from speechprune_cli.pipeline import Session, load
 from speechprune_cli.question import check_question, checked_choices
-from speechprune_cli.recording import as_audio
+from speechprune_cli.sources import as_audio
 
 QUESTION = "When is the report due?"
 SOUND = make_audio(2.0).samples
