@@ -10,6 +10,7 @@ import json
 import math
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,12 @@ INSTEAD = "use a --model that is here: `speechprune models` lists them"
 WANTED = ("*.json", "*.safetensors", "*.jinja", "merges.txt", "*.model")
 UNWANTED = ("*consolidated*.safetensors", "*.fp32*")
 """The same weights once more, by names of their makers' own code or in another dtype."""
+SETTINGS = (
+    "generation_config.json",
+    "tokenizer_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+)
 INDEX = "model.safetensors.index.json"
 HASH_UP_TO = 256 * 2**20
 """Files up to this size (the embedded model) are identified by content, larger ones by size and
@@ -55,6 +62,18 @@ class Checkpoint:
 
     def _is_loaded(self, name: str) -> bool:
         return self.left_out.isdisjoint(name.split("."))
+
+    @cached_property
+    def damaged(self) -> str | None:
+        """Name of the first weight that holds NaN or infinity; None where all are numbers."""
+        for path in self.weights:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118
+                    weight = file.get_tensor(name)
+                    plain = weight.is_floating_point() and weight.itemsize > 1
+                    if plain and not weight.isfinite().all():
+                        return str(name)
+        return None
 
     def read_tensor(self, part: str, suffix: str) -> Tensor:
         """The one tensor of a part, which its name says, that ends in `suffix`, as it was saved."""
@@ -97,6 +116,9 @@ def open_checkpoint(
 def read_checkpoint(folder: Path, revision: str, *, source: str) -> Checkpoint:
     """The files of a folder, checked; without a revision they are told apart by a fingerprint."""
     config = read_json(folder / "config.json")
+    for name in SETTINGS:
+        if (folder / name).exists():
+            read_json(folder / name)
     weights = _weight_files(folder)
     for path in weights:  # safetensors compares the header with the file's length
         try:
@@ -136,8 +158,8 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path.parent} is no model folder: {path.name} is missing")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path} is not valid JSON: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is not valid JSON: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path} holds no JSON object")
     return content
@@ -146,7 +168,10 @@ def read_json(path: Path) -> dict[str, Any]:
 def _weight_files(folder: Path) -> tuple[Path, ...]:
     names = ["model.safetensors"]
     if (folder / INDEX).is_file():
-        names = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
+        listed = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(listed, dict) or not all(isinstance(at, str) for at in listed.values()):
+            raise ModelError(f"{folder / INDEX}: weight_map is no list of files by weights")
+        names = sorted(set(listed.values()))
     missing = [name for name in names if not (folder / name).is_file()]
     if names and not missing:
         return tuple(folder / name for name in names)

@@ -235,7 +235,7 @@ def resolve_model(name: str) -> Preset:
     """
     if name in list_presets():
         return load_preset(name)
-    folder = Path(name).expanduser()
+    folder = _path(name)
     if folder.is_dir():
         return Preset(name=name, source=str(folder.resolve()), summary="a local folder")
     if folder.is_file() and folder.suffix in (".yaml", ".yml"):
@@ -255,6 +255,16 @@ def resolve_model(name: str) -> Preset:
     )
 
 
+def _path(name: str) -> Path:
+    """What may be a path. Raises ModelError for what the system does not take for one."""
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+    except (OSError, RuntimeError) as error:
+        raise ModelError(f"no model {name[:60]!r}: {getattr(error, 'strerror', error)}") from error
+    return path
+
+
 def _paired(name: str, recogniser: str, reader: str) -> Preset:
     """A recogniser and a reader that were named on the spot, with the defaults of `mini`."""
     parts = {"recogniser": _part(recogniser, "recogniser"), "reader": _part(reader, "reader")}
@@ -264,7 +274,7 @@ def _paired(name: str, recogniser: str, reader: str) -> Preset:
 def _names_part(name: str) -> bool:
     """Whether it may be half of a pair: a preset, a path that is there, a Hub id or a size."""
     hub = re.fullmatch(rf"{HUB_ID.pattern}(/[\w./-]+\.gguf)?|stored:[\w.-]+|[\w.-]+", name)
-    return Path(name).expanduser().exists() or (hub is not None and not name.startswith("."))
+    return _path(name).exists() or (hub is not None and not name.startswith("."))
 
 
 def _part(name: str, role: str) -> Part:
@@ -274,7 +284,7 @@ def _part(name: str, role: str) -> Part:
         if found is None:
             raise UsageError(f"the preset {name} has no {role}")
         return found
-    path = Path(name).expanduser()
+    path = _path(name)
     return Part(source=str(path.resolve()) if path.exists() else name)
 
 

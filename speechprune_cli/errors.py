@@ -25,6 +25,12 @@ class ModelError(SpeechPruneError):
     exit_code = 4
 
 
+class NumericError(SpeechPruneError):
+    """A model that computed NaN or infinity: of one recording or question, or of all."""
+
+    exit_code = 4
+
+
 class OutOfMemoryError(SpeechPruneError):
     """The device ran out of memory."""
 

@@ -8,6 +8,7 @@ model's embedding width, B1 the budget of phase 1, k the tokens retained.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -30,11 +31,16 @@ class Audio:
 
     samples: np.ndarray  # float32 [T]
     source: str  # the path as given, or `-`
-    sha256: str  # of the file's bytes, and of the track that was asked for
+    sha256: str  # of the file's bytes and the track asked for; left empty, that of the samples
     source_rate: int
     channels: int
     source_seconds: float  # before resampling
     warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.sha256:
+            content = b"float32 samples" + self.samples.tobytes()
+            object.__setattr__(self, "sha256", hashlib.sha256(content).hexdigest())
 
     @property
     def seconds(self) -> float:
@@ -112,6 +118,7 @@ class AudioTokens:
     words: Tensor | None = None  # int64 [N]: number of the word that each begins in, likewise
     ids: Tensor | None = None  # int64 [N]: of words, where `embeds` are those of words
     transcript: Transcript | None = None  # what they were made of, where that is text
+    recording: str = ""  # SHA-256 of the recording, where a session encoded it
 
     def __len__(self) -> int:
         return len(self.embeds)
@@ -194,6 +201,14 @@ class Selection:
     merge: Merge | None = None  # None where retained tokens are as the model encoded them
     warning: str = ""  # one line for people where the choice should not be trusted
     asks: bool = True  # whether another question may keep other tokens
+    recording: str = ""  # SHA-256 of the recording whose tokens they are, where it is known
+
+    def check(self, tokens: AudioTokens) -> None:
+        """Raise UsageError where these are no tokens of that recording."""
+        known = bool(self.recording and tokens.recording)
+        other = known and self.recording != tokens.recording
+        if len(self.kept) and (other or len(self.scores) != len(tokens)):
+            raise UsageError("this selection is of another recording: prune the one that is asked")
 
     def apply(self, tokens: AudioTokens) -> Tensor:
         """Retained embeddings `[k, D]` in time order, those of merging methods averaged."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from speechprune_cli.errors import ModelError, one_line
 
@@ -57,9 +58,17 @@ def download(
         raise ModelError(f"{page} does not exist, or is private: `hf auth login`") from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         raise absent from error
-    except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
+    except (*_transport_errors(), OSError, ValueError) as error:
         raise ModelError(f"cannot download {page}: {one_line(error)}") from error
     folder = Path(path)
     if not any(found for pattern in patterns for found in folder.glob(pattern)):
         raise absent
     return folder
+
+
+def _transport_errors() -> tuple[Any, ...]:
+    """Those of addresses and proxies that cannot work too; the library differs by version."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    library = import_module(HfHubHTTPError.__bases__[0].__module__.partition(".")[0])
+    return library.HTTPError, library.InvalidURL

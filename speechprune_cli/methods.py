@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal
 
 from speechprune_cli.costs import PruningSize
@@ -41,6 +42,10 @@ class Amount:
     tokens: int | None = None  # k itself
 
     def __post_init__(self) -> None:
+        if self.rate is not None and (
+            isinstance(self.rate, bool) or not isinstance(self.rate, Real)
+        ):
+            raise UsageError(f"rate {self.rate!r}: give a number, 0.2 drops a fifth of B1")
         if self.rate is not None and not 0 <= self.rate < 1:
             raise UsageError(f"rate {self.rate:g} is outside [0, 1): 0.2 drops a fifth of B1")
         if self.share is not None and not 0 < self.share <= 1:
@@ -51,12 +56,12 @@ class Amount:
     @classmethod
     def keeping(cls, what: str | int) -> Amount:
         """`20%` of the recording, or `150` tokens. Raises UsageError for anything else."""
-        text = str(what).strip()
+        text = "" if isinstance(what, bool) else str(what).strip()
         if re.fullmatch(r"\d+(\.\d+)?\s*%", text):
             return cls(share=float(text.rstrip("% ")) / 100)
         if re.fullmatch(r"\d+", text):
             return cls(tokens=int(text))
-        raise UsageError(f"keep {what}: give a share of the recording, 20%, or tokens, 150")
+        raise UsageError(f"keep {what!s}: give a share of the recording, 20%, or tokens, 150")
 
     @property
     def label(self) -> str:
@@ -158,7 +163,8 @@ def pruning_size(
 
     B1 is never more than there is; where it is left to the model, it is never less than k.
     """
-    if budget not in (None, "all") and (not isinstance(budget, int) or budget < 1):
+    number = isinstance(budget, Integral) and not isinstance(budget, bool)
+    if budget not in (None, "all") and not (number and int(budget) > 0):
         raise UsageError(f"budget is {budget!r}: give a positive number of tokens, or 'all'")
     wanted = total if budget == "all" else input_tokens if budget is None else int(budget)
     allowed = min(wanted, total)

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from speechprune_cli.escaping import json_text, printable
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -93,7 +95,12 @@ class Output:
     def record(self, fields: Mapping[str, Any]) -> None:
         """The result as one line of JSON, in JSON mode."""
         if self.json:
-            print(json.dumps(fields, ensure_ascii=False, allow_nan=False), flush=True)
+            text = json_text(fields)
+            try:
+                text.encode(sys.stdout.encoding or "utf-8")
+            except UnicodeEncodeError:
+                text = json.dumps(fields, allow_nan=False)
+            print(text, flush=True)
 
     def show(self, *renderables: RenderableType) -> None:
         """What people see beside the result."""
@@ -119,7 +126,7 @@ class Output:
     def heading(self, text: str) -> None:
         """A line above a result, for people."""
         if self.rich:
-            self.stdout.print(text, style="bold", markup=False)
+            self.stdout.print(printable(text), style="bold", markup=False, emoji=False)
 
     def note(self, message: str) -> None:
         """One line for people about what is being done."""
@@ -143,7 +150,8 @@ class Output:
     def _line(self, message: str, style: str | None = None) -> None:
         """To stderr: wrapped between words on a terminal, one line everywhere else."""
         wide = not sys.stderr.isatty()
-        self.stderr.print(message, style=style, markup=False, emoji=False, soft_wrap=wide)
+        text = printable(message)
+        self.stderr.print(text, style=style, markup=False, emoji=False, soft_wrap=wide)
 
     @contextmanager
     def progress(self, what: str) -> Iterator[OnProgress]:
@@ -151,14 +159,17 @@ class Output:
         if self.quiet or not sys.stderr.isatty():
             yield lambda _done, _total, _note="": None
             return
-        from rich.progress import BarColumn, Progress, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = ("{task.description}", BarColumn(), TimeRemainingColumn(), "{task.fields[note]}")
+        told, note = (
+            TextColumn(name, markup=False) for name in ("{task.description}", "{task.fields[note]}")
+        )
+        columns = (told, BarColumn(), TimeRemainingColumn(), note)
         with Progress(*columns, console=self.stderr, transient=True) as progress:
-            task = progress.add_task(what, total=None, note="")
+            task = progress.add_task(printable(what), total=None, note="")
 
             def on_progress(done: int, total: int, note: str = "", /) -> None:
-                progress.update(task, completed=done, total=total, note=note)
+                progress.update(task, completed=done, total=total, note=printable(note))
 
             yield on_progress
 

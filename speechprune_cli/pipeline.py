@@ -8,25 +8,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from speechprune_cli.errors import UsageError
-from speechprune_cli.flow import Answer, Audio, PruningTask, Selection, Transcript
+from speechprune_cli.flow import Answer, PruningTask, Selection, Transcript
 from speechprune_cli.pruners.base import QUERIES, WITH_CHOICES
+from speechprune_cli.question import check_question, checked_choices
 
 if TYPE_CHECKING:
     from speechprune_cli.backends.base import ProgressCallback, SpeechLM
     from speechprune_cli.cache import TokenCache
     from speechprune_cli.flow import AudioTokens, FirstLayer, Prompt
     from speechprune_cli.methods import BudgetOption, MethodSpec
+    from speechprune_cli.sources import Recording
 
 NO_WORDS = "There are no words in this recording."
 """The answer to every question about a recording in which a recogniser finds none."""
 NOTHING_SAID = Answer(NO_WORDS, None, 0, True, 0.0, 0.0, 0)
+LOADING = Lock()
+"""Held while a model is loaded: libraries keep what they do then, such as the dtype, for all."""
+Given = ParamSpec("Given")
+Back = TypeVar("Back")
 
 
 @dataclass(frozen=True)
@@ -64,40 +71,62 @@ def load(
     preset = resolve_model(model or default_model())
     if language is not None and preset.family != TRANSCRIPT:
         raise UsageError(f"{preset.name} takes no --language: it writes no transcript")
-    backend = load_backend(preset, revision, device, dtype, quantize, offline)
+    with LOADING:
+        backend = load_backend(preset, revision, device, dtype, quantize, offline)
     if language is not None:
         backend.hear(language)
     return Session(backend, TokenCache() if cache else None)
 
 
+def _in_turn(
+    step: Callable[Concatenate[Session, Given], Back],
+) -> Callable[Concatenate[Session, Given], Back]:
+    """A step that runs the model: threads take turns."""
+
+    @wraps(step)
+    def alone(session: Session, /, *given: Given.args, **named: Given.kwargs) -> Back:
+        with session.model.lock:
+            return step(session, *given, **named)
+
+    return alone
+
+
 class Session:
-    """A loaded Speech LLM, and the cache of what it encoded."""
+    """A loaded Speech LLM, and the cache of what it encoded.
+
+    Any number of threads may use one: they take turns, step by step.
+    """
 
     def __init__(self, model: SpeechLM, cache: TokenCache | None = None) -> None:
         self.model, self.cache = model, cache
 
+    @_in_turn
     def encode(
         self,
-        audio: Audio | str | Path,
+        audio: Recording,
         on_progress: ProgressCallback | None = None,
         transcript: Transcript | str | Path | None = None,
+        *,
+        sample_rate: int | None = None,
     ) -> AudioTokens:
         """All tokens of a recording, from the cache where it was encoded before.
 
-        A model that reads transcripts takes a `transcript`, or a file of one, instead of
-        recognising. Raises AudioError, OutOfMemoryError, UsageError.
+        That is a path, bytes or an open file of any format, or an array or tensor of samples with
+        their `sample_rate` (`recording.py`). A model that reads transcripts takes a `transcript`,
+        or a file of one, instead of recognising. Raises TypeError, AudioError, NumericError,
+        OutOfMemoryError, UsageError.
         """
-        if not isinstance(audio, Audio):
-            from speechprune_cli.audio import load_audio
+        from speechprune_cli.sources import as_audio
 
-            audio = load_audio(audio)
+        heard = as_audio(audio, sample_rate)
         if transcript is None:
-            return self.model.encode_once(audio, self.cache, on_progress)
+            tokens = self.model.encode_once(heard, self.cache, on_progress)
+            return replace(tokens, recording=heard.sha256)
         if not isinstance(transcript, Transcript):
             from speechprune_cli.transcripts.files import read_transcript
 
             transcript = read_transcript(transcript)
-        return self.model.read_transcript(audio, transcript)
+        return replace(self.model.read_transcript(heard, transcript), recording=heard.sha256)
 
     def prune(
         self,
@@ -108,7 +137,7 @@ class Session:
         rate: float | None = None,
         keep: str | int | None = None,
         budget: BudgetOption = None,
-        choices: Sequence[str] = (),
+        choices: Iterable[str] = (),
         query: str | None = None,
         **settings: Any,
     ) -> Selection:
@@ -128,6 +157,7 @@ class Session:
         spec = spec.told(settings)
         return self.select(tokens, question, spec, budget=budget, choices=choices, query=query)
 
+    @_in_turn
     def select(
         self,
         tokens: AudioTokens,
@@ -135,15 +165,16 @@ class Session:
         spec: MethodSpec,
         *,
         budget: BudgetOption = None,
-        choices: Sequence[str] = (),
+        choices: Iterable[str] = (),
         query: str | None = None,
     ) -> Selection:
         """`prune` by a method that is parsed already."""
         from speechprune_cli.methods import Amount, pruning_size
 
         self.check_method(spec)
+        choices = self.check(question, choices)
         if not len(tokens):
-            return nothing(spec.name)
+            return replace(nothing(spec.name), recording=tokens.recording)
         amount = spec.amount or Amount(rate=0.0)
         size = pruning_size(len(tokens), self.model.input_tokens, budget, amount)
         asked = _query_text(question, choices, spec.pruner.query if query is None else query)
@@ -158,7 +189,14 @@ class Session:
             phase1_budget=size.budget,
             keep=size.kept,
         )
-        return spec.select(task)
+        return replace(spec.select(task), recording=tokens.recording)
+
+    def check(self, question: str, choices: Iterable[str] = ()) -> tuple[str, ...]:
+        """The options. Raises UsageError for a question or options that cannot be asked."""
+        check_question(question)
+        found = checked_choices(choices)
+        self.model.check_text(question, *found)
+        return found
 
     def doubts(self, tokens: AudioTokens) -> tuple[str, ...]:
         """What may make answers worth less, one line each.
@@ -183,13 +221,14 @@ class Session:
         """Raise UsageError where a method needs what this model does not give."""
         spec.check_family(type(self.model))
 
+    @_in_turn
     def build_prompt(
         self,
         tokens: AudioTokens,
         selection: Selection,
         question: str,
         *,
-        choices: Sequence[str] = (),
+        choices: Iterable[str] = (),
         position: str | None = None,
         list_choices: bool | None = None,
         share: bool = False,
@@ -197,7 +236,10 @@ class Session:
         """What the model reads: with options where `list_choices` says so (default: the preset).
 
         `share` says that other questions will follow the same tokens, which are read only once.
+        Raises UsageError, also for a selection of another recording.
         """
+        choices = self.check(question, choices)
+        selection.check(tokens)
         defaults = self.model.preset.defaults
         if list_choices is None:
             list_choices = defaults.list_choices
@@ -205,17 +247,18 @@ class Session:
         return self.model.build_prompt(
             tokens,
             selection,
-            _checked(question),
+            question.strip(),
             position or defaults.position,
             shown,
             share or not selection.asks,
         )
 
+    @_in_turn
     def respond(
         self,
         prompt: Prompt,
         *,
-        choices: Sequence[str] = (),
+        choices: Iterable[str] = (),
         max_new_tokens: int = 64,
         on_text: Callable[[str], None] | None = None,
     ) -> Answer:
@@ -224,6 +267,7 @@ class Session:
         A prompt without audio, of a recording in which a recogniser found no words, is answered by
         `NO_WORDS`: the model is not called.
         """
+        choices = checked_choices(choices)
         if not prompt.audio_tokens:
             if on_text is not None and not choices:
                 on_text(NO_WORDS)
@@ -232,6 +276,7 @@ class Session:
             return self.model.choose(prompt, choices)
         return self.model.generate(prompt, max_new_tokens, on_text)
 
+    @_in_turn
     def respond_batch(
         self,
         prompts: Sequence[Prompt],
@@ -250,21 +295,23 @@ class Session:
         selection: Selection,
         question: str,
         *,
-        choices: Sequence[str] = (),
+        choices: Iterable[str] = (),
         max_new_tokens: int = 64,
         position: str | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> Answer:
         """Answer `question` from the retained tokens alone."""
+        choices = checked_choices(choices)
         prompt = self.build_prompt(tokens, selection, question, choices=choices, position=position)
         return self.respond(prompt, choices=choices, max_new_tokens=max_new_tokens, on_text=on_text)
 
     def ask(
         self,
-        audio: Audio | str | Path,
+        audio: Recording,
         question: str,
         *,
-        choices: Sequence[str] = (),
+        sample_rate: int | None = None,
+        choices: Iterable[str] = (),
         max_new_tokens: int = 64,
         position: str | None = None,
         on_text: Callable[[str], None] | None = None,
@@ -272,8 +319,8 @@ class Session:
         **pruning: Any,
     ) -> Result:
         """Encode, prune and answer in one call; `pruning` is what `prune` takes."""
-        _checked(question)
-        tokens = self.encode(audio, on_progress)
+        choices = self.check(question, choices)
+        tokens = self.encode(audio, on_progress, sample_rate=sample_rate)
         selection = self.prune(tokens, question, choices=choices, **pruning)
         prompt = self.build_prompt(tokens, selection, question, choices=choices, position=position)
         answer = self.respond(
@@ -296,23 +343,10 @@ def nothing(method: str, budget: int = 0) -> Selection:
 
 def _query_text(question: str, choices: Sequence[str], query: str) -> str:
     check_query(query)
-    return "\n".join([_checked(question), *(choices if query == WITH_CHOICES else ())])
+    return "\n".join([question.strip(), *(choices if query == WITH_CHOICES else ())])
 
 
 def check_query(query: str) -> None:
     """Raise UsageError for what nothing can be matched against."""
     if query not in QUERIES:
         raise UsageError(f"unknown query {query!r}: {' or '.join(QUERIES)}")
-
-
-def _checked(question: str) -> str:
-    check_question(question)
-    return question.strip()
-
-
-def check_question(question: str) -> None:
-    """Raise UsageError for a question without a word."""
-    if not question.strip():
-        raise UsageError("the question is empty")
-    if not any(map(str.isalnum, question)):
-        raise UsageError(f"the question {question!r} holds no word")

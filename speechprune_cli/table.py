@@ -13,6 +13,8 @@ from io import StringIO
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from speechprune_cli.escaping import printable
+
 if TYPE_CHECKING:
     import rich.table
     from rich.console import Console, ConsoleOptions
@@ -77,19 +79,19 @@ class Table:
 
     def plain(self, *, explained: bool = True) -> str:
         """For a pipe: title, header and rows with tabs between the cells, then the notes."""
-        title = [self.title] if self.title else []
-        notes = ["", *self.notes] if explained and self.notes else []
+        title = [printable(self.title)] if self.title else []
+        notes = ["", *map(printable, self.notes)] if explained and self.notes else []
         return "\n".join([*title, *map("\t".join, self._lines()), *notes]) + "\n"
 
     def markdown(self) -> str:
         """A section: heading, table and explanation."""
-        title = [f"### {self.title}", ""] if self.title else []
+        title = [f"### {printable(self.title)}", ""] if self.title else []
         first, *rest = [
             f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
             for cells in self._lines()
         ]
         sides = ("---" if i in self.words else "---:" for i in range(len(self.columns)))
-        notes = ["", " ".join(self.notes)] if self.notes else []
+        notes = ["", printable(" ".join(self.notes))] if self.notes else []
         return "\n".join([*title, first, f"|{'|'.join(sides)}|", *rest, *notes]) + "\n"
 
     def _lines(self) -> list[list[str]]:
@@ -101,12 +103,12 @@ class Table:
         from rich.text import Text
 
         if self.title:
-            yield Text(self.title + "\n", "bold")
+            yield Text(printable(self.title) + "\n", "bold")
         for part in self._parts(options.max_width):
             yield self._draw(part)
             yield ""
         if self.notes:
-            yield Text("\n".join(self.notes) + "\n", "dim")
+            yield Text(printable("\n".join(self.notes)) + "\n", "dim")
 
     def _parts(self, width: int) -> list[list[int]]:
         """Columns, by index, of tables no wider than `width`; each begins with the first."""
@@ -135,12 +137,12 @@ class Table:
         )
         for i in part:
             justify: Literal["left", "right"] = "left" if i in self.words else "right"
-            drawn.add_column(Text(self.columns[i]), justify=justify, vertical="bottom")
+            drawn.add_column(Text(printable(self.columns[i])), justify=justify, vertical="bottom")
         told = part[1:] or part
         shown = [row for row in self.rows if any(row.cells[i] != DASH for i in told)]
         ends = [row.section != after.section for row, after in pairwise(shown)]
         for row, end in zip(shown, [*ends, False], strict=False):
-            cells = [Text(row.cells[i]) for i in part]
+            cells = [Text(printable(row.cells[i])) for i in part]
             drawn.add_row(*cells, style=STYLES[row.mark], end_section=end)
         return drawn
 
@@ -151,8 +153,8 @@ def or_dash(show: Callable[..., str], *values: Any) -> str:
 
 
 def one_line(text: str) -> str:
-    """Without breaks and tabs."""
-    return " ".join(text.split())
+    """Without breaks, tabs and what would steer a terminal."""
+    return printable(" ".join(text.split()))
 
 
 def csv(tables: Sequence[Table]) -> str:
@@ -172,7 +174,7 @@ def csv(tables: Sequence[Table]) -> str:
     writer = csv_format.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue()
+    return printable(text.getvalue())
 
 
 def _flat(fields: Fields, before: str = "") -> dict[str, Any]:

@@ -186,7 +186,7 @@ def test_what_a_batch_refuses(llama):
     with pytest.raises(UsageError, match="2 prompts, but choices for 3"):
         llama.choose_batch(prompts, CHOICES[:3])
     for wrong in ([], ["only one"], ["same", "same"], ["a", " "]):
-        with pytest.raises(UsageError, match="at least two, none of them empty, all different"):
+        with pytest.raises(UsageError, match=r"at least two options|an option is empty"):
             llama.choose_batch(prompts, [["a", "b"], wrong])
 
 

@@ -255,7 +255,7 @@ def test_likelihoods_that_are_not_numbers_are_errors(tiny_model_folder, by_id):
     broken.model.lm_head.weight.data.fill_(float("nan"))
     lines = lines_of(Session(broken), make_plan(), [by_id["two"]])
     assert {line.status for line in lines} == {"error"}
-    assert all("--dtype" in line.error for line in lines)
+    assert all("the output of its last layer is NaN" in line.error for line in lines)
 
 
 def settings_of(plan):
@@ -444,3 +444,22 @@ def test_half_a_line_is_cut_wherever_it_ends(tmp_path):
             assert run.lines_path.read_bytes() == whole[:first]
             file.write(LINES[1])
         assert run.lines_path.read_bytes() == whole
+
+
+def test_prompts_beyond_the_context_are_marked(tiny_model_folder, by_id, tmp_path):
+    from speechprune_cli.bench.metrics import summarise
+
+    lm = load(tiny_model_folder)
+    before = lines_of(Session(lm), make_plan(), [by_id["two"]])
+    prompts = {line.condition: line.prompt_tokens for line in before}
+    longest = max(prompts, key=prompts.__getitem__)
+    decoder = lm.shape.decoder.model_copy(update={"max_position_embeddings": prompts[longest] - 1})
+    lm.shape = replace(lm.shape, decoder=decoder)
+    lines = lines_of(Session(lm), make_plan(), [by_id["two"]])
+    assert {line.condition: line.beyond_context for line in lines} == {
+        name: length == prompts[longest] for name, length in prompts.items()
+    }
+    run = Run(tmp_path)
+    write_lines(run, lines)
+    assert run.lines() == lines
+    assert {row.beyond_context for row in summarise(lines)} == {0, 1}

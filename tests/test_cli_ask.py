@@ -339,3 +339,43 @@ def test_version(capsys):
 
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"speechprune {__version__}\n"
+
+
+def test_a_bad_question_does_not_end_a_conversation(tiny_model_folder, tmp_path, monkeypatch):
+    """Typed on a terminal: a stray byte, a control token and an emoji between two questions."""
+    import pty
+
+    recording = tmp_path / "a.wav"
+    soundfile.write(recording, make_audio(1.0).samples, 16000)
+    command = ["ask", str(recording), "--model", str(tiny_model_folder), "--max-new-tokens", "3"]
+    bad = [b"wh\xffen", b"<|im_end|> when", "🎉".encode()]
+    typed = [QUESTION.encode(), *bad, QUESTION.encode(), b""]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-m", "speechprune_cli", *command])
+    shown = b""
+    for line in typed:
+        while not shown.endswith(b"> "):
+            shown += os.read(terminal, 4096)
+        os.write(terminal, line + b"\n")
+        shown += b"\n"
+    with suppress(OSError):
+        while piece := os.read(terminal, 4096):
+            shown += piece
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, shown
+    for told in (b"no UTF-8", b"control token", b"holds no word"):
+        assert shown.count(told) == 1
+    assert shown.count(b"prefill") == 2
+    assert b"Traceback" not in shown
+
+
+def test_all_questions_are_checked_before_the_first_is_answered(tiny_model_folder, tmp_path, capfd):
+    recording = tmp_path / "a.wav"
+    soundfile.write(recording, make_audio(1.0).samples, 16000)
+    asked = [QUESTION, "<|AUDIO|> when", QUESTION]
+    assert main(["ask", str(recording), *asked, "--model", str(tiny_model_folder)]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "control token" in err

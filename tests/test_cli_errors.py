@@ -69,7 +69,7 @@ def fails(capfd):
         (["a.wav", QUESTION, "--max-new-tokens", "0"], "--max-new-tokens"),
         (["a.wav", QUESTION, "--choice", "one"], "at least two options"),
         (["a.wav", QUESTION, "--choice", "a", "--choice", "a"], "at least two options"),
-        (["a.wav", QUESTION, "--choice", "a", "--choice", ""], "--choice is empty"),
+        (["a.wav", QUESTION, "--choice", "a", "--choice", ""], "--choice: an option is empty"),
         (["a.wav", QUESTION, "--model", "gpt"], "qwen2-audio"),
         (["a.wav", QUESTION, "--frobnicate"], "No such option: --frobnicate"),
     ],

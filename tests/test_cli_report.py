@@ -179,3 +179,40 @@ def test_what_is_no_finished_run_is_refused_in_one_line(files, told, tmp_path, c
     assert out == ""
     assert err.count("\n") == 1
     assert told in err
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{}", "it holds no tables"),
+        ("[]", "it holds no tables"),
+        ("[" * 100_000, "recursion"),
+        ('[{"rows": 5}]', "the key 'name' is missing"),
+    ],
+)
+def test_results_that_no_run_wrote(runs, text, told, capfd):
+    Path(runs[0], "results.json").write_text(text)
+    assert main(["report", str(runs[0])]) == 2
+    assert told in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("accuracy", "x"), ("n", 1.5), ("errors", None), ("nominal_times", "no")]
+)
+def test_a_field_of_results_that_is_of_another_type_is_named(runs, field, value, capfd):
+    path = Path(runs[0], "results.json")
+    saved = json.loads(path.read_text())
+    saved[0]["rows"][0][field] = value
+    path.write_text(json.dumps(saved))
+    assert main(["report", str(runs[0])]) == 2
+    line = capfd.readouterr().err
+    assert f"{path}: not what a run writes: " in line
+    assert field in line
+
+
+def test_lines_that_are_a_folder(run_with_lines, capfd):
+    path = Path(run_with_lines, "lines.jsonl")
+    path.unlink()
+    path.mkdir()
+    assert main(["report", str(run_with_lines), "--versus", "cue"]) == 2
+    assert "lines.jsonl: cannot be read: " in capfd.readouterr().err

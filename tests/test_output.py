@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from speechprune_cli.escaping import printable
 from speechprune_cli.output import Output
 
 WIDTH = 20
@@ -61,3 +62,27 @@ def test_a_word_is_shown_as_soon_as_the_next_begins(monkeypatch):
         write("day at")
         assert screen.getvalue() == "On Friday"
     assert screen.getvalue() == "On Friday at"
+
+
+@pytest.mark.parametrize(
+    "name", ["rec[/b].wav", "talk [draft].wav", "[bold]", ":smile:", "a\x1b[2Jb"]
+)
+def test_names_are_no_markup(name, monkeypatch):
+    screen = Screen()
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "stderr", screen)
+    out = Output()
+    with out.progress(f"encoding {name}") as on_progress:
+        on_progress(1, 2, name)
+    out.note(name)
+    out.warning(name)
+    shown = screen.getvalue()
+    assert shown.count(printable(name)) >= 4
+    assert "\x1b[2J" not in shown
+
+
+def test_headings_are_no_markup(monkeypatch):
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    Output().heading("Is [/b] :smile: a tag?")
+    assert "Is [/b] :smile: a tag?" in screen.getvalue()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pruning_tasks import audio_tokens, pruning_task, written
 
 from speechprune_cli.costs import PruningSize
-from speechprune_cli.errors import ModelError, UsageError
+from speechprune_cli.errors import NumericError, UsageError
 from speechprune_cli.flow import TRANSCRIPT, PruningTask, Selection
 from speechprune_cli.pruners import PRUNERS, get_pruner
 from speechprune_cli.pruners._attention import _narrow, _product, attention_received
@@ -288,7 +288,7 @@ def test_impossible_tasks_are_refused() -> None:
 def test_embeddings_that_are_no_numbers_are_refused(method: str, poison: float) -> None:
     task = pruning_task()
     task.tokens.embeds[3, 3] = poison
-    with pytest.raises(ModelError, match="NaN or infinite"):
+    with pytest.raises(NumericError, match="NaN or infinity"):
         kept(method, task)
 
 

@@ -14,10 +14,12 @@ import torch
 from conftest import make_audio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.text import Text
 from rich.console import Console
 
 from speechprune_cli.atomic import atomic
 from speechprune_cli.errors import SpeechPruneError, UsageError
+from speechprune_cli.escaping import printable
 from speechprune_cli.flow import SAMPLE_RATE, Audio, AudioTokens, Selection
 from speechprune_cli.report import facts, figures, files
 from speechprune_cli.report.passages import Passage
@@ -260,6 +262,29 @@ def test_timeline_figure(tmp_path, suffix, magic):
     figures.save_timeline(path, audio, make_tokens(), selection, "A $5 question_?", said)
     assert path.read_bytes().startswith(magic)
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", figures.FORMATS)
+@pytest.mark.parametrize(
+    "text",
+    ["does it cost $5 or $10?", r"is $\foo$ bad", "b\udcff\x1b[31m", "_a_ ^b^ {", "何時ですか"],
+)
+def test_figures_draw_any_text_as_it_is(text, suffix, tmp_path, caplog, recwarn):
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    axes = figure.subplots()
+    axes.semilogx([1, 1000], [0, 1], label="a line")
+    axes.set(title=text, xlabel=text)
+    axes.legend(title=text)
+    figure.suptitle(text)
+    figures.write(figure, tmp_path / f"figure{suffix}")
+    told = {each.get_text(): each.get_parse_math() for each in figure.findobj(Text)}
+    assert told[printable(text)] is False
+    assert told["$\\mathdefault{10^{2}}$"] is True, "ticks are matplotlib's own"
+    assert [each.name for each in tmp_path.iterdir()] == [f"figure{suffix}"]
+    assert len(caplog.records) == text.isalpha()
+    assert not len(recwarn)
 
 
 @pytest.mark.parametrize("count", [1, 60])

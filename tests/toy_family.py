@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, ClassVar
@@ -79,6 +79,9 @@ class ToyCache:
             keys, values = torch.cat([seen[0], keys], 2), torch.cat([seen[1], values], 2)
         self.layers[layer] = keys, values
         return keys, values
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(self.layers.values())
 
     def fork(self) -> ToyCache:
         cache = ToyCache()

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.backends.base import SpeechLM
 from speechprune_cli.config import Preset
-from speechprune_cli.errors import ModelError
+from speechprune_cli.errors import ModelError, UsageError, one_line
 from speechprune_cli.registry import Registry
 
 if TYPE_CHECKING:
@@ -27,6 +30,17 @@ FAMILIES: Registry[SpeechLM] = Registry(
         *("stock", "windowed"),
     ),
 )
+
+UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    RecursionError,
+)
+"""What libraries raise for files that are not as they expect."""
 
 
 def load_backend(
@@ -46,11 +60,46 @@ def load_backend(
     from speechprune_cli.checkpoint import open_checkpoint
 
     placement = placed(preset, device, dtype, quantize)
-    if preset.family is not None:
-        return FAMILIES.part(preset.family).open(preset, revision, offline, placement)
-    checkpoint = open_checkpoint(preset, revision, offline)
-    model_type = checkpoint.config.get("model_type")
-    return family_of(preset, model_type).load(preset, checkpoint, placement)
+    with understood(preset):
+        if preset.family is not None:
+            loaded = FAMILIES.part(preset.family).open(preset, revision, offline, placement)
+        else:
+            checkpoint = open_checkpoint(preset, revision, offline)
+            family = family_of(preset, checkpoint.config.get("model_type"))
+            loaded = family.load(preset, checkpoint, placement)
+        check_text_side(loaded)
+    return loaded
+
+
+@contextmanager
+def understood(preset: Preset) -> Iterator[None]:
+    """Where files of a model are read. Raises ModelError for all that libraries raise there."""
+    try:
+        yield
+    except (*UNREADABLE, *_refusals()) as error:
+        kind = type(error).__name__
+        raise ModelError(
+            f"{preset.source}: its files are no model that can be read ({kind}: {one_line(error)})"
+        ) from error
+
+
+def _refusals() -> tuple[Any, ...]:
+    """Those of the Hub's library for a configuration, where it was imported: that takes a while."""
+    errors = sys.modules.get("huggingface_hub.errors")
+    return (errors.StrictDataclassError,) if errors else ()
+
+
+def check_text_side(loaded: SpeechLM) -> None:
+    """Raise ModelError where a model's tokenizer or chat template is missing or broken."""
+    from jinja2 import TemplateError
+
+    source = loaded.checkpoint.folder
+    if not any(map(loaded.text_ids, ("a", "the", "1"))):
+        raise ModelError(f"{source}: its tokenizer knows no words: tokenizer.json is missing")
+    try:
+        loaded.prompt_ids("a")
+    except (TemplateError, UsageError) as error:
+        raise ModelError(f"{source}: chat template: {one_line(error)}") from error
 
 
 def placed(preset: Preset, device: str, dtype: str, quantize: str) -> Placement:

@@ -7,7 +7,7 @@ same `config.json` and weights of the same names: `tests/test_llama.py` compares
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +48,9 @@ class KVCache:
             self.keys[layer] = torch.cat([self.keys[layer], key], dim=2)
             self.values[layer] = torch.cat([self.values[layer], value], dim=2)
         return self.keys[layer], self.values[layer]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return zip(self.keys, self.values, strict=True)
 
     @property
     def seen(self) -> int:

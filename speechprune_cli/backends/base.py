@@ -10,9 +10,10 @@ at once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from functools import cached_property
 from string import ascii_uppercase
+from threading import RLock
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from speechprune_cli.errors import ModelError, UsageError
@@ -56,6 +57,7 @@ class SpeechLM(ABC):
         self.device, self.dtype = placement.device, placement.dtype
         self.quantize, self.decisions = placement.quantize, placement.decisions
         self.kept_prefix: KeptPrefix | None = None  # of the last prompts that share one
+        self.lock = RLock()  # held by the one thread that runs the model: hooks, prefixes are its
 
     # What a family says without weights
 
@@ -120,11 +122,13 @@ class SpeechLM(ABC):
     def encode_once(
         self, audio: Audio, cache: TokenCache | None, on_progress: ProgressCallback | None = None
     ) -> AudioTokens:
-        """`encode`, or what `cache` kept of an earlier one."""
+        """`encode`, or what `cache` kept of an earlier one. Raises NumericError too."""
         from dataclasses import replace
 
+        from speechprune_cli.backends._finite import check_tokens
+
         if cache is None:
-            return self.encode(audio, on_progress=on_progress)
+            return check_tokens(self, audio, self.encode(audio, on_progress=on_progress))
         key = cache.key(
             audio_sha256=audio.sha256,
             model=self.preset.source,
@@ -135,7 +139,7 @@ class SpeechLM(ABC):
         found = cache.get(key)
         if found is not None:
             return replace(found, embeds=found.embeds.to(self.device))
-        tokens = self.encode(audio, on_progress=on_progress)
+        tokens = check_tokens(self, audio, self.encode(audio, on_progress=on_progress))
         cache.put(key, tokens)
         return tokens
 
@@ -155,6 +159,18 @@ class SpeechLM(ABC):
     def text_ids(self, text: str) -> list[int]:
         """Tokens of `text` alone, nothing before and nothing after it."""
 
+    @property
+    def control_ids(self) -> Set[int]:
+        """Tokens that steer the model, where `text_ids` may find them in what people write."""
+        return frozenset()
+
+    def check_text(self, *texts: str) -> None:
+        """Raise UsageError for texts of people in which there are control tokens."""
+        for text in texts:
+            if self.control_ids & set(self.text_ids(text)):
+                steers = f"what {self.preset.name} takes for a control token"
+                raise UsageError(f"the text {text!r} contains {steers}: write it otherwise")
+
     @abstractmethod
     def text_of(self, ids: Sequence[int]) -> str:
         """What tokens of an answer say, special ones left out."""
@@ -166,7 +182,9 @@ class SpeechLM(ABC):
 
     @abstractmethod
     def new_cache(self) -> Any:
-        """An empty KV cache, with `batch_select_indices` as transformers' caches have it."""
+        """An empty KV cache, with `batch_select_indices` as transformers' caches have it.
+
+        Iterated over, it gives what each layer remembers, keys first."""
 
     def fork_cache(self, cache: Any) -> Any:
         """A cache that goes on by itself: what was read is shared, and never written to."""
@@ -218,10 +236,13 @@ class SpeechLM(ABC):
         """Mean `[D]` of all word embeddings, in float32, 8192 of them at a time."""
         import torch
 
+        from speechprune_cli.backends._finite import check_values
+
         ids = torch.arange(len(self.word_embeddings), device=self.device)
         with torch.no_grad():
             sums = [self.embed_rows(some).float().sum(0) for some in ids.split(8192)]
-        return torch.stack(sums).sum(0) / len(ids)
+        mean = torch.stack(sums).sum(0) / len(ids)
+        return check_values(self, mean, "the mean of its word embeddings")
 
     def embed(self, ids: Sequence[int]) -> Tensor:
         """Word embeddings `[n, D]`."""
@@ -239,8 +260,10 @@ class SpeechLM(ABC):
     def embed_text(self, text: str) -> Tensor:
         """Word embeddings `[L, D]` of `text` alone. Raises `UsageError` where it is empty."""
         ids = self.text_ids(text)
-        if not ids:
+        if not text.strip():
             raise UsageError("the text to match the audio against is empty")
+        if not ids:
+            raise UsageError(f"{self.preset.name} has no tokens for {text!r}: use other letters")
         return self.embed(ids)
 
     def build_prompt(

@@ -13,9 +13,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from speechprune_cli import costs
+from speechprune_cli.backends._finite import check_logits
 from speechprune_cli.device import PeakMemory, Stopwatch, memory_guard
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import Answer, Prompt
+from speechprune_cli.question import checked_choices
 
 if TYPE_CHECKING:
     from speechprune_cli.backends.base import SpeechLM
@@ -147,12 +149,20 @@ def read_prompts(lm: SpeechLM, prompts: Sequence[Prompt]) -> tuple[DecoderState,
 
     Shorter prompts are padded on the left; the output head sees the last position only. What all
     of them share (`Prompt.shared`) is read once, and not again as long as the next ones share it.
+    Raises NumericError where a model computes NaN or infinity.
     """
     if shared := _shared(prompts):
         return _read_behind(lm, prompts, shared)
     embeds, positions, mask = _side_by_side(prompts, 0)
     state = DecoderState(lm, lm.new_cache(), mask)
-    return state, lm.head(state.read(embeds, positions)[:, -1])
+    return state, _logits(state, state.read(embeds, positions))
+
+
+def _logits(state: DecoderState, hidden: Tensor) -> Tensor:
+    """`[rows, V]` of the token that follows `hidden` `[rows, n, D]`. Raises NumericError."""
+    logits = state.lm.head(hidden[:, -1])
+    check_logits(state.lm, state.cache, logits)
+    return logits
 
 
 def _side_by_side(prompts: Sequence[Prompt], start: int) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -221,7 +231,7 @@ def _read_behind(
     if mask is not None:
         mask = F.pad(mask, (shared, 0), value=True)
     state = DecoderState(lm, cache, mask)
-    return state, lm.head(state.read(embeds, positions)[:, -1])
+    return state, _logits(state, state.read(embeds, positions))
 
 
 def score_batch(
@@ -239,7 +249,9 @@ def score_batch(
     following = logits[rows].unsqueeze(1)
     if ids.shape[1] > 1:
         state.take(rows)
-        following = torch.cat([following, state.lm.head(state.read_on(ids[:, :-1]))], dim=1)
+        further = state.lm.head(state.read_on(ids[:, :-1]))
+        check_logits(state.lm, state.cache, further[valid[:, 1:].bool()])
+        following = torch.cat([following, further], dim=1)
     log_likelihood = following.float().log_softmax(-1).gather(-1, ids[..., None])[..., 0]
     scores = (log_likelihood * valid).sum(1) / valid.sum(1)
     return list(scores.split([len(of_row) for of_row in options]))
@@ -253,14 +265,23 @@ def _grow(state: DecoderState, logits: Tensor, growing: Sequence[Generation]) ->
             each.append(token)
         if all(each.done for each in growing):
             return
-        logits = state.lm.head(state.read_on(tokens[:, None])[:, -1])
+        logits = _logits(state, state.read_on(tokens[:, None]))
 
 
 def _option_ids(lm: SpeechLM, choices: Sequence[str]) -> list[list[int]]:
-    options = [lm.text_ids(choice) for choice in choices]
-    if len(options) < 2 or not all(options) or len(set(choices)) < len(options):
-        raise UsageError("choices: give at least two, none of them empty, all different")
-    return options
+    """Tokens of each. Raises UsageError for what the tokenizer drops or takes for the same."""
+    if len(checked_choices(choices)) < 2:
+        raise UsageError("choices: give at least two options that differ")
+    options: dict[tuple[int, ...], str] = {}
+    for choice in choices:
+        ids = tuple(lm.text_ids(choice))
+        if not ids:
+            raise UsageError(f"choices: {lm.preset.name} has no tokens for {choice!r}")
+        if ids in options:
+            pair = f"{options[ids]!r} from {choice!r}"
+            raise UsageError(f"choices: {lm.preset.name} cannot tell {pair}: the same tokens")
+        options[ids] = choice
+    return [list(ids) for ids in options]
 
 
 def _pad(rows: Sequence[Tensor], side: str) -> Tensor:

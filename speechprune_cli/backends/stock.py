@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -222,7 +222,7 @@ class StockLM(StockDecoder, SpeechLM):
         model.generation_config.eos_token_id = 0
         processor = SimpleNamespace(
             feature_extractor=cls.random_extractor(shape),
-            tokenizer=lambda _text, **_: SimpleNamespace(input_ids=list(range(8))),
+            tokenizer=_Wordless(),
         )
         checkpoint = Checkpoint(Path(), preset.source, "random weights", {}, ())
         return cls(preset, shape, checkpoint, placement, model.eval(), processor)
@@ -257,6 +257,11 @@ class StockLM(StockDecoder, SpeechLM):
     def text_ids(self, text: str) -> list[int]:
         return self.tokenizer(text.strip(), add_special_tokens=False).input_ids
 
+    @property
+    def control_ids(self) -> Set[int]:
+        added: Set[int] = self.tokenizer.added_tokens_decoder.keys()
+        return added
+
     def text_of(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(
             list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
@@ -281,6 +286,15 @@ class StockLM(StockDecoder, SpeechLM):
             suffix = f"layers.0.self_attn.{name}.weight"
             weight = self.checkpoint.read_tensor(self.decoder_name, suffix)
         return lora.merged(module, weight.to(self.device))
+
+
+class _Wordless:
+    """A tokenizer of random weights: any text is the same tokens."""
+
+    added_tokens_decoder: ClassVar[dict[int, str]] = {}
+
+    def __call__(self, _text: str, **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(input_ids=list(range(8)))
 
 
 def fork_dynamic(cache: Any) -> Any:

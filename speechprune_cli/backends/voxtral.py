@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
@@ -111,6 +111,11 @@ class Voxtral(WindowedLM, StockLM):
         before, after = ids[:first], ids[first + count :]
         text = "[AUDIO]".join(self.tokenizer.decode(part) for part in (before, after))
         return PromptIds(before, after, text)
+
+    @property
+    def control_ids(self) -> Set[int]:
+        """None: mistral-common reads all that people write as text."""
+        return frozenset()
 
     @cached_property
     def _silence(self) -> str:

@@ -1,9 +1,10 @@
 """What one condition made of one sample: a line of a run, written and read here alone.
 
 A line of `lines.jsonl` is a JSON object with the fields of `Line` under their own names. One that
-tells of an answer has all of them but `error`, `f1` on open questions only, and `notes` where there
-are any; one that tells of a failure has those before `error`. The last key, `check`, begins the
-SHA-256 of the bytes before it (closed by a brace), so that damage is noticed.
+tells of an answer has all of them but `error`, `f1` on open questions only, `notes` where there are
+any, and `beyond_context` where it is true; one that tells of a failure has those before `error`.
+The last key, `check`, begins the SHA-256 of the bytes before it (closed by a brace), so that damage
+is noticed.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from typing import Any, ClassVar, Literal
 from speechprune_cli.bench.conditions import Condition
 from speechprune_cli.bench.sample import Sample
 from speechprune_cli.errors import UsageError
+from speechprune_cli.escaping import json_text, printable
 from speechprune_cli.methods import Amount, amount_asked
 
 FORMAT = 2  # of the lines, and of the run's folder around them
 CHECKED = re.compile(rb'(\{.*), "check": "([0-9a-f]{16})"\}', re.DOTALL)
+RARE = ("f1", "notes", "beyond_context")  # fields of some answers
 STRICT: dict[str, Any] = {"strict": True, "extra": "forbid"}
 
 
@@ -67,6 +70,7 @@ class Line:
     recall: float | None = None  # share kept of the key sentence's tokens; None where it is unknown
     nominal_times: bool = False  # whether `recall` is by times that the model only guesses
     prompt_tokens: int = 0
+    beyond_context: bool = False  # whether that is more than the model was made for
     tflops: float = 0.0  # of the prefill, linear layers alone
     prune_seconds: float = 0.0
     prefill_seconds: float = 0.0
@@ -78,7 +82,7 @@ class Line:
     @classmethod
     def failed(cls, sample: Sample, condition: Condition, reason: str) -> Line:
         """Of an answer that could not be had."""
-        error = " ".join(reason.split())
+        error = printable(" ".join(reason.split()))
         return cls(sample=sample.id, **condition.fields, status="error", error=error)
 
     @property
@@ -105,8 +109,9 @@ class Line:
         """One line of the file, line break included."""
         names, plain = _names(self.status), asdict(self)
         names += ("f1",) * (self.f1 is not None) + ("notes",) * bool(self.notes)
+        names += ("beyond_context",) * self.beyond_context
         content = {name: value for name, value in plain.items() if name in names}
-        body = json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
+        body = json_text(content).encode()
         return b'%s, "check": "%s"}\n' % (body[:-1], _check(body))
 
     @classmethod
@@ -148,7 +153,7 @@ def _names(status: str) -> tuple[str, ...]:
     names = tuple(each.name for each in fields(Line))
     if status == "error":
         return names[: names.index("error") + 1]
-    return tuple(name for name in names if name not in ("error", "f1", "notes"))
+    return tuple(name for name in names if name not in ("error", *RARE))
 
 
 def _check(body: bytes) -> bytes:

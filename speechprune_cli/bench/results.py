@@ -8,6 +8,10 @@ from typing import Any
 
 from speechprune_cli.bench.controls import Control
 from speechprune_cli.bench.metrics import Row
+from speechprune_cli.validation import checked
+
+SAME = ("benchmark", "model", "limited", "scoring", "permuted")  # called so in the file too
+CONTROL = ("name", "n", "right")
 
 
 @dataclass(frozen=True)
@@ -33,28 +37,27 @@ class Results:
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Results:
-        """From the JSON of `bench.tables`. Raises KeyError where it is not that."""
-        return cls(
-            title=found["name"],
-            benchmark=found["benchmark"],
-            model=found["model"],
-            rows=[_row(row) for row in found["rows"]],
-            controls=[Control(c["name"], c["n"], c["right"]) for c in found["controls"]],
-            published={
+        """From the JSON of `bench.tables`. Raises UsageError, KeyError, TypeError for others."""
+        said = {
+            "title": found["name"],
+            "n_samples": found["samples"],
+            **{name: found[name] for name in SAME},
+            "rows": [_row(row) for row in found["rows"]],
+            "controls": [
+                checked(Control, {name: each[name] for name in CONTROL}, "a control:")
+                for each in found["controls"]
+            ],
+            "published": {
                 row["condition"]: row["published"]
                 for row in found["rows"]
                 if row["published"] is not None
             },
-            n_samples=found["samples"],
-            limited=found["limited"],
-            scoring=found["scoring"],
-            permuted=found["permuted"],
-        )
+        }
+        return checked(cls, said, "a table:")
 
 
 def _row(found: Mapping[str, Any]) -> Row:
     """A row; the fields that have a default are those that older runs lack."""
     old = {f.name: f.default for f in fields(Row) if f.default is not MISSING}
-    return Row(
-        **{f.name: found[f.name] for f in fields(Row) if f.name not in old or f.name in found}
-    )
+    said = {f.name: found[f.name] for f in fields(Row) if f.name not in old or f.name in found}
+    return checked(Row, said, f"the row {found['condition']}:")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
 from string import ascii_uppercase
 
 import numpy as np
@@ -169,7 +168,7 @@ class Runner:
         """Answers, or why there are none; a batch that is too much is halved."""
         found = attempt(self._batch, batch)
         if not isinstance(found, str):
-            return [checked(answer) for answer in found]
+            return list(found)
         if len(batch) == 1:
             return [found]
         half = len(batch) // 2
@@ -214,6 +213,7 @@ class Runner:
             recall=None if condition.silence else recall(sample.key_span, tokens.times, kept),
             nominal_times=tokens.nominal_times,
             prompt_tokens=length,
+            beyond_context=length > self.session.model.shape.decoder.max_position_embeddings,
             tflops=costs.paper_tflops(self.session.model.shape.decoder, length),
             prune_seconds=asked.selection.seconds,
             prefill_seconds=sum(a.prefill_seconds for a in answers) / max(len(answers), 1),
@@ -255,10 +255,3 @@ class Runner:
 def shown(sample: Sample, order: Order) -> list[str]:
     """The options' texts in the order of a prompt."""
     return [sample.options[index] for index in order]
-
-
-def checked(answer: Answer) -> Answer | str:
-    """The answer, or what is wrong with it: numbers of a model may overflow in 16 bits."""
-    if all(isfinite(share) for share in (answer.probabilities or {}).values()):
-        return answer
-    return "the options' likelihoods are not numbers: try another --dtype in a new run"

@@ -27,7 +27,8 @@ from speechprune_cli.atomic import PARTIAL, atomic, locked, sync
 from speechprune_cli.bench.line import FORMAT, Line
 from speechprune_cli.bench.plan import Plan
 from speechprune_cli.bench.sample import Benchmark, Sample
-from speechprune_cli.errors import SpeechPruneError, UsageError
+from speechprune_cli.errors import SpeechPruneError, UsageError, one_line
+from speechprune_cli.escaping import json_text
 from speechprune_cli.version import __version__
 
 RESULTS = ("results.json", "results.csv", "results.md", "hard.txt")
@@ -98,7 +99,10 @@ class Run:
         if not self.lines_path.exists():
             return []
         old = (self.folder / "run.json").exists() and self.read()["format"] == 1
-        parts = self.lines_path.read_bytes().split(b"\n")[:-1]
+        try:
+            parts = self.lines_path.read_bytes().split(b"\n")[:-1]
+        except OSError as error:
+            raise UsageError(f"{self.lines_path}: cannot be read: {_reason(error)}") from error
         return [
             Line.from_json(part, f"{self.lines_path}:{number}", old=old)
             for number, part in enumerate(parts, start=1)
@@ -139,12 +143,12 @@ class Run:
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a file of the run, whole or not at all."""
-        self.write_text(name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        self.write_text(name, json_text(content, indent=2) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file of the run, whole or not at all."""
         with atomic(self.folder / name) as path:
-            path.write_text(text, encoding="utf-8")
+            path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
     @contextmanager
     def appending(self) -> Iterator[Appender]:
@@ -192,11 +196,15 @@ def _read_json(path: Path, absent: str) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(absent) from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: cannot be read: {_reason(error)}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path}: not what a run writes")
     return content
+
+
+def _reason(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or one_line(error)
 
 
 def _unsealed(path: Path, content: dict[str, Any]) -> dict[str, Any]:
@@ -209,7 +217,7 @@ def _unsealed(path: Path, content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _digest(content: dict[str, Any]) -> str:
-    canonical = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    canonical = json_text(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

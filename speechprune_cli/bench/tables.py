@@ -7,8 +7,8 @@ Fields of its JSON object:
     rows                   per condition: kind (condition), condition, method, rate, n, accuracy,
                            low, high, f1, errors, unparsed, p_full, p_original, recall, share,
                            kept, prompt_tokens, prune_seconds, prefill_seconds, tflops, share_asked,
-                           tokens_asked, total, budget, nominal_times as explained in
-                           `bench.metrics.Row`, and published, in percent
+                           tokens_asked, total, budget, nominal_times, beyond_context, as explained
+                           in `bench.metrics.Row`, and published, in percent
     controls               per way to answer without a model: kind (control), condition and name
                            (the same), n, right, accuracy, low, high
     caption                what the columns mean
@@ -36,6 +36,7 @@ OPTIONS_BY = {
     "letter": "options chosen by their letter's likelihood",
     "generate": "options chosen by a free answer",
 }
+BEYOND = " †"  # behind conditions whose prompts are longer than the model's context
 SILENT = frozenset(condition.name for condition in REFERENCES if condition.silence)
 Columns = dict[str, Callable[[Row], str]]  # how each shows a row, by its header
 
@@ -98,7 +99,7 @@ def _control_row(control: Control, columns: int) -> TableRow:
 def _columns(results: Results) -> Columns:
     rows, published = results.rows, _published(results)
     columns: Columns = {
-        "condition": lambda row: row.condition,
+        "condition": lambda row: row.condition + BEYOND * bool(row.beyond_context),
         "n": lambda row: f"{row.n:,}",
         "accuracy\n(95%)": lambda row: or_dash(interval, row.accuracy, row.low, row.high),
         "f1": lambda row: or_dash(percent, row.f1),
@@ -151,6 +152,11 @@ def _notes(results: Results) -> list[str]:
         f"Shares in percent; tokens kept: mean k{_of_what(results.rows)}; time: medians per "
         "question; TFLOPs: of the prefill, linear layers alone.",
     ]
+    if beyond := max((row.beyond_context for row in results.rows), default=0):
+        notes.append(
+            f"{BEYOND.strip()} with prompts (of up to {beyond:,} samples) that are longer than the "
+            "model was made for: its answers there cannot be trusted."
+        )
     if any(row.nominal_times for row in results.rows):
         notes.append("Times of this model's tokens are nominal: key recall is a guess.")
     if any(row.unparsed for row in results.rows):

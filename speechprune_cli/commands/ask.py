@@ -10,9 +10,9 @@ from typing import Annotated
 
 from speechprune_cli import options
 from speechprune_cli.commands.steps import Listening, listen
-from speechprune_cli.errors import UsageError
+from speechprune_cli.errors import SpeechPruneError, UsageError
 from speechprune_cli.output import Output
-from speechprune_cli.pipeline import check_question
+from speechprune_cli.question import check_question, checked_choices
 
 Questions = Annotated[
     list[str] | None,
@@ -41,14 +41,26 @@ def ask(
 
     A recording without words is answered: There are no words in this recording.
     """
-    out, choices = output.open(), check_choices(answering.choice)
+    out, choices = output.open(), checked_choices(answering.choice or (), "--choice")
     check_questions(audio, questions)
     heard = listen(out, audio, model, pruning, transcribing, recording)
-    several = questions is not None and len(questions) > 1
-    for question in questions or typed_questions(out):
-        if several or (questions and choices):
+    if not questions:
+        converse(heard, choices, answering)
+    for question in questions or ():
+        heard.session.check(question, choices)
+    for question in questions or ():
+        if choices or len(questions or ()) > 1:
             out.heading(question)
         respond(heard, question, choices, answering)
+
+
+def converse(heard: Listening, choices: tuple[str, ...], answering: options.AnswerOptions) -> None:
+    """Answer what is typed; a question that cannot be answered does not end it."""
+    for question in typed_questions(heard.out):
+        try:
+            respond(heard, question, choices, answering)
+        except SpeechPruneError as error:
+            heard.out.warning(str(error))
 
 
 def respond(
@@ -94,16 +106,6 @@ def warn_of_context(heard: Listening, count: int) -> None:
         )
 
 
-def check_choices(choices: list[str] | None) -> tuple[str, ...]:
-    """The options of a multiple-choice question: none, or at least two that differ."""
-    found = tuple(choices or ())
-    if any(not text.strip() for text in found):
-        raise UsageError("--choice is empty")
-    if len(found) == 1 or len(set(found)) < len(found):
-        raise UsageError("--choice: give at least two options that differ")
-    return found
-
-
 def check_questions(audio: str, questions: list[str] | None) -> None:
     """Some question, none of them empty; or a terminal to ask for them."""
     for question in questions or ():
@@ -135,9 +137,4 @@ def typed_questions(out: Output) -> Iterator[str]:
             return
         if not question:
             return
-        try:
-            check_question(question)
-        except UsageError as error:
-            out.warning(str(error))
-        else:
-            yield question
+        yield question

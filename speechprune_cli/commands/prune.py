@@ -10,7 +10,7 @@ from speechprune_cli import options
 from speechprune_cli.commands.steps import Listening, listen
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import SAMPLE_RATE
-from speechprune_cli.pipeline import check_question
+from speechprune_cli.question import check_question
 from speechprune_cli.report import figures
 from speechprune_cli.report.files import check_destination, excerpt, save_selection, spans
 

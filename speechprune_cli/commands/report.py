@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from speechprune_cli.errors import UsageError
+from speechprune_cli.errors import UsageError, one_line
 from speechprune_cli.options import OutputOptions, argument, grouped, showing
 from speechprune_cli.output import Output
 from speechprune_cli.report import figures
@@ -17,6 +17,7 @@ from speechprune_cli.report.files import check_destination
 if TYPE_CHECKING:
     from speechprune_cli.bench.results import Results
 
+NOT_WRITTEN = (OSError, ValueError, TypeError, AttributeError, RecursionError, UsageError)
 Folders = Annotated[list[Path], argument("FOLDER", "Folders of finished runs.")]
 
 
@@ -97,11 +98,15 @@ def read(folder: Path) -> list[Results]:
         Run(folder).lines()
     try:
         saved = json_format.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(saved, list) or not saved:
+            raise ValueError("it holds no tables")
         return [Results.from_json(table) for table in saved]
     except FileNotFoundError:
         cure = "give the folder of a run"
         if (folder / "run.json").exists():
             cure = f"finish it with speechprune eval --resume {folder}"
         raise UsageError(f"{folder} holds no results: {cure}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path}: not what a run writes: {error}") from error
+    except KeyError as error:
+        raise UsageError(f"{path}: not what a run writes: the key {error} is missing") from error
+    except NOT_WRITTEN as error:
+        raise UsageError(f"{path}: not what a run writes: {one_line(error)}") from error

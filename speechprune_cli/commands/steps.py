@@ -17,6 +17,7 @@ from speechprune_cli.options import (
 )
 from speechprune_cli.options.grouping import by_environment
 from speechprune_cli.output import Output
+from speechprune_cli.streams import is_closed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,7 +103,7 @@ def listen(
         told = getattr(pruning, name) is not None and not by_environment(name)
         if told and spec.amount is None:
             out.warning(f"{spec.name} settles by itself how much it keeps: --{name} has no effect")
-    if source == "-" and sys.stdin.isatty():
+    if source == "-" and (is_closed() or sys.stdin.isatty()):
         raise UsageError("- reads the recording from standard input: pipe a file into it")
     from speechprune_cli.audio import load_audio
 

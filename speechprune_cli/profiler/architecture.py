@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from speechprune_cli.backends import FAMILIES, family_of
+from speechprune_cli.backends import FAMILIES, family_of, understood
 from speechprune_cli.backends.shape import Shape, shape_of_preset
 from speechprune_cli.checkpoint import read_json
 from speechprune_cli.config import Preset
@@ -33,7 +33,8 @@ def shape_of(preset: Preset, revision: str | None = None, offline: bool = False)
     folder = Path(preset.source)
     if preset.family is not None and preset.reader is not None:
         folder, _ = reader_folder(preset.reader, offline)
-        return FAMILIES.part(preset.family).describe(preset, folder)
+        with understood(preset):
+            return FAMILIES.part(preset.family).describe(preset, folder)
     if not folder.is_dir():
         folder = download(
             preset.source,
@@ -44,4 +45,5 @@ def shape_of(preset: Preset, revision: str | None = None, offline: bool = False)
             instead="profile a preset, which needs none",
         )
     config = read_json(folder / "config.json")
-    return family_of(preset, config.get("model_type")).describe(preset, folder)
+    with understood(preset):
+        return family_of(preset, config.get("model_type")).describe(preset, folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from speechprune_cli.errors import ModelError
+from speechprune_cli.errors import NumericError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +18,7 @@ def token_similarity(embeds: Tensor, text: Tensor) -> Tensor:
     `embeds` `[N, D]`, `text` `[L, D]`. The mean over L cosines is the product of the unit audio
     token with the mean of the unit text tokens, so the `[N, L]` matrix of eq. 4 is never built.
     Rows are summed one by one rather than as a matrix product: equal tokens get equal scores.
-    Raises ModelError for embeddings that are no numbers.
+    Raises NumericError for embeddings that are no numbers.
     """
     import torch
     from torch.nn.functional import normalize
@@ -31,7 +31,7 @@ def token_similarity(embeds: Tensor, text: Tensor) -> Tensor:
 
 
 def unit_vectors(embeds: Tensor) -> Tensor:
-    """`embeds` `[N, D]` at length 1, in float32. Raises ModelError where they are no numbers."""
+    """`embeds` `[N, D]` at length 1, in float32. Raises NumericError where they are no numbers."""
     from torch.nn.functional import normalize
 
     units = normalize(embeds.float(), dim=-1)
@@ -40,6 +40,9 @@ def unit_vectors(embeds: Tensor) -> Tensor:
 
 
 def check_finite(values: Tensor) -> None:
-    """Raise ModelError for NaN and infinity, which come out of embeddings that hold them."""
+    """Raise NumericError for NaN and infinity, which come out of embeddings that hold them."""
     if not values.isfinite().all():
-        raise ModelError("the embeddings hold NaN or infinite values: try --dtype float32")
+        raise NumericError(
+            "embeddings that are compared hold NaN or infinity: the model's weights are damaged, "
+            "or too large for its dtype: try --dtype float32"
+        )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechprune_cli.atomic import atomic
+from speechprune_cli.escaping import printable
 from speechprune_cli.extras import need
 from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.report.files import spans
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from speechprune_cli.flow import Audio, AudioTokens, Selection
     from speechprune_cli.report.passages import Passage
 
+log = logging.getLogger("speechprune")
 FORMATS = (".png", ".svg", ".pdf")
 PRUNED, KEPT, TEXT = "#cfd3d8", "#2166ac", "#d6302a"
 HOP = 512  # samples between columns of a spectrogram, at least
@@ -139,6 +142,27 @@ def caption(tokens: AudioTokens, selection: Selection, question: str) -> str:
 
 
 def write(figure: Figure, path: Path) -> None:
-    """Save as the path's extension says."""
-    with atomic(path) as temporary:
+    """Save as the path's extension says; text is drawn as it is written, `$` too.
+
+    A warning says where the font lacks letters.
+    """
+    import warnings
+
+    _take_literally(figure)
+    with atomic(path) as temporary, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         figure.savefig(temporary, dpi=200)
+    if any("missing from" in str(each.message) for each in said):
+        log.warning("%s: boxes stand for letters that the font of figures lacks", path)
+
+
+def _take_literally(figure: Figure) -> None:
+    """All text but that of ticks, which is matplotlib's own."""
+    from matplotlib.text import Text
+
+    axes = [axis for each in figure.axes for axis in (each.xaxis, each.yaxis)]
+    ticks = [tick for axis in axes for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks())]
+    labels = {label for tick in ticks for label in (tick.label1, tick.label2)}
+    for text in set(figure.findobj(Text)) - labels:
+        text.set_text(printable(text.get_text()))
+        text.set_parse_math(False)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.atomic import atomic
 from speechprune_cli.errors import SpeechPruneError, UsageError
+from speechprune_cli.escaping import json_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +49,7 @@ def save_selection(
         "times": tokens.times.cpu()[kept].contiguous(),
         "scores": selection.scores.cpu().contiguous(),
     }
-    metadata = {key: json.dumps(value, ensure_ascii=False) for key, value in provenance.items()}
+    metadata = {key: json_text(value) for key, value in provenance.items()}
     with atomic(path) as temporary:
         try:
             save_file(tensors, temporary, metadata)

@@ -13,12 +13,12 @@ Read are also the JSON of openai-whisper, faster-whisper and WhisperX (`segments
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 from speechprune_cli.atomic import atomic
 from speechprune_cli.errors import UsageError
+from speechprune_cli.escaping import json_text
 from speechprune_cli.flow import Transcript
 from speechprune_cli.transcripts.jsons import as_json, read_json
 from speechprune_cli.transcripts.subtitles import read_subtitles, write_srt, write_vtt
@@ -87,7 +87,7 @@ def _text(transcript: Transcript) -> str:
 
 
 def _json(transcript: Transcript) -> str:
-    return json.dumps(as_json(transcript), ensure_ascii=False, indent=1) + "\n"
+    return json_text(as_json(transcript), indent=1) + "\n"
 
 
 WRITERS = {".srt": write_srt, ".vtt": write_vtt, ".txt": _text, ".json": _json}

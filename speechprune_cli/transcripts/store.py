@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from speechprune_cli.atomic import atomic
 from speechprune_cli.errors import SpeechPruneError
+from speechprune_cli.escaping import json_text
 from speechprune_cli.transcripts.journal import Journal
 from speechprune_cli.transcripts.jsons import as_json, read_json
 from speechprune_cli.transcripts.languages import language_code, language_name
@@ -197,7 +198,7 @@ def keep(entry: Path, transcript: Transcript) -> bool:
     content = as_json(transcript)
     try:
         with atomic(entry) as temporary:
-            text = json.dumps({**content, "sha256": _digest(content)}, ensure_ascii=False, indent=1)
+            text = json_text({**content, "sha256": _digest(content)}, indent=1)
             temporary.write_text(text + "\n", encoding="utf-8")
     except SpeechPruneError as error:
         log.warning("transcripts: not kept (%s)", error)

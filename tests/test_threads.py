@@ -1,0 +1,54 @@
+"""One session used by many threads gives what it gives to one."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+import torch
+from conftest import make_audio
+
+from speechprune_cli.cache import TokenCache
+from speechprune_cli.pipeline import Session, load
+
+THREADS = 8
+QUESTIONS = ("When is the report due?", "Who is in the red house?")
+METHODS = ("speechprune", "segmentwise", "omnizip", "cue")  # two of them read the attention
+
+
+def ask(session, number):
+    audio = make_audio(4.0 + 9.0 * number, seed=number)
+    method = METHODS[number % len(METHODS)]
+    return [
+        session.ask(audio, question, keep="40%", method=method, max_new_tokens=8)
+        for question in QUESTIONS
+    ]
+
+
+def same(one, other):
+    return (
+        torch.equal(one.tokens.embeds, other.tokens.embeds)
+        and torch.equal(one.tokens.attention, other.tokens.attention)
+        and torch.equal(one.selection.kept, other.selection.kept)
+        and one.answer.text == other.answer.text
+    )
+
+
+@pytest.mark.parametrize("folder", ["tiny_model_folder", "tiny_voxtral_folder"])
+@pytest.mark.parametrize("cached", [False, True])
+def test_threads_get_what_one_gets(folder, cached, request, tmp_path):
+    session = load(str(request.getfixturevalue(folder)), cache=False)
+    alone = [ask(session, number) for number in range(THREADS)]
+    if cached:
+        session = Session(session.model, TokenCache(tmp_path))
+    together = Barrier(THREADS)
+
+    def work(number):
+        together.wait()
+        return ask(session, number)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(work, range(THREADS)))
+    for expected, got in zip(alone, found, strict=True):
+        assert all(map(same, expected, got))
