@@ -21,10 +21,10 @@ import numpy as np
 import soundfile
 
 from speechprune_cli.atomic import atomic
+from speechprune_cli.decoder import BLOCK_FRAMES, Recording
 from speechprune_cli.errors import AudioError, SpeechPruneError, UsageError
 from speechprune_cli.flow import Audio
 from speechprune_cli.mixdown import SILENCE_PEAK, Mixdown
-from speechprune_cli.recording import BLOCK_FRAMES, Recording
 from speechprune_cli.stated import Part, ends_early, is_plain_vorbis, joint, next_file
 from speechprune_cli.vorbis import Vorbis
 

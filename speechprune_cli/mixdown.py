@@ -8,9 +8,9 @@ from fractions import Fraction
 import numpy as np
 import soxr
 
+from speechprune_cli.decoder import BLOCK_FRAMES, Block
 from speechprune_cli.errors import AudioError
 from speechprune_cli.flow import SAMPLE_RATE
-from speechprune_cli.recording import BLOCK_FRAMES, Block
 
 SILENCE_PEAK = 1e-4  # -80 dBFS: below the dither of a 16-bit recording
 LOUDEST = 1e9  # what no recording reaches, whatever scale its samples have

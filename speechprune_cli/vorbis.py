@@ -8,7 +8,7 @@ from io import BufferedReader, FileIO
 
 import soundfile
 
-from speechprune_cli.recording import BLOCK_FRAMES, Block
+from speechprune_cli.decoder import BLOCK_FRAMES, Block
 
 
 class Vorbis:
