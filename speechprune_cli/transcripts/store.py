@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from speechprune_cli.flow import Audio, Transcript
 
-FORMAT = 1  # the next number makes all anew: whenever the same sound gives other words
+FORMAT = 2  # the next number makes all anew: whenever the same sound gives other words
 
 log = logging.getLogger("speechprune")
 
