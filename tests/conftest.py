@@ -18,15 +18,17 @@ from tiny_gemma3n import make_tiny_gemma3n
 from tiny_gemma4 import make_tiny_gemma4
 from tiny_glm_asr import make_tiny_glm_asr
 from tiny_granite import make_tiny_granite, make_tiny_granite_plus
-from tiny_models import make_tiny_minilm, make_tiny_model, make_tiny_transcriber, make_tiny_voxtral
+from tiny_models import make_tiny_minilm, make_tiny_model, make_tiny_transcriber
 from tiny_phi4 import make_tiny_phi4
 from tiny_qwen2_5_omni import make_tiny_qwen2_5_omni
 from tiny_qwen3_asr import make_tiny_qwen3_asr
 from tiny_qwen3_omni import make_tiny_qwen3_omni
 from tiny_ultravox import make_tiny_ultravox
+from tiny_voxtral import make_tiny_voxtral
 
 from speechprune_cli.flow import SAMPLE_RATE, Audio
 
+pytest.register_assert_rewrite("parity")
 settings.register_profile("patient", deadline=None)  # a busy machine is no fault
 settings.load_profile("patient")
 

@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_audio
+from parity import LENGTHS, Parity, preset_is_the_model
+from tiny_families import TINY
+from tiny_models import QUESTION, stock_inputs
 
 from speechprune_cli.backends import load_backend
 from speechprune_cli.config import Preset, load_preset
@@ -21,8 +24,6 @@ from speechprune_cli.errors import AudioError, ModelError, OutOfMemoryError, Usa
 from speechprune_cli.flow import SAMPLE_RATE, Selection
 
 BFLOAT16_UNIT = bfloat16_unit  # before the tests' machine is said to have none
-QUESTION = "When is the report due?"
-LENGTHS = (3.0, 12.0, 30.0, 71.3)
 
 
 def load(folder, **options):
@@ -50,27 +51,13 @@ def full_prompt(lm, seconds, question=QUESTION, **options):
     return lm.build_prompt(tokens, keep(tokens), question, **options)
 
 
-@torch.inference_mode()
-def stock_inputs(lm, audio):
-    """What the stock processor makes of the recording's 30 s windows between one marker pair."""
-    size = 30 * SAMPLE_RATE
-    windows = [audio.samples[i : i + size] for i in range(0, len(audio.samples), size)]
-    placeholder = lm.processor.audio_token
-    text = lm.prompt_ids(QUESTION).text.replace(placeholder, placeholder * len(windows))
-    return lm.processor(text=text, audio=windows, sampling_rate=SAMPLE_RATE, return_tensors="pt")
+class TestParity(Parity):
+    tiny = TINY["qwen2_audio"]
 
 
-@torch.inference_mode()
-@pytest.mark.parametrize("seconds", LENGTHS)
-def test_with_nothing_pruned_the_logits_are_the_stock_model_s(lm, seconds):
-    stock = lm.model(**stock_inputs(lm, make_audio(seconds))).logits
-    prompt = full_prompt(lm, seconds)
-    ours = lm.model(inputs_embeds=prompt.inputs_embeds, position_ids=prompt.position_ids).logits
-    assert ours.shape == stock.shape
-    assert (ours - stock).abs().max() == 0.0
-    _, last = lm.prefill(prompt)
-    torch.testing.assert_close(last, stock[0, -1], rtol=1e-5, atol=1e-5)
-    assert last.argmax() == stock[0, -1].argmax()
+@pytest.mark.parametrize("name", ["qwen2-audio", "nano"])
+def test_presets_are_counted_as_they_are_built(name):
+    preset_is_the_model(name)
 
 
 @torch.inference_mode()
@@ -84,23 +71,6 @@ def test_hidden_states_of_the_prefill_are_the_stock_model_s(lm, seconds):
     lm.prefill(full_prompt(lm, seconds))
     hook.remove()
     assert (seen[0] - seen[1]).abs().max() == 0.0
-
-
-@pytest.mark.parametrize("seconds", [3.0, 71.3])
-def test_generate_gives_the_stock_model_s_tokens(lm, seconds):
-    prompt = full_prompt(lm, seconds)
-    stock = lm.model.generate(
-        inputs_embeds=prompt.inputs_embeds,
-        attention_mask=torch.ones(prompt.inputs_embeds.shape[:2], dtype=torch.long),
-        do_sample=False,
-        max_new_tokens=20,
-    )[0].tolist()
-    answer = lm.generate(prompt, max_new_tokens=20)
-    ended = stock[-1] in lm.end_tokens
-    assert answer.finished == ended
-    assert answer.new_tokens == len(stock) - ended
-    assert answer.text == lm.tokenizer.decode(stock, skip_special_tokens=True).strip()
-    assert len(set(stock)) > 3, "a model that repeats itself would prove nothing"
 
 
 def test_generate_streams_what_it_returns(llama):

@@ -8,22 +8,17 @@ import shutil
 import pytest
 import torch
 from conftest import make_audio
-from safetensors import safe_open
-from test_families import everything, prompt
+from parity import ComposedParity, composed_preset_is_the_model, flops_of
 from tiny_diva import make_tiny_diva
-from torch.utils.flop_counter import FlopCounterMode
+from tiny_families import TINY
 
 from speechprune_cli import costs, load
 from speechprune_cli.bench.plan import Plan
 from speechprune_cli.commands.models import state
 from speechprune_cli.config import Preset, load_preset, resolve_model
 from speechprune_cli.errors import ModelError
-from speechprune_cli.flow import SAMPLE_RATE, Selection
 from speechprune_cli.main import main
 from speechprune_cli.profiler.architecture import shape_of
-
-QUESTION = "When is the report due?"
-LENGTHS = (0.4, 3.0, 29.99, 30.0, 30.01, 71.3, 200.0)
 
 
 @pytest.fixture(scope="module")
@@ -37,106 +32,9 @@ def lm(folder):
     return load(str(folder), device="cpu", cache=False).model
 
 
-@pytest.fixture(scope="module")
-def llama(folder):
-    """Stock."""
-    from transformers import LlamaForCausalLM
-
-    return LlamaForCausalLM.from_pretrained(folder.parent / "llama-tiny").eval()
-
-
-@pytest.fixture(scope="module")
-def literal(folder):
-    """Sound `[T]` of 30 s at most -> tokens: stock Whisper, whose decoder reads the queries."""
-    from transformers import WhisperFeatureExtractor, WhisperModel
-
-    whisper = WhisperModel.from_pretrained(folder.parent / "whisper-tiny").eval()
-    extractor = WhisperFeatureExtractor.from_pretrained(folder.parent / "whisper-tiny")
-    stored = {}
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="pt") as file:
-            stored |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    own = {
-        name.removeprefix("connector."): each
-        for name, each in stored.items()
-        if name.startswith("connector.")
-    }
-    whisper.decoder.load_state_dict(own, strict=True)
-    projection = torch.nn.Linear(*stored["projection.weight"].shape)
-    projection.weight.data = stored["projection.weight"].T.contiguous()
-    projection.bias.data = stored["projection.bias"]
-
-    @torch.no_grad()
-    def tokens(samples):
-        inputs = extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt")
-        heard = whisper.encoder(inputs.input_features).last_hidden_state
-        found = whisper.decoder(
-            inputs_embeds=stored["query_tokens"][None], encoder_hidden_states=heard
-        )
-        return projection(found.last_hidden_state.reshape(-1, projection.in_features))
-
-    return tokens
-
-
-def literal_embeds(lm, llama, literal, audio):
-    """A user's turn: every window's tokens in order, a blank line, the question."""
-    size = 30 * SAMPLE_RATE
-    windows = [audio.samples[at : at + size] for at in range(0, len(audio.samples), size)]
-    said = "<|im_start|>user\n", f"\n\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
-    encode, embed = lm.chat.markup.encode, llama.get_input_embeddings()
-    before, after = (embed(torch.tensor(encode(part).ids)) for part in said)
-    return torch.cat([before, *map(literal, windows), after])[None]
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("seconds", LENGTHS)
-def test_with_nothing_pruned_the_logits_are_those_of_the_literal_forward(
-    lm, llama, literal, seconds
-):
-    audio = make_audio(seconds)
-    expected = literal_embeds(lm, llama, literal, audio)
-    tokens = lm.encode(audio, batch_size=1)
-    asked = lm.build_prompt(tokens, everything(tokens), QUESTION)
-    assert (asked.inputs_embeds - expected).abs().max() == 0.0
-    ours = llama(inputs_embeds=asked.inputs_embeds, position_ids=asked.position_ids)
-    stock = llama(inputs_embeds=expected)
-    assert (ours.logits - stock.logits).abs().max() == 0.0
-    hidden = lm.run_decoder(asked.inputs_embeds, asked.position_ids, None, lm.new_cache())
-    assert (lm.head(hidden) - stock.logits).abs().max() == 0.0, "our own decoder"
-    torch.testing.assert_close(lm.prefill(asked)[1], stock.logits[0, -1], rtol=1e-5, atol=1e-5)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("seconds", [3.0, 71.3])
-def test_generate_gives_llama_s_tokens(lm, llama, literal, seconds):
-    audio = make_audio(seconds)
-    embeds = literal_embeds(lm, llama, literal, audio)
-    stock = llama.generate(inputs_embeds=embeds, do_sample=False, max_new_tokens=20)[0].tolist()
-    answer = lm.generate(prompt(lm, seconds, QUESTION), max_new_tokens=20)
-    ended = stock[-1] in lm.end_tokens
-    assert (answer.finished, answer.new_tokens) == (ended, len(stock) - ended)
-    assert answer.text == lm.text_of(stock).strip()
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("position", ["repacked", "original"])
-def test_a_pruned_prompt_is_llama_s_own_on_what_is_kept(lm, llama, literal, position):
-    audio = make_audio(31.0)
-    whole = literal_embeds(lm, llama, literal, audio)[0]
-    tokens = lm.encode(audio, batch_size=1)
-    kept = torch.arange(0, len(tokens), 7)
-    selection = Selection(kept, torch.zeros(len(tokens)), "test", "", len(tokens), 0.0)
-    pruned = lm.build_prompt(tokens, selection, QUESTION, position=position)
-    before = len(lm.prompt_ids(QUESTION).before)
-    after = torch.arange(before + len(tokens), len(whole))
-    places = torch.cat([torch.arange(before), before + kept, after])
-    told = places if position == "original" else torch.arange(len(places))
-    # a mask, or else gaps would be taken for the borders of packed sequences
-    mask = torch.ones(1, len(places), dtype=torch.int64)
-    stock = llama(
-        inputs_embeds=whole[places][None], position_ids=told[None], attention_mask=mask
-    ).logits[0, -1]
-    torch.testing.assert_close(lm.prefill(pruned)[1], stock, rtol=1e-5, atol=1e-5)
+class TestParity(ComposedParity):
+    tiny = TINY["diva"]
+    parts = {"encoder", "connector", "projection"}  # noqa: RUF012
 
 
 @pytest.mark.parametrize(
@@ -162,31 +60,9 @@ def test_four_queries_to_a_token(tmp_path):
     assert shape_of(resolve_model(str(folder))) == lm.shape
 
 
-@torch.no_grad()
-def test_torch_counts_the_same_encoder(lm, monkeypatch):
-    """Attention written out as two products, which torch counts on every device."""
-    for each in (lm.sound.encoder, lm.sound.connector):
-        monkeypatch.setattr(each.config, "_attn_implementation", "eager")
-    with FlopCounterMode(display=False) as counter:
-        lm.project(torch.zeros(2, 80, 3000))
-    assert counter.get_total_flops() == lm.encoder.flops(60, lm.hidden_size)
-
-
-def test_the_kv_cache_takes_what_is_counted(lm):
-    asked = prompt(lm, 3.0, QUESTION)
-    cache, _ = lm.prefill(asked)
-    held = sum(each.nbytes for each in (*cache.keys, *cache.values))
-    assert held == costs.kv_cache_bytes(lm.shape.decoder, asked.inputs_embeds.shape[1], 4)
-
-
-def test_what_is_quantised_is_the_text_model_alone(lm, llama):
-    """The reader is loaded by itself; its head stays in 16 bits."""
-    assert dict(llama.named_modules())["lm_head"]
-    names = [name for name, _ in llama.named_modules()]
-    assert not [name for name in names if "encoder" in name or "connector" in name]
-    assert {name for name, _ in lm.sound.named_children()} == {
-        "encoder", "connector", "projection",
-    }  # fmt: skip
+def test_torch_counts_the_same_encoder(lm):
+    found = flops_of(lambda: lm.project(torch.zeros(2, 80, 3000)))
+    assert found == lm.encoder.flops(60, lm.hidden_size)
 
 
 def test_what_looks_like_markup_is_text(lm):
@@ -257,6 +133,10 @@ class TestFolders:
         config["d_model"] = 48
         (copy.parent / "whisper-tiny" / "config.json").write_text(json.dumps(config))
         self.refused(copy, "a projection of 32 does not fit queries of 48")
+
+
+def test_the_preset_is_counted_as_it_is_built():
+    composed_preset_is_the_model("diva")
 
 
 def test_the_preset_states_the_published_model(capsys):

@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 from conftest import make_audio
+from tiny_families import TINY
 
 from speechprune_cli import load, load_audio
 from speechprune_cli.backends import FAMILIES
@@ -77,6 +78,9 @@ def prompt(lm, seconds, question=QUESTION, **options):
 
 def test_every_family_has_a_row():
     assert {*FAMILIES.modules, "toy"} == set(FOLDERS)
+    assert set(FAMILIES.modules) - {"transcript"} == set(TINY), (
+        "which are held against stock models"
+    )
 
 
 def test_a_family_is_found_by_what_the_folder_says_it_is(lm, request):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 
-import parity
 import pytest
 import torch
 from conftest import make_audio
-from torch.utils.flop_counter import FlopCounterMode
+from parity import LENGTHS, Parity, decoder_is_counted, flops_of, preset_is_the_model
+from tiny_families import TINY
 
 from speechprune_cli import load
 from speechprune_cli.backends._lookup import Lookup
+from speechprune_cli.config import list_presets
+from speechprune_cli.device import place
 from speechprune_cli.errors import ModelError, UsageError
 from speechprune_cli.flow import SAMPLE_RATE
 
@@ -23,7 +25,7 @@ EXPERTS = {
     "moe_intermediate_size": 8,
 }
 SLOW = {30.0, 71.3, 200.0}
-LENGTHS = [pytest.param(each, marks=[pytest.mark.slow] * (each in SLOW)) for each in parity.LENGTHS]
+MARKED = [pytest.param(each, marks=[pytest.mark.slow] * (each in SLOW)) for each in LENGTHS]
 
 
 @pytest.fixture(scope="module")
@@ -31,70 +33,13 @@ def lm(tiny_gemma4_folder):
     return load(str(tiny_gemma4_folder), device="cpu", cache=False).model
 
 
-@pytest.fixture(scope="module")
-def stock(tiny_gemma4_folder):
-    from transformers import Gemma4ForConditionalGeneration
+class TestParity(Parity):
+    tiny = TINY["gemma4"]
+    answered = (0.4, 3.0, 30.0)
 
-    return Gemma4ForConditionalGeneration.from_pretrained(tiny_gemma4_folder).eval()
-
-
-def inputs_of(lm, seconds):
-    """As many windows of 30 s as there are, between one pair of markers."""
-    samples, each = make_audio(seconds).samples, 30 * SAMPLE_RATE
-    windows = [samples[at : at + each] for at in range(0, len(samples) - 160, each)]
-    features = lm.extractor(windows, sampling_rate=SAMPLE_RATE, return_tensors="pt")
-    ids = parity.expected_ids(lm, seconds, lm.model.config.audio_token_id)
-    return {"input_ids": ids, **features}
-
-
-@torch.inference_mode()
-@pytest.mark.parametrize("seconds", LENGTHS)
-def test_with_nothing_pruned_the_logits_are_the_stock_model_s(lm, stock, seconds):
-    expected = stock(**inputs_of(lm, seconds)).logits
-    prompt = parity.prompt_of(lm, seconds)
-    ids = lm.word_ids(prompt.inputs_embeds)
-    ours = lm.model(
-        inputs_embeds=prompt.inputs_embeds,
-        position_ids=prompt.position_ids,
-        per_layer_inputs=lm.decoder.get_per_layer_inputs(ids),
-    ).logits
-    assert ours.shape == expected.shape
-    assert (ours - expected).abs().max() == 0.0
-    torch.testing.assert_close(lm.prefill(prompt)[1], expected[0, -1], rtol=1e-5, atol=1e-5)
-
-
-@torch.inference_mode()
-@pytest.mark.parametrize("seconds", [3.0, 30.0])
-def test_generate_gives_the_stock_model_s_tokens(lm, stock, seconds):
-    inputs = inputs_of(lm, seconds)
-    told = stock.generate(**inputs, do_sample=False, max_new_tokens=20)
-    parity.same_answer(lm, seconds, told[0, inputs["input_ids"].shape[1] :].tolist(), 20)
-
-
-@torch.inference_mode()
-@pytest.mark.parametrize("position", ["repacked", "original"])
-def test_a_pruned_prompt_is_read_as_the_stock_decoder_reads_it(lm, stock, position):
-    """By the stock forward on what is left of the embeddings, and of each layer's own."""
-    from transformers import DynamicCache
-
-    seen = {}
-    hook = stock.model.language_model.register_forward_pre_hook(
-        lambda module, _, named: seen.update(named), with_kwargs=True
-    )
-    stock(**inputs_of(lm, 3.0))
-    hook.remove()
-    places = parity.kept_places(lm, 3.0, step=3)
-    positions = places if position == "original" else torch.arange(len(places))
-    hidden = stock.model.language_model(
-        inputs_embeds=seen["inputs_embeds"][:, places],
-        per_layer_inputs=seen["per_layer_inputs"][:, places],
-        position_ids=positions[None],
-        cache=DynamicCache(config=stock.model.language_model.config),
-    ).last_hidden_state
-    logits = (stock.lm_head(hidden[0, -1]) / 30.0).tanh() * 30.0
-    prompt = parity.prompt_of(lm, 3.0, step=3, position=position)
-    assert torch.equal(prompt.position_ids, positions[None])
-    assert (lm.prefill(prompt)[1] - logits).abs().max() == 0.0
+    @pytest.mark.parametrize("seconds", MARKED)
+    def test_with_nothing_pruned_the_logits_are_the_stock_model_s(self, lm, stock, seconds):
+        super().test_with_nothing_pruned_the_logits_are_the_stock_model_s(lm, stock, seconds)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -107,7 +52,7 @@ def test_words_are_found_by_their_embeddings(dtype):
     assert (lookup.find(changed, -1) == -1).all()
 
 
-@pytest.mark.parametrize("seconds", parity.LENGTHS)
+@pytest.mark.parametrize("seconds", LENGTHS)
 def test_counted_by_the_processor_s_own_rules(lm, seconds):
     from transformers import Gemma4Processor
 
@@ -123,34 +68,24 @@ def test_counted_by_the_processor_s_own_rules(lm, seconds):
 
 @pytest.mark.parametrize("seconds", [0.4, 2.9, 30.0])
 def test_torch_counts_the_same_encoder(lm, seconds):
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        lm.encode_windows([make_audio(seconds).samples])
-    assert counter.get_total_flops() == lm.shape.encoder.flops(seconds, lm.hidden_size)
+    found = flops_of(lambda: lm.encode_windows([make_audio(seconds).samples]))
+    assert found == lm.shape.encoder.flops(seconds, lm.hidden_size)
 
 
-@pytest.mark.parametrize("length", [20, 100])
-def test_torch_counts_the_same_decoder(lm, length):
-    """In a window of 32 and beyond; layers that share keys hold none."""
+def test_layers_that_share_keys_hold_none(lm):
+    """Beyond a window of 32 and within it."""
     assert sum(kind.layers for kind in lm.shape.decoder.kinds) == 4
-    parity.assert_decoder_is_counted(lm, length)
+    decoder_is_counted(lm, 20)
 
 
-def test_random_weights_are_counted_alike(lm):
-    from speechprune_cli.device import place
-
+def test_random_weights_have_no_eyes(lm):
     made = type(lm).random(lm.preset, lm.shape, place("cpu"))
-    parity.assert_decoder_is_counted(made)
     assert made.model.config.vision_config is None
 
 
 def test_a_question_with_the_audio_marker_is_refused(lm):
     with pytest.raises(UsageError, match="must not contain"):
         lm.prompt_ids("What does <|AUDIO|> mean?")
-
-
-def test_what_stays_unquantised_is_there(lm):
-    for name in lm.unquantised:
-        assert lm.model.get_submodule(name)
 
 
 @pytest.mark.parametrize(
@@ -174,14 +109,16 @@ def test_models_without_ears_or_with_experts_are_refused(
         shape_of(resolve_model(str(folder)))
 
 
-@torch.inference_mode()
-def test_shards_with_the_published_names_are_loaded(tiny_gemma4_folder, tmp_path, lm):
+def test_names_are_the_published_ones(lm):
     """The native class's own names: transformers lists no conversion for `gemma4`."""
-    folder = shutil.copytree(tiny_gemma4_folder, tmp_path / "published")
-    names = parity.shard(folder)
+    names = TINY["gemma4"].published(lm)
     assert "model.language_model.embed_tokens_per_layer.weight" in names
     assert "model.audio_tower.layers.0.self_attn.q_proj.linear.weight" in names
     assert "model.language_model.layers.3.self_attn.k_proj.weight" not in names
-    found = load(str(folder), device="cpu", cache=False).model
-    prompt = parity.prompt_of(lm, 3.0)
-    assert torch.equal(found.prefill(prompt)[1], lm.prefill(prompt)[1])
+
+
+@pytest.mark.parametrize("name", [name for name in list_presets() if "gemma" in name])
+def test_presets_are_counted_as_they_are_built(name):
+    from transformers import Gemma4VisionConfig
+
+    preset_is_the_model(name, vision_config=Gemma4VisionConfig(use_clipped_linears=True))

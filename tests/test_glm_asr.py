@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import stock_parity
 import torch
 from conftest import make_audio
-from stock_parity import LENGTHS, QUESTION
+from parity import Parity, flops_of, preset_is_the_model
+from tiny_families import TINY
 
 from speechprune_cli import load
 
@@ -21,34 +21,8 @@ def lm(session):
     return session.model
 
 
-def stock_inputs(lm, audio):
-    """As the processor's `apply_transcription_request` writes it, with a question."""
-    return lm.processor.apply_transcription_request(audio.samples, prompt=QUESTION)
-
-
-@pytest.mark.parametrize("seconds", LENGTHS)
-def test_with_nothing_pruned_the_logits_are_the_stock_model_s(lm, seconds):
-    audio = make_audio(seconds)
-    stock_parity.same_logits(lm, audio, stock_inputs(lm, audio))
-
-
-@pytest.mark.parametrize("seconds", [3.0, 71.3])
-def test_generate_gives_the_stock_model_s_tokens(lm, seconds):
-    audio = make_audio(seconds)
-    stock_parity.same_answer(lm, audio, stock_inputs(lm, audio))
-
-
-@pytest.mark.parametrize("position", ["repacked", "original"])
-def test_a_pruned_prompt_is_read_as_the_stock_decoder_reads_it(lm, position):
-    audio = make_audio(34.0)
-    stock_parity.same_pruned(lm, audio, stock_inputs(lm, audio), position)
-
-
-@pytest.mark.parametrize("seconds", [0.4, 34.0])
-def test_counts_and_prompt_are_the_processor_s(lm, seconds):
-    ids, count = lm.prompt_ids(QUESTION), lm.shape.audio_tokens(seconds)
-    whole = [*ids.before, *[lm.model.config.audio_token_id] * count, *ids.after]
-    assert whole == stock_inputs(lm, make_audio(seconds))["input_ids"][0].tolist()
+class TestParity(Parity):
+    tiny = TINY["glm_asr"]
 
 
 @torch.inference_mode()
@@ -80,29 +54,11 @@ def test_what_the_stock_processor_would_cut_is_heard_and_said(session):
     assert "was made for 655 s at most" in told
 
 
-def test_batches_are_as_singles(lm):
-    stock_parity.same_side_by_side(lm)
-
-
 def test_torch_counts_the_same(lm):
     mask = torch.ones(2, 3000, dtype=torch.long)
-    stock_parity.same_flops(
-        lm, lambda model: model.get_audio_features(torch.zeros(2, 80, 3000), mask)
-    )
-
-
-def test_it_is_loaded_as_it_is_published(lm, tmp_path):
-    """With a head of its own beside the words, as transformers' converter writes it."""
-    stock_parity.same_as_published(lm, tmp_path / "published")
-
-
-def test_only_the_decoder_is_quantised(lm):
-    stock_parity.only_the_decoder_is_quantised(lm)
-
-
-def test_it_runs_in_sixteen_bits(tiny_glm_asr_folder):
-    stock_parity.same_in_sixteen_bits(tiny_glm_asr_folder, stock_inputs)
+    found = flops_of(lambda: lm.model.get_audio_features(torch.zeros(2, 80, 3000), mask))
+    assert found == lm.shape.encoder.flops(60, lm.hidden_size)
 
 
 def test_its_preset_is_counted_as_it_is_built():
-    stock_parity.preset_is_the_model("glm-asr")
+    preset_is_the_model("glm-asr")

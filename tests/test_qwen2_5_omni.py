@@ -7,21 +7,15 @@ import json
 import pytest
 import torch
 from conftest import make_audio
-from thinker_parity import (
-    check_prefill_costs,
-    counted,
-    logits_apart,
-    pruned_apart,
-    same_tokens,
-    thinker_inputs,
-)
-from transformers import Qwen2_5OmniProcessor, Qwen2_5OmniThinkerForConditionalGeneration
+from parity import Parity, flops_of, preset_is_the_model
+from tiny_families import TINY
+from tiny_qwen2_5_omni import stock_inputs
+from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
 from speechprune_cli import load
 from speechprune_cli.backends.qwen2_5_omni import Qwen25OmniShape
+from speechprune_cli.config import list_presets
 from speechprune_cli.flow import SAMPLE_RATE
-
-LENGTHS = (0.4, 3.0, 29.99, 30.0, 30.01, 71.3, 200.0)
 
 
 @pytest.fixture(scope="module")
@@ -29,29 +23,8 @@ def lm(tiny_qwen2_5_omni_folder):
     return load(str(tiny_qwen2_5_omni_folder), device="cpu", cache=False).model
 
 
-def stock_inputs(lm, audio):
-    return thinker_inputs(Qwen2_5OmniProcessor, lm, audio)
-
-
-@pytest.mark.parametrize("seconds", LENGTHS)
-def test_with_nothing_pruned_the_logits_are_the_stock_model_s(lm, seconds):
-    audio = make_audio(seconds)
-    inputs = stock_inputs(lm, audio)
-    sound = inputs["input_ids"] == lm.model.config.audio_token_id
-    assert int(sound.sum()) == lm.shape.audio_tokens(seconds), "as the processor counts"
-    assert logits_apart(lm, audio, inputs) == 0.0
-
-
-@pytest.mark.parametrize("seconds", [3.0, 71.3])
-def test_answers_are_the_stock_model_s(lm, seconds):
-    audio = make_audio(seconds)
-    assert same_tokens(lm, audio, stock_inputs(lm, audio))
-
-
-@pytest.mark.parametrize("position", ["repacked", "original"])
-def test_a_pruned_prompt_is_the_stock_decoder_over_what_is_kept(lm, position):
-    audio = make_audio(30.01)
-    assert pruned_apart(lm, audio, stock_inputs(lm, audio), position) == 0.0
+class TestParity(Parity):
+    tiny = TINY["qwen2_5_omni"]
 
 
 def test_nothing_is_cut_where_the_stock_processor_cuts(lm, monkeypatch):
@@ -84,17 +57,12 @@ def test_counted_by_its_own_rules(seconds, tokens):
     assert (shape.input_tokens, shape.per_second, shape.own_input) == (750, 25.0, False)
 
 
-def test_torch_counts_the_same(lm):
-    config = lm.model.config
-    model = Qwen2_5OmniThinkerForConditionalGeneration._from_config(
-        config, attn_implementation="eager"
-    )
+def test_torch_counts_the_same_encoder(lm):
     for seconds in (0.4, 3.0, 71.3):
         features = lm.features(make_audio(seconds))
         lengths = torch.tensor([features.shape[-1]])
-        found = counted(model.model.audio_tower, features, feature_lens=lengths)
+        found = flops_of(lambda told=(features, lengths): lm.run_encoder(*told))
         assert found == lm.shape.encoder.flops(seconds, lm.hidden_size)
-    check_prefill_costs(lm, make_audio(3.0), model)
 
 
 class TestCheckpoint:
@@ -131,12 +99,9 @@ class TestCheckpoint:
         assert all(torch.equal(found[name], expected[name]) for name in found)
         assert alone.parameters == lm.parameters
 
-    def test_signs_of_a_quantised_model_come_from_the_thinker(self, lm, monkeypatch):
-        expected = lm.first_layer()
-        monkeypatch.setattr(lm, "quantize", "nf4")
-        found = lm.first_layer()
-        assert torch.equal(found.q_weight, expected.q_weight)
-        assert torch.equal(found.k_weight, expected.k_weight)
 
-    def test_what_stays_in_16_bits_is_there(self, lm):
-        assert set(lm.unquantised) <= {name for name, _ in lm.model.named_modules()}
+@pytest.mark.parametrize(
+    "name", [name for name in list_presets() if name.startswith("qwen2.5-omni")]
+)
+def test_presets_are_counted_as_they_are_built(name):
+    preset_is_the_model(name)

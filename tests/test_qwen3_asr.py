@@ -5,25 +5,15 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
 from conftest import make_audio
-from thinker_parity import (
-    QUESTION,
-    check_prefill_costs,
-    counted,
-    logits_apart,
-    pruned_apart,
-    same_tokens,
-)
-from transformers import Qwen3ASRForConditionalGeneration
+from parity import Parity, flops_of, preset_is_the_model
+from tiny_families import TINY
 
 from speechprune_cli import load
 from speechprune_cli.backends.qwen3_asr import Qwen3Asr, Qwen3AsrShape
-from speechprune_cli.config import resolve_model
+from speechprune_cli.config import list_presets, resolve_model
 from speechprune_cli.errors import ModelError
 from speechprune_cli.flow import SAMPLE_RATE
-
-LENGTHS = (0.4, 3.0, 29.99, 30.0, 30.01, 71.3, 200.0)
 
 
 @pytest.fixture(scope="module")
@@ -31,35 +21,8 @@ def lm(tiny_qwen3_asr_folder):
     return load(str(tiny_qwen3_asr_folder), device="cpu", cache=False).model
 
 
-def stock_inputs(lm, audio):
-    """As the stock processor prepares a transcription whose context is the question."""
-    messages = [
-        {"role": "system", "content": [{"type": "text", "text": QUESTION}]},
-        {"role": "user", "content": [{"type": "audio", "audio": "any"}]},
-    ]
-    text = lm.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    return lm.processor(text=[text], audio=[audio.samples])
-
-
-@pytest.mark.parametrize("seconds", LENGTHS)
-def test_with_nothing_pruned_the_logits_are_the_stock_model_s(lm, seconds):
-    audio = make_audio(seconds)
-    inputs = stock_inputs(lm, audio)
-    sound = inputs["input_ids"] == lm.model.config.audio_token_id
-    assert int(sound.sum()) == lm.shape.audio_tokens(seconds), "as the processor counts"
-    assert logits_apart(lm, audio, inputs) == 0.0
-
-
-@pytest.mark.parametrize("seconds", [3.0, 71.3])
-def test_answers_are_the_stock_model_s(lm, seconds):
-    audio = make_audio(seconds)
-    assert same_tokens(lm, audio, stock_inputs(lm, audio))
-
-
-@pytest.mark.parametrize("position", ["repacked", "original"])
-def test_a_pruned_prompt_is_the_stock_decoder_over_what_is_kept(lm, position):
-    audio = make_audio(30.01)
-    assert pruned_apart(lm, audio, stock_inputs(lm, audio), position) == 0.0
+class TestParity(Parity):
+    tiny = TINY["qwen3_asr"]
 
 
 @pytest.mark.parametrize(
@@ -87,16 +50,12 @@ def test_the_silence_that_is_added_to_half_a_second_has_no_length(lm):
     assert end.max() == 0.25
 
 
-def test_torch_counts_the_same(lm):
-    model = Qwen3ASRForConditionalGeneration._from_config(
-        lm.model.config, attn_implementation="eager"
-    )
+def test_torch_counts_the_same_encoder(lm):
     for seconds in (0.4, 3.0, 71.3):
-        inputs = stock_inputs(lm, make_audio(seconds))
+        inputs = TINY["qwen3_asr"].inputs(lm, make_audio(seconds))
         told = {name: inputs[name] for name in ("input_features", "input_features_mask")}
-        found = counted(model.get_audio_features, **told)
+        found = flops_of(lambda told=told: lm.model.get_audio_features(**told))
         assert found == lm.shape.encoder.flops(seconds, lm.hidden_size)
-    check_prefill_costs(lm, make_audio(3.0), model)
 
 
 class TestCheckpoint:
@@ -122,12 +81,7 @@ class TestCheckpoint:
         with pytest.raises(ModelError, match=r"whose name ends in -hf$"):
             Qwen3Asr.describe(resolve_model(str(tmp_path)), tmp_path)
 
-    def test_signs_of_a_quantised_model_come_from_the_checkpoint(self, lm, monkeypatch):
-        expected = lm.first_layer()
-        monkeypatch.setattr(lm, "quantize", "nf4")
-        found = lm.first_layer()
-        assert torch.equal(found.q_weight, expected.q_weight)
-        assert torch.equal(found.k_weight, expected.k_weight)
 
-    def test_what_stays_in_16_bits_is_there(self, lm):
-        assert set(lm.unquantised) <= {name for name, _ in lm.model.named_modules()}
+@pytest.mark.parametrize("name", [name for name in list_presets() if name.startswith("qwen3-asr")])
+def test_presets_are_counted_as_they_are_built(name):
+    preset_is_the_model(name)

@@ -7,21 +7,14 @@ import json
 import pytest
 import torch
 from conftest import make_audio
-from thinker_parity import (
-    check_prefill_costs,
-    counted,
-    logits_apart,
-    pruned_apart,
-    same_tokens,
-    thinker_inputs,
-)
-from transformers import Qwen3OmniMoeProcessor, Qwen3OmniMoeThinkerForConditionalGeneration
+from parity import Parity, flops_of, preset_is_the_model
+from tiny_families import TINY
+from transformers import Qwen3OmniMoeThinkerForConditionalGeneration
 
 from speechprune_cli import load
 from speechprune_cli.backends._aut import AutShape
+from speechprune_cli.config import list_presets
 from speechprune_cli.flow import SAMPLE_RATE
-
-LENGTHS = (0.4, 3.0, 29.99, 30.0, 30.01, 71.3, 200.0)
 
 
 @pytest.fixture(scope="module")
@@ -29,29 +22,13 @@ def lm(tiny_qwen3_omni_folder):
     return load(str(tiny_qwen3_omni_folder), device="cpu", cache=False).model
 
 
-def stock_inputs(lm, audio):
-    return thinker_inputs(Qwen3OmniMoeProcessor, lm, audio)
+class TestParity(Parity):
+    tiny = TINY["qwen3_omni"]
 
-
-@pytest.mark.parametrize("seconds", LENGTHS)
-def test_with_nothing_pruned_the_logits_are_the_stock_model_s(lm, seconds):
-    audio = make_audio(seconds)
-    inputs = stock_inputs(lm, audio)
-    sound = inputs["input_ids"] == lm.model.config.audio_token_id
-    assert int(sound.sum()) == lm.shape.audio_tokens(seconds), "as the processor counts"
-    assert logits_apart(lm, audio, inputs) == 0.0
-
-
-@pytest.mark.parametrize("seconds", [3.0, 71.3])
-def test_answers_are_the_stock_model_s(lm, seconds):
-    audio = make_audio(seconds)
-    assert same_tokens(lm, audio, stock_inputs(lm, audio))
-
-
-@pytest.mark.parametrize("position", ["repacked", "original"])
-def test_a_pruned_prompt_is_the_stock_decoder_over_what_is_kept(lm, position):
-    audio = make_audio(30.01)
-    assert pruned_apart(lm, audio, stock_inputs(lm, audio), position) == 0.0
+    def countable(self, lm):
+        """Experts one by one: those that a token is sent to, and the router."""
+        lm.model.set_experts_implementation("eager")
+        return lm
 
 
 @pytest.mark.parametrize(
@@ -81,17 +58,12 @@ def test_the_last_token_of_a_second_is_half_as_long(lm):
     torch.testing.assert_close(lengths[:, 12], torch.full((3,), 0.04), atol=1e-6, rtol=0)
 
 
-def test_torch_counts_the_same(lm):
-    """Of the decoder: attention, the router and the experts that a token is sent to."""
-    model = Qwen3OmniMoeThinkerForConditionalGeneration._from_config(
-        lm.model.config, attn_implementation="eager", experts_implementation="eager"
-    )
+def test_torch_counts_the_same_encoder(lm):
     for seconds in (0.4, 3.0, 71.3):
         features = lm.features(make_audio(seconds))
         lengths = torch.tensor([features.shape[-1]])
-        found = counted(model.model.audio_tower, features, feature_lens=lengths)
+        found = flops_of(lambda told=(features, lengths): lm.run_encoder(*told))
         assert found == lm.shape.encoder.flops(seconds, lm.hidden_size)
-    check_prefill_costs(lm, make_audio(3.0), model)
 
 
 class TestCheckpoint:
@@ -120,12 +92,7 @@ class TestCheckpoint:
         assert {name for name in expected if "visual" not in name} == found.keys()
         assert all(torch.equal(found[name], expected[name]) for name in found)
 
-    def test_signs_of_a_quantised_model_come_from_the_thinker(self, lm, monkeypatch):
-        expected = lm.first_layer()
-        monkeypatch.setattr(lm, "quantize", "nf4")
-        found = lm.first_layer()
-        assert torch.equal(found.q_weight, expected.q_weight)
-        assert torch.equal(found.k_weight, expected.k_weight)
 
-    def test_what_stays_in_16_bits_is_there(self, lm):
-        assert set(lm.unquantised) <= {name for name, _ in lm.model.named_modules()}
+@pytest.mark.parametrize("name", [name for name in list_presets() if name.startswith("qwen3-omni")])
+def test_presets_are_counted_as_they_are_built(name):
+    preset_is_the_model(name)

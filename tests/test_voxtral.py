@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import io
-
 import numpy as np
 import pytest
-import soundfile
-import stock_parity
 import torch
 from conftest import make_audio
-from stock_parity import LENGTHS, QUESTION
+from parity import LENGTHS, Parity, flops_of, preset_is_the_model
+from tiny_families import TINY
+from tiny_models import QUESTION
+from tiny_voxtral import conversation
 
 from speechprune_cli import load
 from speechprune_cli.backends.voxtral import VoxtralShape
@@ -25,35 +23,8 @@ def lm(tiny_voxtral_folder):
     return load(str(tiny_voxtral_folder), device="cpu", cache=False).model
 
 
-def conversation(audio):
-    """As the model's page has it: the recording, then the question."""
-    file = io.BytesIO()
-    soundfile.write(file, audio.samples, SAMPLE_RATE, format="WAV", subtype="FLOAT")
-    sound = base64.b64encode(file.getvalue()).decode()
-    content = [{"type": "audio", "base64": sound}, {"type": "text", "text": QUESTION}]
-    return [{"role": "user", "content": content}]
-
-
-def stock_inputs(lm, audio):
-    return lm.processor.apply_chat_template(conversation(audio))
-
-
-@pytest.mark.parametrize("seconds", LENGTHS)
-def test_with_nothing_pruned_the_logits_are_the_stock_model_s(lm, seconds):
-    audio = make_audio(seconds)
-    stock_parity.same_logits(lm, audio, stock_inputs(lm, audio))
-
-
-@pytest.mark.parametrize("seconds", [3.0, 71.3])
-def test_generate_gives_the_stock_model_s_tokens(lm, seconds):
-    audio = make_audio(seconds)
-    stock_parity.same_answer(lm, audio, stock_inputs(lm, audio))
-
-
-@pytest.mark.parametrize("position", ["repacked", "original"])
-def test_a_pruned_prompt_is_read_as_the_stock_decoder_reads_it(lm, position):
-    audio = make_audio(34.0)
-    stock_parity.same_pruned(lm, audio, stock_inputs(lm, audio), position)
+class TestParity(Parity):
+    tiny = TINY["voxtral"]
 
 
 @pytest.mark.slow
@@ -118,29 +89,14 @@ def test_the_silence_added_behind_the_end_has_no_length(lm):
     assert int((end > start).sum()) == int(np.ceil(31 * 12.5))
 
 
-def test_batches_are_as_singles(lm):
-    stock_parity.same_side_by_side(lm)
-
-
 def test_torch_counts_the_same(lm):
-    stock_parity.same_flops(lm, lambda model: model.get_audio_features(torch.zeros(2, 80, 3000)))
-
-
-def test_it_is_loaded_as_it_is_published(lm, tmp_path):
-    stock_parity.same_as_published(lm, tmp_path / "published")
-
-
-def test_it_runs_in_sixteen_bits(tiny_voxtral_folder):
-    stock_parity.same_in_sixteen_bits(tiny_voxtral_folder, stock_inputs)
-
-
-def test_only_the_decoder_is_quantised(lm):
-    stock_parity.only_the_decoder_is_quantised(lm)
+    found = flops_of(lambda: lm.model.get_audio_features(torch.zeros(2, 80, 3000)))
+    assert found == lm.shape.encoder.flops(60, lm.hidden_size)
 
 
 @pytest.mark.parametrize("name", ["voxtral-mini", "voxtral-small"])
 def test_presets_are_counted_as_they_are_built(name):
-    stock_parity.preset_is_the_model(name)
+    preset_is_the_model(name)
 
 
 def test_weights_are_fetched_in_one_layout():

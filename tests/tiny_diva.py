@@ -7,10 +7,24 @@ Names of weights are those that the published `modeling_diva.py` reads (`query_t
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tiny_models import AUDIO, TEXT, _save_random, make_tiny_reader
+from tiny_models import (
+    AUDIO,
+    QUESTION,
+    TEXT,
+    _save_random,
+    make_tiny_reader,
+    save_sharded,
+    stored,
+)
+
+if TYPE_CHECKING:
+    from speechprune_cli.flow import Audio
+
 
 WHISPER = {
     **AUDIO,
@@ -36,19 +50,6 @@ def make_tiny_whisper(folder: Path, **told: Any) -> Path:
     _save_random(WhisperForConditionalGeneration, WhisperConfig(**{**WHISPER, **told}), folder)
     WhisperFeatureExtractor(feature_size=WHISPER["num_mel_bins"]).save_pretrained(folder)
     return folder
-
-
-def save_sharded(folder: Path, weights: dict[str, Any]) -> None:
-    """In two files, with an index."""
-    from safetensors.torch import save_file
-
-    names = sorted(weights)
-    parts = {"model-00001-of-00002.safetensors": names[::2]}
-    parts["model-00002-of-00002.safetensors"] = names[1::2]
-    for file, held in parts.items():
-        save_file({name: weights[name].contiguous() for name in held}, folder / file)
-    index = {name: file for file, held in parts.items() for name in held}
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
 
 
 def make_tiny_diva(folder: Path, joined: int = 1, queries: int = 112) -> Path:
@@ -81,3 +82,63 @@ def make_tiny_diva(folder: Path, joined: int = 1, queries: int = 112) -> Path:
         },
     )
     return folder
+
+
+@cache
+def stock_text(folder: Path, dtype: Any) -> Any:
+    """A text model, stock."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+
+
+def text_model(lm: Any) -> Any:
+    """Llama, stock."""
+    return stock_text(lm.checkpoint.folder.parent / "llama-tiny", lm.dtype)
+
+
+def literal_inputs(lm: Any, audio: Audio) -> dict[str, Any]:
+    """A user's turn: every window's tokens in order, a blank line, the question."""
+    size = 480_000
+    windows = [audio.samples[at : at + size] for at in range(0, len(audio.samples), size)]
+    heard = [_literal(lm.checkpoint.folder, lm.dtype)(each) for each in windows]
+    said = "<|im_start|>user\n", f"\n\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
+    return literal_turn(lm, text_model(lm), said, heard)
+
+
+def literal_turn(lm: Any, text: Any, said: tuple[str, str], heard: list[Any]) -> dict[str, Any]:
+    """The embeddings `[1, n, D]` of a prompt around what was heard."""
+    import torch
+
+    embed = text.get_input_embeddings()
+    with torch.no_grad():
+        before, after = (embed(torch.tensor(lm.chat.markup.encode(part).ids)) for part in said)
+    return {"inputs_embeds": torch.cat([before, *heard, after])[None]}
+
+
+@cache
+def _literal(folder: Path, dtype: Any) -> Callable[[Any], Any]:
+    """Sound `[T]` of 30 s at most -> tokens: stock Whisper, whose decoder reads the queries."""
+    import torch
+    from transformers import WhisperFeatureExtractor, WhisperModel
+
+    whisper = WhisperModel.from_pretrained(folder.parent / "whisper-tiny", dtype=dtype).eval()
+    extractor = WhisperFeatureExtractor.from_pretrained(folder.parent / "whisper-tiny")
+    held = {name: each.to(dtype) for name, each in stored(folder).items()}
+    own = {name: each for name, each in held.items() if name.startswith("connector.")}
+    own = {name.removeprefix("connector."): each for name, each in own.items()}
+    whisper.decoder.load_state_dict(own, strict=True)
+    projection = torch.nn.Linear(*held["projection.weight"].shape)
+    projection.weight.data = held["projection.weight"].T.contiguous()
+    projection.bias.data = held["projection.bias"]
+
+    @torch.no_grad()
+    def tokens(samples: Any) -> Any:
+        inputs = extractor(samples, sampling_rate=16_000, return_tensors="pt")
+        heard = whisper.encoder(inputs.input_features.to(dtype)).last_hidden_state
+        found = whisper.decoder(
+            inputs_embeds=held["query_tokens"][None], encoder_hidden_states=heard
+        )
+        return projection(found.last_hidden_state.reshape(-1, projection.in_features))
+
+    return tokens

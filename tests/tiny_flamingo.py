@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tiny_models import AUDIO, TEXT, _save_random, _save_tokenizer
+from tiny_models import AUDIO, QUESTION, TEXT, _save_random, _save_tokenizer
+
+if TYPE_CHECKING:
+    from speechprune_cli.flow import Audio
+
 
 TEMPLATE = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\n"
@@ -46,3 +50,20 @@ def make_tiny_flamingo(folder: Path, kind: str = "AudioFlamingo3") -> Path:
     processor = getattr(transformers, f"{kind}Processor")
     processor(extractor, words, chat_template=TEMPLATE).save_pretrained(folder)
     return folder
+
+
+def stock_inputs(lm: Any, audio: Audio) -> Any:
+    """What the stock model takes; Music Flamingo's fails at a last window without a token."""
+    empty = lm.family == "music_flamingo" and 480_000 < len(audio.samples) < 480_640
+    return asked(lm, audio.samples[:480_000] if empty else audio.samples)
+
+
+def asked(lm: Any, samples: Any) -> Any:
+    """As the models' pages have it: the question, then the recording, which the template turns."""
+    content = [{"type": "text", "text": QUESTION}, {"type": "audio", "audio": samples}]
+    return lm.processor.apply_chat_template(
+        [{"role": "user", "content": content}],
+        tokenize=True,
+        add_generation_prompt=True,
+        return_dict=True,
+    )

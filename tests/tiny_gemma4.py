@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from tiny_models import TEXT, _save_random, _save_tokenizer
+from tiny_models import TEXT, _save_random, _save_tokenizer, whole_ids
+
+if TYPE_CHECKING:
+    from speechprune_cli.flow import Audio
+
 
 AUDIO = {
     "hidden_size": 32,
@@ -78,3 +83,12 @@ def make_tiny_gemma4(folder: Path) -> Path:
     _save_random(Gemma4ForConditionalGeneration, config, folder, ids("<|im_end|>"))
     Gemma4AudioFeatureExtractor().save_pretrained(folder)
     return folder
+
+
+def stock_inputs(lm: Any, audio: Audio) -> dict[str, Any]:
+    """As many windows of 30 s as there are, between one pair of markers."""
+    each, count = 480_000, len(audio.samples)
+    windows = [audio.samples[at : at + each] for at in range(0, count - 160, each)]
+    features = lm.extractor(windows, sampling_rate=16_000, return_tensors="pt")
+    ids = whole_ids(lm, audio, lm.model.config.audio_token_id)
+    return {"input_ids": ids, **features}

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from tiny_models import AUDIO, TEXT, _save_random, _save_tokenizer
+from tiny_models import AUDIO, QUESTION, TEXT, _save_random, _save_tokenizer
+
+if TYPE_CHECKING:
+    from speechprune_cli.flow import Audio
+
 
 MARKERS = ("<|pad|>", "<|begin_of_audio|>", "<|end_of_audio|>", "<|user|>", "<|assistant|>")
 TEMPLATE = (
@@ -49,3 +54,8 @@ def make_tiny_glm_asr(folder: Path) -> Path:
     words = PreTrainedTokenizerFast.from_pretrained(folder)
     GlmAsrProcessor(extractor, words, chat_template=TEMPLATE).save_pretrained(folder)
     return folder
+
+
+def stock_inputs(lm: Any, audio: Audio) -> Any:
+    """As the processor's `apply_transcription_request` writes it, with a question."""
+    return lm.processor.apply_transcription_request(audio.samples, prompt=QUESTION)

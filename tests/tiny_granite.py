@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from tiny_models import CHAT_TEMPLATE, TEXT, _save_random, _save_tokenizer
+from tiny_models import CHAT_TEMPLATE, TEXT, _save_random, _save_tokenizer, whole_ids
+
+if TYPE_CHECKING:
+    from speechprune_cli.flow import Audio
+
 
 ENCODER = {
     "input_dim": 160,
@@ -84,3 +89,22 @@ def save_adapter(folder: Path, prefix: str, modules: dict[str, tuple[int, int]])
     folder.mkdir(exist_ok=True)
     save_file(weights, folder / "adapter_model.safetensors", {"format": "pt"})
     (folder / "adapter_config.json").write_text(json.dumps(told))
+
+
+def stock_inputs(lm: Any, audio: Audio) -> dict[str, Any]:
+    """What the stock model takes, its mel frames from here."""
+    from speechprune_cli.backends.granite_speech import mel_frames
+
+    ids = whole_ids(lm, audio, lm.model.config.audio_token_id)
+    return {"input_ids": ids, "input_features": mel_frames(audio.samples, 80).unsqueeze(0)}
+
+
+def stock_tokens(lm: Any, stock: Any, inputs: dict[str, Any]) -> list[int]:
+    """By what the class's own `generate` leads to.
+
+    That first turns the adapter on, which it is, and refuses peft 0.21 for that.
+    """
+    from transformers import GenerationMixin
+
+    told = GenerationMixin.generate(stock, **inputs, do_sample=False, max_new_tokens=20)
+    return told[0, inputs["input_ids"].shape[1] :].tolist()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from speechprune_cli.flow import Audio
 
 SPECIALS = [
     "<|endoftext|>",
@@ -15,7 +18,8 @@ SPECIALS = [
     "<|audio_bos|>",
     "<|audio_eos|>",
 ]
-SENTENCES = ["When is the report due?", "The report is due on Friday.", "in the red house"]
+QUESTION = "When is the report due?"
+SENTENCES = [QUESTION, "The report is due on Friday.", "in the red house"]
 TEXT = {
     "hidden_size": 64,
     "num_hidden_layers": 2,
@@ -33,8 +37,6 @@ AUDIO = {
     "num_mel_bins": 80,
     "initializer_range": 0.2,
 }
-TEKKEN_WORDS = 300
-TEKKEN_SPECIALS = 40
 
 
 def make_tiny_model(folder: Path, text_family: str) -> Path:
@@ -61,66 +63,45 @@ def make_tiny_model(folder: Path, text_family: str) -> Path:
     return folder
 
 
-def make_tiny_voxtral(folder: Path) -> Path:
-    """Save a stock Voxtral with random weights, a small tekken.json and its feature extractor."""
-    from transformers import (
-        LlamaConfig,
-        VoxtralConfig,
-        VoxtralEncoderConfig,
-        VoxtralForConditionalGeneration,
-        WhisperFeatureExtractor,
-    )
-
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tekken.json").write_text(json.dumps(_tekken()))
-    audio = {**AUDIO, "encoder_ffn_dim": 128, "num_mel_bins": 80}
-    config = VoxtralConfig(
-        audio_config=VoxtralEncoderConfig(**audio),
-        text_config=LlamaConfig(
-            vocab_size=TEKKEN_WORDS + TEKKEN_SPECIALS, eos_token_id=2, head_dim=16, **TEXT
-        ).to_dict(),
-        audio_token_id=24,
-    )
-    _save_random(VoxtralForConditionalGeneration, config, folder, 2)
-    WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)
-    return folder
+def stock_inputs(lm: Any, audio: Audio) -> Any:
+    """What the stock Qwen2-Audio takes: the recording's windows between one pair of markers."""
+    size = 480_000
+    windows = [audio.samples[at : at + size] for at in range(0, len(audio.samples), size)]
+    marker = lm.processor.audio_token
+    text = lm.prompt_ids(QUESTION).text.replace(marker, marker * len(windows))
+    return lm.processor(text=text, audio=windows, sampling_rate=16_000, return_tensors="pt")
 
 
-def _tekken() -> dict[str, Any]:
-    """Mistral's own file cut to its first words, with the audio part that Voxtral's has."""
-    import mistral_common
+def whole_ids(lm: Any, audio: Audio, marker: int) -> Any:
+    """Token ids `[1, n]` of the whole prompt, `marker` standing for each token of the recording."""
+    import torch
 
-    data = Path(mistral_common.__file__).parent / "data" / "tekken_240911.json"
-    tekken = json.loads(data.read_text(encoding="utf-8"))
-    names = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]"]
-    names += ["[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]"]
-    names += ["<pad>", "[IMG_BREAK]", "[IMG_END]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]"]
-    names += ["[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]"]
-    names += [f"<SPECIAL_{number}>" for number in range(len(names), 24)] + [
-        "[AUDIO]",
-        "[BEGIN_AUDIO]",
-    ]
-    names += [f"<SPECIAL_{number}>" for number in range(len(names), TEKKEN_SPECIALS)]
-    names[34] = "[TRANSCRIBE]"
-    return {
-        "config": {
-            **tekken["config"],
-            "num_vocab_tokens": TEKKEN_WORDS,
-            "default_vocab_size": TEKKEN_WORDS + TEKKEN_SPECIALS,
-            "default_num_special_tokens": TEKKEN_SPECIALS,
-            "version": "v7",
-        },
-        "vocab": tekken["vocab"][:TEKKEN_WORDS],
-        "special_tokens": [
-            {"rank": rank, "token_str": name, "is_control": True} for rank, name in enumerate(names)
-        ],
-        "audio": {
-            "sampling_rate": 16000,
-            "frame_rate": 12.5,
-            "audio_encoding_config": {"num_mel_bins": 80, "hop_length": 160, "window_size": 400},
-            "chunk_length_s": 30.0,
-        },
-    }
+    ids, count = lm.prompt_ids(QUESTION), lm.shape.audio_tokens(audio.seconds)
+    return torch.tensor([[*ids.before, *[marker] * count, *ids.after]])
+
+
+def stored(folder: Path) -> dict[str, Any]:
+    """The tensors of a model's own files."""
+    from safetensors.torch import load_file
+
+    found: dict[str, Any] = {}
+    for path in sorted(folder.glob("model*.safetensors")):
+        found |= load_file(path)
+    return found
+
+
+def save_sharded(folder: Path, tensors: dict[str, Any], count: int = 2) -> None:
+    """In so many files, and the index that says which tensor is where."""
+    from safetensors.torch import save_file
+
+    names, where = sorted(tensors), {}
+    for number in range(count):
+        file = f"model-{number + 1:05}-of-{count:05}.safetensors"
+        part = {name: tensors[name].clone().contiguous() for name in names[number::count]}
+        save_file(part, folder / file, {"format": "pt"})
+        where |= dict.fromkeys(part, file)
+    index = {"metadata": {"total_size": 0}, "weight_map": where}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
 def _save_random(kind: Any, config: Any, folder: Path, end: int | None = None) -> None:

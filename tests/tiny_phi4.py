@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tiny_granite import save_adapter
-from tiny_models import TEXT, _save_random, _save_tokenizer
+from tiny_models import TEXT, _save_random, _save_tokenizer, whole_ids
+
+if TYPE_CHECKING:
+    from speechprune_cli.flow import Audio
+
 
 AUDIO = {
     "hidden_size": 32,
@@ -57,3 +62,56 @@ def make_tiny_phi4(folder: Path) -> Path:
     _save_random(Phi4MultimodalForCausalLM, config, folder, end)
     save_adapter(folder / "speech-lora", "model", ADAPTED)
     return folder
+
+
+def stock_model(lm: Any) -> Any:
+    """As transformers' documentation loads it."""
+    from transformers import Phi4MultimodalForCausalLM
+
+    folder = lm.checkpoint.folder
+    model = Phi4MultimodalForCausalLM.from_pretrained(folder, dtype=lm.dtype).eval()
+    beside = {"subfolder": "speech-lora"}
+    model.load_adapter(str(folder), adapter_name="speech", adapter_kwargs=beside)
+    return model
+
+
+def stock_inputs(lm: Any, audio: Audio) -> dict[str, Any]:
+    """What the stock model takes."""
+    from transformers import Phi4MultimodalFeatureExtractor
+
+    ids = whole_ids(lm, audio, lm.model.config.audio_config.audio_token_id)
+    features = Phi4MultimodalFeatureExtractor()(
+        audio.samples, sampling_rate=16_000, return_tensors="pt"
+    )
+    return {"input_ids": ids, **features}
+
+
+def given(stock: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    """What the stock model's layers read of the whole prompt: it is its decoder that hears."""
+    import torch
+
+    seen: list[Any] = []
+    hook = stock.model.layers[0].register_forward_pre_hook(
+        lambda _, inputs, __: seen.append(inputs[0]), with_kwargs=True
+    )
+    with torch.no_grad():
+        stock(**inputs)
+    hook.remove()
+    return {"inputs_embeds": seen[0]}
+
+
+def stock_tokens(lm: Any, stock: Any, inputs: dict[str, Any], count: int = 20) -> list[int]:
+    """The likeliest token again and again, all read anew each time.
+
+    As `generate` means to do where a prompt becomes a long one; that of transformers 5.24 fails
+    beyond the limit, as it takes the cache away and leaves the last token alone to be read.
+    """
+    import torch
+
+    found: list[int] = []
+    with torch.no_grad():
+        embeds = given(stock, inputs)["inputs_embeds"]
+        while len(found) < count and not set(found) & lm.end_tokens:
+            found.append(int(stock(inputs_embeds=embeds).logits[0, -1].argmax()))
+            embeds = torch.cat([embeds, lm.embed(found[-1:])[None]], dim=1)
+    return found

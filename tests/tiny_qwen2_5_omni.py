@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tiny_models import AUDIO, SENTENCES, TEXT
+from tiny_models import AUDIO, QUESTION, SENTENCES, TEXT, save_sharded
+
+if TYPE_CHECKING:
+    from speechprune_cli.flow import Audio
+
 
 WORDS = {
     "image_token": "<|IMAGE|>",
@@ -95,21 +99,7 @@ def save_published(folder: Path, tensors: dict[str, Any], others: tuple[str, ...
 
     named = {f"thinker.{name}": tensor for name, tensor in tensors.items()}
     named |= {f"{name}.layers.0.self_attn.q_proj.weight": torch.ones(3, 5) for name in others}
-    save_shards(folder, named)
-
-
-def save_shards(folder: Path, named: dict[str, Any]) -> None:
-    """In two files, and the index that says which tensor is where."""
-    from safetensors.torch import save_file
-
-    names, where = sorted(named), {}
-    for number, part in enumerate((names[::2], names[1::2]), start=1):
-        file = f"model-{number:05}-of-00002.safetensors"
-        tensors = {name: named[name].clone().contiguous() for name in part}
-        save_file(tensors, folder / file, {"format": "pt"})
-        where |= dict.fromkeys(part, file)
-    index = {"metadata": {"total_size": 0}, "weight_map": where}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    save_sharded(folder, named)
 
 
 def save_omni_tokenizer(folder: Path, words: dict[str, str], template: str = TEMPLATE) -> Any:
@@ -140,3 +130,27 @@ def save_omni_tokenizer(folder: Path, words: dict[str, str], template: str = TEM
     told = {"chat_template": template.replace("SOUND", audio)}
     (folder / "chat_template.json").write_text(json.dumps(told))
     return tokenizer
+
+
+def stock_inputs(lm: Any, audio: Audio) -> Any:
+    """What the stock Thinker takes."""
+    from transformers import Qwen2_5OmniProcessor
+
+    return thinker_inputs(Qwen2_5OmniProcessor, lm, audio)
+
+
+def thinker_inputs(processor_class: Any, lm: Any, audio: Audio) -> Any:
+    """As the stock processor of an Omni model prepares them for its Thinker.
+
+    Its parts that see are left out: those need torchvision.
+    """
+    processor = object.__new__(processor_class)
+    vars(processor).update(tokenizer=lm.tokenizer, feature_extractor=lm.extractor)
+    for name in ("image", "audio", "video"):
+        setattr(processor, f"{name}_token", getattr(lm.tokenizer, f"{name}_token"))
+        setattr(processor, f"{name}_token_id", getattr(lm.tokenizer, f"{name}_token_id"))
+    content = [{"type": "audio", "audio": "any"}, {"type": "text", "text": QUESTION}]
+    text = lm.tokenizer.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+    )
+    return processor(text=[text], audio=[audio.samples], return_tensors="pt")

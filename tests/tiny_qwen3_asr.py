@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from tiny_models import TEXT
-from tiny_qwen2_5_omni import random_tensors, save_omni_tokenizer, save_shards
+from tiny_models import QUESTION, TEXT, save_sharded
+from tiny_qwen2_5_omni import random_tensors, save_omni_tokenizer
 from tiny_qwen3_omni import AUT
+
+if TYPE_CHECKING:
+    from speechprune_cli.flow import Audio
+
 
 WORDS = {
     "audio_token": "<|audio_pad|>",
@@ -51,7 +56,7 @@ def make_tiny_qwen3_asr(folder: Path) -> Path:
     )
     tensors = random_tensors(Qwen3ASRForConditionalGeneration, config)
     del tensors["lm_head.weight"]  # as `save_pretrained` leaves it out
-    save_shards(folder, tensors)
+    save_sharded(folder, tensors)
     config.save_pretrained(folder)
     GenerationConfig(eos_token_id=ends, pad_token_id=ends[-1]).save_pretrained(folder)
     Qwen3ASRProcessor(
@@ -61,3 +66,13 @@ def make_tiny_qwen3_asr(folder: Path) -> Path:
     ).save_pretrained(folder)
     (folder / "chat_template.json").unlink()
     return folder
+
+
+def stock_inputs(lm: Any, audio: Audio) -> Any:
+    """As the stock processor prepares a transcription whose context is the question."""
+    messages = [
+        {"role": "system", "content": [{"type": "text", "text": QUESTION}]},
+        {"role": "user", "content": [{"type": "audio", "audio": "any"}]},
+    ]
+    text = lm.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    return lm.processor(text=[text], audio=[audio.samples])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tiny_models import AUDIO, TEXT
 from tiny_qwen2_5_omni import (
@@ -11,7 +12,12 @@ from tiny_qwen2_5_omni import (
     save_extractor,
     save_omni_tokenizer,
     save_published,
+    thinker_inputs,
 )
+
+if TYPE_CHECKING:
+    from speechprune_cli.flow import Audio
+
 
 WORDS = {
     "image_token": "<|image_pad|>",
@@ -57,3 +63,10 @@ def make_tiny_qwen3_omni(folder: Path) -> Path:
     Qwen3OmniMoeConfig(thinker_config=thinker.to_dict()).save_pretrained(folder)
     save_extractor(folder, "Qwen3OmniMoeProcessor")
     return folder
+
+
+def stock_inputs(lm: Any, audio: Audio) -> Any:
+    """What the stock Thinker takes."""
+    from transformers import Qwen3OmniMoeProcessor
+
+    return thinker_inputs(Qwen3OmniMoeProcessor, lm, audio)

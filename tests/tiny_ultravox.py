@@ -7,11 +7,27 @@ Names of weights are those of the published `model.safetensors` (`audio_tower.*`
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tiny_diva import WHISPER, make_tiny_whisper, save_sharded
-from tiny_models import CHAT_TEMPLATE, TEXT, _save_tokenizer, make_tiny_reader
+from tiny_diva import WHISPER, literal_turn, make_tiny_whisper, stock_text
+from tiny_models import (
+    CHAT_TEMPLATE,
+    QUESTION,
+    TEXT,
+    _save_tokenizer,
+    make_tiny_reader,
+    save_sharded,
+    stored,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from speechprune_cli.flow import Audio
 
 INNER = 48  # width of the projector
 
@@ -27,7 +43,8 @@ def make_tiny_ultravox(
     _save_tokenizer(folder)
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2]}))
-    make_tiny_reader(folder.parent / "text-tiny", text_family)
+    # a head of its own, as one of word embeddings would repeat what was last said
+    make_tiny_reader(folder.parent / "text-tiny", text_family, tie_word_embeddings=False)
     config: dict[str, Any] = {
         "model_type": "ultravox",
         "architectures": ["UltravoxModel"],
@@ -60,3 +77,88 @@ def make_tiny_ultravox(
     (folder / "config.json").write_text(json.dumps(config))
     save_sharded(folder, weights)
     return folder
+
+
+def text_model(lm: Any) -> Any:
+    """Stock."""
+    return stock_text(lm.checkpoint.folder.parent / "text-tiny", lm.dtype)
+
+
+def literal_inputs(lm: Any, audio: Audio) -> dict[str, Any]:
+    """A user's turn: the recording, and the question on the next line."""
+    said = "<|im_start|>user\n", f"\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
+    parts = _parts(lm.checkpoint.folder, lm.dtype)
+    heard = [literal(*parts, *window) for window in cut(audio.samples)]
+    return literal_turn(lm, text_model(lm), said, heard)
+
+
+def cut(samples: Any) -> Iterator[tuple[Tensor, int]]:
+    """As the processor does: mel frames of the whole, in pieces of 3000, the last filled up."""
+    import numpy as np
+    from torch.nn.functional import pad
+    from transformers import WhisperFeatureExtractor
+
+    inputs = WhisperFeatureExtractor(feature_size=80)(
+        np.pad(samples, (0, max(0, 320 - len(samples)))),
+        sampling_rate=16_000,
+        padding="longest",
+        pad_to_multiple_of=160,
+        truncation=False,
+        return_attention_mask=True,
+        return_tensors="pt",
+    )
+    length = int(inputs.attention_mask.sum())
+    for at in range(0, length, 3000):
+        piece = inputs.input_features[:, :, at : at + 3000]
+        missing = 3000 - piece.shape[-1] if at else 0
+        yield pad(piece, (0, missing)), min(length - at, 3000)
+
+
+@cache
+def _parts(folder: Path, dtype: Any) -> tuple[Any, dict[str, Any]]:
+    """The encoder, whoever's it is, and the projector's weights."""
+    from transformers import WhisperConfig
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    whisper = {
+        name.replace("model.encoder.", "audio_tower."): each
+        for name, each in stored(folder.parent / "whisper-tiny").items()
+    }
+    held = {name: each.to(dtype) for name, each in (whisper | stored(folder)).items()}
+    parts = [
+        {name.split(".", 1)[1]: each for name, each in held.items() if name.startswith(part)}
+        for part in ("audio_tower.", "multi_modal_projector.")
+    ]
+    tower = WhisperEncoder(WhisperConfig(**WHISPER)).eval().to(dtype)
+    tower.load_state_dict(parts[0], strict=True)
+    return tower, parts[1]
+
+
+def literal(tower: Any, own: dict[str, Any], frames: Tensor, length: int) -> Tensor:
+    """Tokens `[N, D]` of a window's frames, `length` of them the recording's."""
+    import torch
+    import torch.nn.functional as F
+
+    def norm(hidden: Tensor, name: str) -> Tensor:
+        exact = hidden.float()
+        scaled = exact * torch.rsqrt(exact.pow(2).mean(-1, keepdim=True) + 1e-6)
+        return own[f"{name}.weight"] * scaled.to(hidden.dtype)
+
+    with torch.no_grad():
+        frames = frames.to(own["linear_1.weight"].dtype)
+        hidden = F.gelu(tower.conv2(F.gelu(tower.conv1(frames)))).permute(0, 2, 1)
+        hidden = hidden + tower.embed_positions.weight[: hidden.shape[1]]
+        heard = torch.arange(hidden.shape[1]) < (length - 1) // 2 + 1
+        mask = torch.zeros_like(heard, dtype=hidden.dtype)
+        mask = mask.masked_fill(~heard, torch.finfo(hidden.dtype).min)[None, None, None]
+        for layer in tower.layers:
+            hidden = layer(hidden, mask)
+        hidden = tower.layer_norm(hidden)
+        hidden = F.pad(hidden, (0, 0, 0, -hidden.shape[1] % 8)).reshape(1, -1, 8 * 32)
+        hidden = F.linear(norm(hidden, "ln_pre"), own["linear_1.weight"])
+        hidden = F.silu(hidden[..., INNER // 2 :]) * hidden[..., : INNER // 2]
+        if "ln_mid.weight" in own:
+            hidden = F.linear(norm(hidden, "ln_mid"), own["linear_2.weight"])
+        else:
+            hidden = norm(F.linear(hidden, own["linear_2.weight"]), "ln_post")
+        return hidden[0, : math.ceil(length / 16)]

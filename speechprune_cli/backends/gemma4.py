@@ -102,7 +102,10 @@ class Gemma4(WindowedLM, StockLM):
     model_class = "Gemma4ForConditionalGeneration"
     extractor_class: ClassVar[str] = "Gemma4AudioFeatureExtractor"
     attention = None  # its ears have no other than their own
-    unquantised = ("model.audio_tower", "model.embed_audio", "model.vision_tower", "lm_head")
+    unquantised = (
+        *("model.audio_tower", "model.embed_audio", "model.vision_tower", "model.embed_vision"),
+        "lm_head",
+    )
     around: ClassVar[str] = ""  # what the stock processor writes around audio and its markers
     words: Lookup | None = None
 
