@@ -129,7 +129,8 @@ def only_the_decoder_is_quantised(lm: Any) -> None:
     for name, module in modules.items():
         if isinstance(module, nn.Linear | nn.Conv1d):
             alone = any(f"{name}.".startswith(f"{each}.") for each in lm.unquantised)
-            own = f"{name}.".startswith(f"{decoder}.layers.") or name.rpartition(".")[0] == decoder
+            beside = name.rstrip("0123456789").rstrip(".").rpartition(".")[0]
+            own = f"{name}.".startswith(f"{decoder}.layers.") or beside == decoder
             assert alone is not own, name
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import tiny_diva
 import tiny_flamingo
+import tiny_gemma3n
 import tiny_gemma4
 import tiny_glm_asr
 import tiny_granite
@@ -126,6 +127,7 @@ TINY = {
         tokens=tiny_phi4.stock_tokens,
         given=tiny_phi4.given,
     ),
+    "gemma3n": Tiny(tiny_gemma3n.make_tiny_gemma3n, tiny_gemma3n.stock_inputs),
     "gemma4": Tiny(tiny_gemma4.make_tiny_gemma4, tiny_gemma4.stock_inputs),
     "diva": Tiny(
         lambda folder: tiny_diva.make_tiny_diva(folder, queries=448),

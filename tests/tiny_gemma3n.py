@@ -7,9 +7,13 @@ their place, as they are never used.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tiny_gemma4 import CHAT_TEMPLATE
-from tiny_models import TEXT, _save_random, _save_tokenizer
+from tiny_models import TEXT, _save_random, _save_tokenizer, whole_ids
+
+if TYPE_CHECKING:
+    from speechprune_cli.flow import Audio
 
 AUDIO = {
     "hidden_size": 32,
@@ -95,3 +99,12 @@ def _scaled(config):
     for layer in model.model.language_model.layers:
         torch.nn.init.uniform_(layer.altup.correct_output_scale, 0.5, 1.5)
     return model
+
+
+def stock_inputs(lm: Any, audio: Audio) -> dict[str, Any]:
+    """As many windows of 30 s as there are, between one pair of markers."""
+    each, count = 480_000, len(audio.samples)
+    windows = [audio.samples[at : at + each] for at in range(0, count - 512, each)]
+    features = lm.extractor(windows, sampling_rate=16_000, return_tensors="pt")
+    ids = whole_ids(lm, audio, lm.model.config.audio_token_id)
+    return {"input_ids": ids, **features}
