@@ -26,6 +26,8 @@ from speechprune_cli.device import place
 from speechprune_cli.flow import Audio, Prompt, Selection
 
 LENGTHS = (0.4, 3.0, 29.99, 30.0, 30.01, 71.3, 200.0)
+QUICK = {0.4, 3.0, 30.01}
+MARKED = [pytest.param(each, marks=[pytest.mark.slow] * (each not in QUICK)) for each in LENGTHS]
 POSITIONS = ("repacked", "original")
 PRUNED = (3.0, 34.0)  # seconds of recordings of which every third token is kept
 Inputs = Mapping[str, Any]
@@ -190,7 +192,7 @@ class Parity:
     def prompt(self, lm, audio, **how):
         return prompt_of(lm, audio, self.tiny.at_once, **how)
 
-    @pytest.mark.parametrize("seconds", LENGTHS)
+    @pytest.mark.parametrize("seconds", MARKED)
     def test_with_nothing_pruned_the_logits_are_the_stock_model_s(self, lm, stock, seconds):
         audio = make_audio(seconds)
         inputs, prompt = self.tiny.inputs(lm, audio), self.prompt(lm, audio)
@@ -220,7 +222,7 @@ class Parity:
         assert len(written) > 3, "a model that repeats itself would prove nothing"
 
     @pytest.mark.parametrize("position", POSITIONS)
-    @pytest.mark.parametrize("seconds", PRUNED)
+    @pytest.mark.parametrize("seconds", [3.0, pytest.param(34.0, marks=pytest.mark.slow)])
     def test_a_pruned_prompt_is_the_stock_decoder_s_own(self, lm, stock, seconds, position):
         audio = make_audio(seconds)
         prompt = self.prompt(lm, audio, every=3, position=position)
@@ -235,6 +237,7 @@ class Parity:
         alone = [lm.generate(each, max_new_tokens=8).text for each in prompts]
         assert [each.text for each in lm.generate_batch(prompts, max_new_tokens=8)] == alone
 
+    @pytest.mark.slow
     def test_it_runs_in_sixteen_bits(self, lm):
         """As on a GPU."""
         half: Any = load(str(lm.checkpoint.folder), device="cpu", dtype="bfloat16", cache=False)

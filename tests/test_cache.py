@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from speechprune_cli.cache import TokenCache
+from speechprune_cli.cache import FORMAT, TokenCache
 from speechprune_cli.flow import AudioTokens
 
 # a fork server imports torch once for all the processes of these tests
@@ -131,7 +131,7 @@ def damage(kind: str, sound: bytes) -> bytes:
         "other names": sound.replace(b'"embeds"', b'"embedz"'),
         "one bit": sound[:-1] + bytes([sound[-1] ^ 1]),
         "another number": sound.replace(b'"seconds":"2.0"', b'"seconds":"3.0"'),
-        "another format": sound.replace(b'"format":"2"', b'"format":"9"'),
+        "another format": sound.replace(f'"format":"{FORMAT}"'.encode(), b'"format":"9"'),
     }[kind]
 
 

@@ -306,7 +306,14 @@ def test_a_full_disk_behind_stdout_is_one_line(arguments):
     assert done.stderr == "error: cannot write the result: No space left on device\n"
 
 
-@pytest.mark.parametrize("model", ["nano", "tiny_model_folder", "tiny_voxtral_folder"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "nano",
+        pytest.param("tiny_model_folder", marks=pytest.mark.slow),
+        pytest.param("tiny_voxtral_folder", marks=pytest.mark.slow),
+    ],
+)
 def test_no_library_warning_reaches_stderr(model, recording, request):
     if model == "nano":  # of any other recording it says that it is no model for it
         recording = EXAMPLE

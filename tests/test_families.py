@@ -41,7 +41,7 @@ FOLDERS = {
     "ultravox": "tiny_ultravox_folder",
     "toy": "toy_folder",
 }
-QUICK = {"qwen2_audio", "voxtral", "transcript", "diva", "toy"}  # one of each make
+QUICK = {"qwen2_audio", "voxtral", "transcript", "toy"}  # one of each make
 NOMINAL = {"diva", "toy"}  # whose tokens' times are a guess
 LENGTHS = (0.4, 3, 29.99, 30, 30.01, 71.3)
 QUESTION, OPTIONS = "When is the report due?", ("on Friday", "never", "in the red house")

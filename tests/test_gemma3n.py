@@ -9,15 +9,12 @@ from importlib.util import find_spec
 import pytest
 import torch
 from conftest import make_audio
-from parity import LENGTHS, QUESTION, Parity, decoder_is_counted, flops_of
+from parity import QUESTION, Parity, decoder_is_counted, flops_of
 from tiny_families import TINY
 
 from speechprune_cli import load
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import SAMPLE_RATE
-
-SLOW = {30.0, 71.3, 200.0}
-MARKED = [pytest.param(each, marks=[pytest.mark.slow] * (each in SLOW)) for each in LENGTHS]
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +22,10 @@ def lm(tiny_gemma3n_folder):
     return load(str(tiny_gemma3n_folder), device="cpu", cache=False).model
 
 
+@pytest.mark.slow
 class TestParity(Parity):
     tiny = TINY["gemma3n"]
     answered = (0.4, 3.0, 30.01)
-
-    @pytest.mark.parametrize("seconds", MARKED)
-    def test_with_nothing_pruned_the_logits_are_the_stock_model_s(self, lm, stock, seconds):
-        super().test_with_nothing_pruned_the_logits_are_the_stock_model_s(lm, stock, seconds)
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,6 @@ EXPERTS = {
     "top_k_experts": 1,
     "moe_intermediate_size": 8,
 }
-SLOW = {30.0, 71.3, 200.0}
-MARKED = [pytest.param(each, marks=[pytest.mark.slow] * (each in SLOW)) for each in LENGTHS]
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +34,6 @@ def lm(tiny_gemma4_folder):
 class TestParity(Parity):
     tiny = TINY["gemma4"]
     answered = (0.4, 3.0, 30.0)
-
-    @pytest.mark.parametrize("seconds", MARKED)
-    def test_with_nothing_pruned_the_logits_are_the_stock_model_s(self, lm, stock, seconds):
-        super().test_with_nothing_pruned_the_logits_are_the_stock_model_s(lm, stock, seconds)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

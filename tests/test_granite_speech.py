@@ -34,6 +34,7 @@ class TestParity(Parity):
     tiny = TINY["granite_speech"]
 
 
+@pytest.mark.slow
 class TestPlusParity(Parity):
     tiny = TINY["granite_speech_plus"]
 

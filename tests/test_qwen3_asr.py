@@ -21,6 +21,7 @@ def lm(tiny_qwen3_asr_folder):
     return load(str(tiny_qwen3_asr_folder), device="cpu", cache=False).model
 
 
+@pytest.mark.slow
 class TestParity(Parity):
     tiny = TINY["qwen3_asr"]
 

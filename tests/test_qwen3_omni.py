@@ -22,6 +22,7 @@ def lm(tiny_qwen3_omni_folder):
     return load(str(tiny_qwen3_omni_folder), device="cpu", cache=False).model
 
 
+@pytest.mark.slow
 class TestParity(Parity):
     tiny = TINY["qwen3_omni"]
 

@@ -51,7 +51,10 @@ def test_a_closed_standard_input_is_a_usage_error(arguments):
 
 
 @pytest.mark.parametrize("redirection", [">&-", ">/dev/full"])
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["models"], ["report", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--version"], pytest.param(["models"], marks=pytest.mark.slow), ["report", "--help"]],
+)
 def test_a_result_that_cannot_be_written_is_an_error(redirection, arguments):
     done = shell(redirection, *arguments)
     assert done.returncode == 1

@@ -36,7 +36,7 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("folder", ["tiny_model_folder", "tiny_voxtral_folder"])
-@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("cached", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_threads_get_what_one_gets(folder, cached, request, tmp_path):
     session = load(str(request.getfixturevalue(folder)), cache=False)
     alone = [ask(session, number) for number in range(THREADS)]
