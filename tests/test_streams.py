@@ -107,6 +107,7 @@ def test_a_folder_that_is_gone(tmp_path):
     assert done.stderr.count(b"\n") == 1
 
 
+@pytest.mark.slow
 def test_names_that_are_no_utf8_are_kept_and_shown(recording, tiny_model_folder, tmp_path):
     from safetensors import safe_open
 

@@ -145,6 +145,7 @@ def test_of_the_records_enough_is_asked_about_the_whole(monkeypatch, tmp_path):
 
 
 @with_records
+@pytest.mark.slow
 def test_of_the_records_enough_is_asked_that_others_do_not_answer(monkeypatch, tmp_path):
     samples = made(monkeypatch, swapped, SPEECH, TEXT, tmp_path).samples
     told, answers, groups = read_texts(TEXT), swapped.wordings(), by_group(samples)
