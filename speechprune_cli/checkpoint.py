@@ -68,7 +68,7 @@ class Checkpoint:
         """Name of the first weight that holds NaN or infinity; None where all are numbers."""
         for path in self.weights:
             with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118
+                for name in filter(self._is_loaded, file.keys()):
                     weight = file.get_tensor(name)
                     plain = weight.is_floating_point() and weight.itemsize > 1
                     if plain and not weight.isfinite().all():

@@ -112,7 +112,7 @@ class Session:
         """All tokens of a recording, from the cache where it was encoded before.
 
         That is a path, bytes or an open file of any format, or an array or tensor of samples with
-        their `sample_rate` (`recording.py`). A model that reads transcripts takes a `transcript`,
+        their `sample_rate` (`sources.py`). A model that reads transcripts takes a `transcript`,
         or a file of one, instead of recognising. Raises TypeError, AudioError, NumericError,
         OutOfMemoryError, UsageError.
         """
@@ -205,17 +205,17 @@ class Session:
         language that the reader is not known to read.
         """
         transcript, preset = tokens.transcript, self.model.preset
-        longest = self.model.longest_seconds
+        longest, found = self.model.longest_seconds, list[str]()
         if longest is not None and tokens.seconds > longest:
             beyond = f"{tokens.seconds:,.0f} s: {preset.name} was made for {longest:,.0f} s at most"
-            return (f"{beyond}; all of it is heard, and how well nobody has measured",)
+            found.append(f"{beyond}; all of it is heard, and how well nobody has measured")
         if transcript is None:
-            return ()
+            return tuple(found)
         known = preset.known_languages
-        if not known or transcript.language in (None, *known):
-            return transcript.notes
-        told = f"{preset.name} is not known to read '{transcript.language}': expect nonsense"
-        return (told, *transcript.notes)
+        if known and transcript.language not in (None, *known):
+            read = f"{preset.name} is not known to read '{transcript.language}'"
+            found.append(f"{read}: expect nonsense")
+        return (*found, *transcript.notes)
 
     def check_method(self, spec: MethodSpec) -> None:
         """Raise UsageError where a method needs what this model does not give."""

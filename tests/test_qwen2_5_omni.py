@@ -27,6 +27,13 @@ class TestParity(Parity):
     tiny = TINY["qwen2_5_omni"]
 
 
+def test_a_window_too_short_for_a_token_is_encoded_by_itself(lm):
+    """120 s are four windows: what is left of 10 ms makes a position, and no token."""
+    tokens = lm.encode(make_audio(120.01))
+    assert len(tokens) == lm.shape.audio_tokens(120.01) == 3000
+    assert len(tokens.attention) == 3000
+
+
 def test_nothing_is_cut_where_the_stock_processor_cuts(lm, monkeypatch):
     """At 300 s; at 30 s in this test."""
     assert lm.extractor.n_samples == 300 * SAMPLE_RATE

@@ -148,7 +148,8 @@ class ComposedLM(WindowedLM, ReaderLM):
         total = weights_of(sound) + text.parameters
         shape = Shape(preset.name, cls.family, reader.shape, encoder, total)
         made = cls(preset, shape, checkpoint, placement, reader, chat, sound)
-        made.revision = "+".join(dict.fromkeys([checkpoint.revision, whisper.revision]))
+        parts = (checkpoint, whisper, text)
+        made.revision = "+".join(dict.fromkeys(each.revision for each in parts))
         return made
 
     @classmethod

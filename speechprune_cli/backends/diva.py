@@ -101,11 +101,6 @@ class Diva(ComposedLM):
             found["projection.weight"] = found["projection.weight"].T.contiguous()
         return found
 
-    def windows(self, audio: Audio) -> list[np.ndarray]:
-        """Samples of 30 s each."""
-        size = self.encoder.window_samples
-        return [audio.samples[at : at + size] for at in range(0, len(audio.samples), size)]
-
     def encode_windows(self, windows: Sequence[np.ndarray]) -> EncodedWindows:
         features = self.extractor(list(windows), sampling_rate=SAMPLE_RATE, return_tensors="pt")
         frames = features["input_features"].to(self.device, self.dtype)

@@ -112,5 +112,5 @@ class PackedLM(WindowedLM):
         features = torch.cat(list(windows), dim=-1).to(self.device)
         with attention_received(self.model.model.audio_tower.layers[-1].self_attn) as received:
             tokens = self.run_encoder(features, lengths)
-        joined = received[0][: len(tokens) * self.encoder.joined].unflatten(0, (len(tokens), -1))
-        return EncodedWindows(tokens, joined.mean(-1))
+        joined = received[0][: len(tokens) * self.encoder.joined]
+        return EncodedWindows(tokens, joined.reshape(len(tokens), self.encoder.joined).mean(-1))

@@ -259,8 +259,9 @@ class StockLM(StockDecoder, SpeechLM):
 
     @property
     def control_ids(self) -> Set[int]:
-        added: Set[int] = self.tokenizer.added_tokens_decoder.keys()
-        return added
+        """All that were added, but runs of line breaks and spaces, which some vocabularies add."""
+        added = self.tokenizer.added_tokens_decoder.items()
+        return {number for number, token in added if not str(token).isspace()}
 
     def text_of(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(

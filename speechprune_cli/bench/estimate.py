@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from speechprune_cli.backends.base import SpeechLM
     from speechprune_cli.backends.shape import Shape
 
-LENGTHS = (16, 128)  # tokens of the prompts that are timed
+LENGTHS = {"cpu": (16, 128), "cuda": (64, 2048), "mps": (16, 512)}
+"""Tokens of the prompts that are timed: enough for the device to be at work, few enough to wait."""
 LETTERS = 4  # of a token of text, about
 FRAME = 40  # tokens of a chat prompt around the question, about
 WRITTEN = 4  # tokens that are written to time one
@@ -34,9 +35,10 @@ class Pace:
     def of(cls, lm: SpeechLM, batch_size: int) -> Pace:
         """Timed with prompts side by side, as the run reads them; a CPU gains nothing by that."""
         rows = 1 if lm.device.type == "cpu" else batch_size
-        (short, written), (long, _) = (_seconds(lm, rows, length) for length in LENGTHS)
-        token = max(long - short, 0.0) / (LENGTHS[1] - LENGTHS[0])
-        prompt = max(short - LENGTHS[0] * token, 0.0)
+        less, more = LENGTHS[lm.device.type]
+        (short, written), (long, _) = (_seconds(lm, rows, length) for length in (less, more))
+        token = max(long - short, 0.0) / (more - less)
+        prompt = max(short - less * token, 0.0)
         return cls(prompt / rows, token / rows, written / rows)
 
     def seconds(self, plan: Plan, shape: Shape, todo: Sequence[tuple[Sample, Condition]]) -> float:

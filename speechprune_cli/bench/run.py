@@ -30,7 +30,7 @@ from speechprune_cli.units import duration
 if TYPE_CHECKING:
     from speechprune_cli.bench.jobs import Workers
 
-SOON = 10.0  # seconds: what takes less is not announced
+SOON = 60.0  # seconds: what takes less is not announced
 
 
 @dataclass(frozen=True)

@@ -61,10 +61,15 @@ class Runner:
         for job in jobs:
             yield from self.answer_job(job)
 
-    def expected_seconds(self, todo: Sequence[tuple[Sample, Condition]]) -> float:
-        """By some prompts that are read for it."""
+    def expected_seconds(self, todo: Sequence[tuple[Sample, Condition]]) -> float | None:
+        """By some prompts that are read for it; None where memory does not let them."""
+        import torch
+
         model, plan = self.session.model, self.plan
-        return Pace.of(model, plan.batch_size).seconds(plan, model.shape, todo)
+        try:
+            return Pace.of(model, plan.batch_size).seconds(plan, model.shape, todo)
+        except torch.OutOfMemoryError:
+            return None
 
     def answer_job(self, recordings: Sequence[RecordingJob]) -> Iterator[Line]:
         """A line for every sample and condition to do."""

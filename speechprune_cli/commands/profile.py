@@ -90,7 +90,13 @@ def check_options(
 
 def check_models(model: str | None, measuring: MeasuringOptions, where: PlaceOptions) -> None:
     """Raise UsageError for what --models leaves no room for."""
-    wrong = {"MODEL": model, "--measure": measuring.measure, "--revision": where.revision}
+    wrong = {
+        "MODEL": model,
+        "--measure": measuring.measure,
+        "--revision": where.revision,
+        "--device": where.device != "auto",
+        "--offline": where.offline,
+    }
     if given := [name for name, value in wrong.items() if value]:
         raise UsageError(f"--models counts all presets: leave out {' and '.join(given)}")
 
