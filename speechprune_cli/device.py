@@ -86,8 +86,8 @@ def _check_quantize(quantize: str, device: torch.device) -> None:
         raise UsageError(f"unknown quantisation '{quantize}': {', '.join(QUANTISATIONS)}")
     if quantize == "none":
         return
-    if device.type != "cuda":
-        raise UsageError(f"--quantize {quantize} needs a CUDA GPU; the device here is {device}")
+    if device.type == "mps":
+        raise UsageError(f"--quantize {quantize} runs on CUDA GPUs and CPUs: say --device cpu")
     if missing := [name for name in ("bitsandbytes", "accelerate") if not find_spec(name)]:
         names, cure = " and ".join(missing), "pip install 'speechprune[quantize]'"
         raise UsageError(f"--quantize {quantize} needs {names}: {cure}")

@@ -184,9 +184,6 @@ def test_a_gpu_that_is_not_there(fails, recording, tiny_model_folder):
     code, line = fails(*arguments, "--device", "tpu")
     assert code == USAGE
     assert "auto, cpu, cuda" in line
-    code, line = fails(*arguments, "--device", "cpu", "--quantize", "nf4")
-    assert code == USAGE
-    assert "--quantize nf4 needs a CUDA GPU" in line
 
 
 def test_more_tokens_than_there_are(recording, tiny_model_folder, capfd):

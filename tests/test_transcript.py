@@ -179,9 +179,9 @@ class TestRefused:
 
     def test_weights_of_another_shape(self, folder, tiny_transcriber):
         config = json.loads((folder / "config.json").read_text())
-        config |= {"intermediate_size": 128}
+        config |= {"intermediate_size": 192}
         (folder / "config.json").write_text(json.dumps(config))
-        self.refuse(folder, tiny_transcriber, r"gate_proj\.weight is \[96, 64\], config.json says")
+        self.refuse(folder, tiny_transcriber, r"gate_proj\.weight is \[128, 64\], config.json says")
 
     def test_weights_missing(self, folder, tiny_transcriber):
         config = json.loads((folder / "config.json").read_text())

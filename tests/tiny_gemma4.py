@@ -60,7 +60,7 @@ def make_tiny_gemma4(folder: Path) -> Path:
         "sliding_window": WINDOW,
         "head_dim": 16,
         "global_head_dim": 32,
-        "hidden_size_per_layer_input": 8,
+        "hidden_size_per_layer_input": 64,
         "vocab_size": tokenizer.get_vocab_size(),
         "vocab_size_per_layer_input": tokenizer.get_vocab_size(),
         "final_logit_softcapping": 30.0,

@@ -35,8 +35,8 @@ ROPE = {
 ADAPTED = {
     "self_attn.qkv_proj": (64, 128),
     "self_attn.o_proj": (64, 64),
-    "mlp.gate_up_proj": (64, 192),
-    "mlp.down_proj": (96, 64),
+    "mlp.gate_up_proj": (64, 256),
+    "mlp.down_proj": (128, 64),
 }
 
 

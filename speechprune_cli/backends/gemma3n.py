@@ -100,6 +100,10 @@ class Window(NamedTuple):
     fill: bool
 
 
+SMALL = ("correction_coefs", "prediction_coefs", "modality_router")
+"""Of a handful of rows or columns, which no kernel packs."""
+
+
 class Gemma3n(Gemma4):
     """A `Gemma3nForConditionalGeneration`, stock."""
 
@@ -110,6 +114,7 @@ class Gemma3n(Gemma4):
     model_class = "Gemma3nForConditionalGeneration"
     extractor_class = "Gemma3nAudioFeatureExtractor"
     around = "\n\n"
+    unquantised = (*Gemma4.unquantised, *SMALL)
 
     @classmethod
     def read_decoder(cls, source: str, config: Any) -> Decoder:

@@ -102,7 +102,7 @@ class Gemma4(WindowedLM, StockLM):
     model_class = "Gemma4ForConditionalGeneration"
     extractor_class: ClassVar[str] = "Gemma4AudioFeatureExtractor"
     attention = None  # its ears have no other than their own
-    unquantised = (
+    unquantised: ClassVar[tuple[str, ...]] = (
         *("model.audio_tower", "model.embed_audio", "model.vision_tower", "model.embed_vision"),
         "lm_head",
     )

@@ -5,6 +5,7 @@ Nothing but stock classes is used, and nothing but safetensors is read.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,6 +99,7 @@ def quantisation(unquantised: Sequence[str], placement: Placement) -> dict[str, 
 
     if placement.quantize == "none":
         return {}
+    _import_bitsandbytes()
     config = BitsAndBytesConfig(
         load_in_8bit=placement.quantize == "int8",
         load_in_4bit=placement.quantize == "nf4",
@@ -106,6 +108,23 @@ def quantisation(unquantised: Sequence[str], placement: Placement) -> dict[str, 
         llm_int8_skip_modules=list(unquantised),
     )
     return {"quantization_config": config, "device_map": {"": placement.device}}
+
+
+def _import_bitsandbytes() -> None:
+    """Quietly, and without the compiled code that it would fetch for a CPU by package `kernels`."""
+    import logging
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    if "bitsandbytes" in sys.modules:
+        return
+    installed = sys.modules.get("kernels")
+    sys.modules["kernels"] = None  # type: ignore[assignment]  # imports of it fail
+    try:
+        import bitsandbytes  # noqa: F401
+    finally:
+        del sys.modules["kernels"]
+        if installed is not None:
+            sys.modules["kernels"] = installed
 
 
 def stored_parameters(model: Any) -> int:

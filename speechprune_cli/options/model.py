@@ -35,7 +35,7 @@ class PlaceOptions:
         "auto, float32, bfloat16 or float16.", "TYPE", default="auto", env=True
     )
     quantize: Literal["none", "int8", "nf4"] = rare(
-        "none, int8 or nf4; CUDA only.", "TYPE", default="none", env=True
+        "none, int8 or nf4, of the language model.", "TYPE", default="none", env=True
     )
     revision: str | None = rare("Branch, tag or commit of a Hub model.", "REV", env=True)
     offline: bool = rare("Never use the network.", env=True)

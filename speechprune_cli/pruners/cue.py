@@ -53,6 +53,7 @@ FEWEST = 10  # segments, as of fewer hardly any can stand out beyond chance
 LITTLE_EVIDENCE = 1.0
 """80 s of audio tokens that are aligned to no words stay below this in nine cases of ten, in
 clauses of 4.4 s; the more there is to choose from, the further chance alone gets."""
+DOUBTFUL = 2.0  # evidence of sentences, which four of ten questions stay below that find no answer
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Cue(Pruner):
             f"question's words (evidence {evidence:.1f})"
         )
         focus = 1.0 if len(worth) < FEWEST else min(1.0, evidence)
-        unsure = focus < 1 and task.keep < len(sentences)
+        unsure = len(worth) >= FEWEST and evidence < DOUBTFUL and task.keep < len(sentences)
         warning = (
             "few words of the question stand out in what is said: it asks about the whole, or is "
             "not answered there"
