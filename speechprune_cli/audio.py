@@ -24,12 +24,11 @@ from speechprune_cli.atomic import atomic
 from speechprune_cli.decoder import BLOCK_FRAMES, Recording
 from speechprune_cli.errors import AudioError, SpeechPruneError, UsageError
 from speechprune_cli.flow import Audio
-from speechprune_cli.mixdown import SILENCE_PEAK, Mixdown
-from speechprune_cli.stated import Part, ends_early, is_plain_vorbis, joint, next_file
+from speechprune_cli.mixdown import Mixdown
+from speechprune_cli.stated import Part, ends_early, is_plain_vorbis, joint, next_file, wav_seconds
 from speechprune_cli.vorbis import Vorbis
 
 File = BufferedReader | FileIO
-SHORT_SECONDS = 0.1
 WRITABLE = {
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
@@ -70,7 +69,7 @@ def load_audio(source: str | Path, track: int | None = None) -> Audio:
     if not len(samples):
         others = f" in track {found.number} of {found.tracks}" if found.tracks > 1 else ""
         raise AudioError(f"{label}: holds no samples{others}")
-    lines = [*found.lines(float(sound.seconds), track), *_doubts(sound, samples)]
+    lines = [*found.lines(float(sound.seconds), track), *sound.doubts(samples)]
     return Audio(
         samples=samples,
         source=name,
@@ -85,11 +84,14 @@ def load_audio(source: str | Path, track: int | None = None) -> Audio:
 def recording_seconds(path: str | Path) -> float:
     """Length of a recording as `load_audio` reads it, but for a codec's padding; not decoded.
 
-    Infinite where it cannot be read.
+    From its header where that can be trusted, else from its packets. Infinite where it cannot be
+    read.
     """
     length = 0.0
     try:
         with _open(str(path), str(path)) as file:
+            if seconds := wav_seconds(Part(file)):
+                return round(seconds, 6)
             for part in _parts(file, str(path), None, _Findings()):
                 length += part.seconds()
     except (OSError, AudioError):
@@ -260,16 +262,3 @@ class _Findings:
         for when, ahead in self.jumps[:1]:
             jump = f"at {when:.2f} s its clock leaps ahead by {ahead:.0f} s"
             yield f"{jump}, which is not followed"
-
-
-def _doubts(sound: Mixdown, samples: np.ndarray) -> Iterator[str]:
-    """Of what may be wrong with sound that was read whole."""
-    if sound.cancelled:
-        yield (
-            f"its channels cancel each other for {float(sound.cancelled):.1f} s: "
-            "the loudest is taken there"
-        )
-    if max(samples.max(), -samples.min()) < SILENCE_PEAK:
-        yield "silence: nothing in it is louder than -80 dBFS"
-    if sound.seconds < SHORT_SECONDS:
-        yield f"only {float(sound.seconds):.3f} s long, too short for speech"
