@@ -315,7 +315,7 @@ def test_an_ogg_stream_that_is_not_read_to_its_end_says_so(tmp_path: Path) -> No
     data[page : page + 1000] = bytes(1000)
     path.write_bytes(data)
     (warning,) = load_audio(path).warnings
-    assert "truncated: its header says 4.01 s, only 2.00 s could be read" in warning
+    assert "truncated: its header says 4.01 s, only 3.00 s could be read" in warning
 
 
 def test_a_wav_of_which_ffmpeg_skips_sound_says_so(tmp_path: Path) -> None:
