@@ -49,6 +49,7 @@ class Checkpoint:
     config: dict[str, Any]
     weights: tuple[Path, ...]
     left_out: frozenset[str] = frozenset()  # modules in the files that nobody loads
+    parts: tuple[Checkpoint, ...] = ()  # further ones that it is put together with
 
     @property
     def parameters(self) -> int:
@@ -65,15 +66,15 @@ class Checkpoint:
 
     @cached_property
     def damaged(self) -> str | None:
-        """Name of the first weight that holds NaN or infinity; None where all are numbers."""
+        """File and name of the first weight that holds NaN or infinity; None where none does."""
         for path in self.weights:
             with safe_open(path, framework="pt") as file:
                 for name in filter(self._is_loaded, file.keys()):
                     weight = file.get_tensor(name)
                     plain = weight.is_floating_point() and weight.itemsize > 1
                     if plain and not weight.isfinite().all():
-                        return str(name)
-        return None
+                        return f"{path}: the weight {name}"
+        return next(filter(None, (part.damaged for part in self.parts)), None)
 
     def read_tensor(self, part: str, suffix: str) -> Tensor:
         """The one tensor of a part, which its name says, that ends in `suffix`, as it was saved."""

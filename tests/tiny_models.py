@@ -104,6 +104,11 @@ def save_sharded(folder: Path, tensors: dict[str, Any], count: int = 2) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def add_weight(folder: Path, name: str, weight: Any) -> None:
+    """To what `save_sharded` wrote, or in the place of one of that name."""
+    save_sharded(folder, {**stored(folder), name: weight})
+
+
 def _save_random(kind: Any, config: Any, folder: Path, end: int | None = None) -> None:
     import torch
 

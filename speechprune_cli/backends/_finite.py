@@ -61,10 +61,7 @@ def check_logits(lm: SpeechLM, cache: Iterable[Any], logits: Tensor) -> None:
 def _told(lm: SpeechLM, place: str) -> str:
     """Weights that are damaged, or numbers that are too large for the dtype."""
     if weight := lm.checkpoint.damaged:
-        return (
-            f"{lm.checkpoint.folder}: the weight {weight} holds NaN or infinity: "
-            "the file is damaged, fetch it again"
-        )
+        return f"{weight} holds NaN or infinity: the file is damaged, fetch it again"
     dtype = str(lm.dtype).removeprefix("torch.")
     cure = WIDER.get(dtype, "another model: this one cannot compute it")
     return f"{lm.preset.name}: {place} is NaN or infinite in {dtype}: try {cure}"

@@ -126,8 +126,8 @@ class Ultravox(ComposedLM):
     @classmethod
     def weights(cls, checkpoint: Checkpoint, whisper: Checkpoint) -> dict[str, Tensor]:
         """An encoder that was trained further is among the model's own."""
-        own = {name: name for name in ("audio_tower.", "multi_modal_projector.")}
-        return tensors(whisper, {"model.encoder.": "audio_tower."}) | tensors(checkpoint, own)
+        own = tensors(checkpoint, {"": ""})
+        return tensors(whisper, {"model.encoder.": "audio_tower."}) | own
 
     @property
     def factor(self) -> int:
