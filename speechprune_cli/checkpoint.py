@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from speechprune_cli.config import HUB_ID, PACKAGE, Preset
 from speechprune_cli.errors import ModelError, one_line
-from speechprune_cli.hub import download
+from speechprune_cli.hub import PAGES, download
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +34,16 @@ SETTINGS = (
     "processor_config.json",
 )
 INDEX = "model.safetensors.index.json"
+UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    RecursionError,
+)
+"""What libraries raise for files that are not as they expect."""
 HASH_UP_TO = 256 * 2**20
 """Files up to this size (the embedded model) are identified by content, larger ones by size and
 modification time."""
@@ -63,6 +73,11 @@ class Checkpoint:
 
     def _is_loaded(self, name: str) -> bool:
         return self.left_out.isdisjoint(name.split("."))
+
+    @property
+    def page(self) -> str:
+        """Where people get its files."""
+        return f"{PAGES['model']}{self.source}" if HUB_ID.fullmatch(self.source) else "its makers"
 
     @cached_property
     def damaged(self) -> str | None:

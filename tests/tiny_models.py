@@ -46,6 +46,7 @@ def make_tiny_model(folder: Path, text_family: str) -> Path:
         Qwen2AudioConfig,
         Qwen2AudioEncoderConfig,
         Qwen2AudioForConditionalGeneration,
+        Qwen2AudioProcessor,
         WhisperFeatureExtractor,
     )
 
@@ -60,6 +61,8 @@ def make_tiny_model(folder: Path, text_family: str) -> Path:
     )
     _save_random(Qwen2AudioForConditionalGeneration, config, folder, ends["eos_token_id"])
     WhisperFeatureExtractor(feature_size=80, return_attention_mask=True).save_pretrained(folder)
+    template = Qwen2AudioProcessor.default_chat_template.fget(None)
+    (folder / "chat_template.jinja").write_text(template)
     return folder
 
 
@@ -123,7 +126,7 @@ def _save_random(kind: Any, config: Any, folder: Path, end: int | None = None) -
 
 
 def _save_tokenizer(folder: Path, *more: str):
-    """A byte-level BPE of some 300 tokens; Qwen2-Audio's chat template is the processor's own."""
+    """A byte-level BPE of some 300 tokens; no chat template is with it."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())

@@ -31,7 +31,7 @@ def check_tokens(lm: SpeechLM, audio: Audio, tokens: AudioTokens) -> AudioTokens
         return tokens
     wrong = (~finite).nonzero().flatten()
     start, end = float(tokens.times[wrong[0], 0]), float(tokens.times[wrong[-1], 1])
-    place = f"what its encoder makes of {audio.source} from {start:.2f} s to {end:.2f} s"
+    place = f"what it makes of {audio.source} from {start:.2f} s to {end:.2f} s"
     raise NumericError(_told(lm, place))
 
 

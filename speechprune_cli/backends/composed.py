@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from speechprune_cli.backends.base import SpeechLM
 from speechprune_cli.backends.shape import Shape, read_decoder
 from speechprune_cli.backends.windowed import WhisperShape, WindowedLM
-from speechprune_cli.checkpoint import Checkpoint, open_checkpoint, read_checkpoint, read_json
+from speechprune_cli.checkpoint import (
+    UNREADABLE,
+    Checkpoint,
+    open_checkpoint,
+    read_checkpoint,
+    read_json,
+)
 from speechprune_cli.config import Preset
 from speechprune_cli.errors import ModelError, UsageError, one_line
 from speechprune_cli.flow import FirstLayer
@@ -229,13 +235,13 @@ def part_config(model: Path, config: Mapping[str, Any], key: str) -> Any:
 
 def reader_shape(source: str, config: Any) -> tuple[Decoder, int]:
     """Of a text model, and how many weights it has. Raises ModelError for one that is not read."""
-    from speechprune_cli.backends.loading import UNREADABLE, check_decoder, stock
+    from speechprune_cli.backends.loading import check_decoder, stock
 
     decoder = read_decoder(source, config.get_text_config(decoder=True))
     causal = stock("AutoModelForCausalLM")
     try:
         model: Any = built(lambda: causal.from_config(config, trust_remote_code=False))
-    except (*UNREADABLE, AttributeError, ImportError) as error:
+    except (*UNREADABLE, ImportError) as error:
         raise ModelError(f"{source}: {one_line(error)}") from error
     check_decoder(source, decoder, model.get_decoder().layers)
     return decoder, weights_of(model)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import PositiveInt
 
-from speechprune_cli.backends.base import with_options
+from speechprune_cli.backends._prompts import with_options
 from speechprune_cli.backends.composed import ComposedLM, part_config, tensors
 from speechprune_cli.backends.windowed import EncodedWindows, WhisperShape
 from speechprune_cli.checkpoint import Checkpoint
