@@ -27,7 +27,7 @@ from speechprune_cli.bench.controls import Control
 from speechprune_cli.bench.metrics import Row
 from speechprune_cli.bench.results import Results
 from speechprune_cli.bench.statistics import wilson
-from speechprune_cli.table import DASH, Table, or_dash
+from speechprune_cli.table import BEYOND, DASH, Table, or_dash
 from speechprune_cli.table import Row as TableRow
 from speechprune_cli.units import duration, interval, percent, probability, quantity
 
@@ -36,7 +36,6 @@ OPTIONS_BY = {
     "letter": "options chosen by their letter's likelihood",
     "generate": "options chosen by a free answer",
 }
-BEYOND = " †"  # behind conditions whose prompts are longer than the model's context
 SILENT = frozenset(condition.name for condition in REFERENCES if condition.silence)
 Columns = dict[str, Callable[[Row], str]]  # how each shows a row, by its header
 
@@ -99,7 +98,7 @@ def _control_row(control: Control, columns: int) -> TableRow:
 def _columns(results: Results) -> Columns:
     rows, published = results.rows, _published(results)
     columns: Columns = {
-        "condition": lambda row: row.condition + BEYOND * bool(row.beyond_context),
+        "condition": lambda row: row.condition + f" {BEYOND}" * bool(row.beyond_context),
         "n": lambda row: f"{row.n:,}",
         "accuracy\n(95%)": lambda row: or_dash(interval, row.accuracy, row.low, row.high),
         "f1": lambda row: or_dash(percent, row.f1),
@@ -154,7 +153,7 @@ def _notes(results: Results) -> list[str]:
     ]
     if beyond := max((row.beyond_context for row in results.rows), default=0):
         notes.append(
-            f"{BEYOND.strip()} with prompts (of up to {beyond:,} samples) that are longer than the "
+            f"{BEYOND} with prompts (of up to {beyond:,} samples) that are longer than the "
             "model was made for: its answers there cannot be trusted."
         )
     if any(row.nominal_times for row in results.rows):
