@@ -15,10 +15,11 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from speechprune_cli.backends._prompts import checked, unread
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import Answer, PruningTask, Selection, Transcript
 from speechprune_cli.pruners.base import query_text
-from speechprune_cli.question import check_question, checked_choices
+from speechprune_cli.question import checked_choices
 
 if TYPE_CHECKING:
     from speechprune_cli.backends.base import ProgressCallback, SpeechLM
@@ -195,10 +196,12 @@ class Session:
     @_in_turn  # tokenizers are no more to be shared than models
     def check(self, question: str, choices: Iterable[str] = ()) -> tuple[str, ...]:
         """The options. Raises UsageError for a question or options that cannot be asked."""
-        check_question(question)
-        found = checked_choices(choices)
-        self.model.check_text(question, *found)
-        return found
+        return checked(self.model, question, choices)
+
+    @_in_turn
+    def unread(self, question: str, choices: Iterable[str] = ()) -> str:
+        """Letters, digits and symbols of them for which the model has no tokens."""
+        return unread(self.model, question, *choices)
 
     def doubts(self, tokens: AudioTokens) -> tuple[str, ...]:
         """What may make answers worth less, one line each.

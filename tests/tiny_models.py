@@ -152,6 +152,18 @@ def _save_tokenizer(folder: Path, *more: str):
     return tokenizer
 
 
+def forget(folder: Path, letters: str) -> None:
+    """Take the tokens of letters out of a tokenizer, which drops them from then on."""
+    from tokenizers import pre_tokenizers
+
+    path = folder / "tokenizer.json"
+    told = json.loads(path.read_text())
+    for written, _ in pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(letters):
+        for each in written:
+            told["model"]["vocab"].pop(each, None)
+    path.write_text(json.dumps(told))
+
+
 CHAT_TEMPLATE = (
     "{% for each in messages %}<|im_start|>{{ each.role }}\n{{ each.content }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

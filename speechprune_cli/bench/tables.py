@@ -36,6 +36,7 @@ OPTIONS_BY = {
     "letter": "options chosen by their letter's likelihood",
     "generate": "options chosen by a free answer",
 }
+UNREAD = "‡"  # behind the number of samples where some are not read in full
 SILENT = frozenset(condition.name for condition in REFERENCES if condition.silence)
 Columns = dict[str, Callable[[Row], str]]  # how each shows a row, by its header
 
@@ -99,7 +100,7 @@ def _columns(results: Results) -> Columns:
     rows, published = results.rows, _published(results)
     columns: Columns = {
         "condition": lambda row: row.condition + f" {BEYOND}" * bool(row.beyond_context),
-        "n": lambda row: f"{row.n:,}",
+        "n": lambda row: f"{row.n:,}{UNREAD * bool(row.unread)}",
         "accuracy\n(95%)": lambda row: or_dash(interval, row.accuracy, row.low, row.high),
         "f1": lambda row: or_dash(percent, row.f1),
         "p vs\nfull": lambda row: or_dash(probability, row.p_full),
@@ -155,6 +156,11 @@ def _notes(results: Results) -> list[str]:
         notes.append(
             f"{BEYOND} with prompts (of up to {beyond:,} samples) that are longer than the "
             "model was made for: its answers there cannot be trusted."
+        )
+    if unread := max((row.unread for row in results.rows), default=0):
+        notes.append(
+            f"{UNREAD} {unread:,} of the samples hold letters or symbols that the model has no "
+            "tokens for: it was asked the rest (`unread` in lines.jsonl)."
         )
     if any(row.nominal_times for row in results.rows):
         notes.append("Times of this model's tokens are nominal: key recall is a guess.")

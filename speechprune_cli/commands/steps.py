@@ -39,8 +39,10 @@ class Listening:
     pruning: PruningOptions
 
     def select(self, question: str, choices: tuple[str, ...] = ()) -> Selection:
-        """Prune as asked for on the command line, passing a warning on."""
-        pruning = self.pruning
+        """Prune as asked for on the command line, passing warnings on."""
+        pruning, model = self.pruning, self.session.model.preset.name
+        if lost := self.session.unread(question, choices):
+            self.out.warning(f"{model} has no tokens for {lost!r}, and reads the rest alone")
         selection = self.session.select(
             self.tokens,
             question,
