@@ -7,8 +7,8 @@ Fields of its JSON object:
     rows                   per condition: kind (condition), condition, method, rate, n, accuracy,
                            low, high, f1, errors, unparsed, p_full, p_original, recall, share,
                            kept, prompt_tokens, prune_seconds, prefill_seconds, tflops, share_asked,
-                           tokens_asked, total, budget, nominal_times, beyond_context, as explained
-                           in `bench.metrics.Row`, and published, in percent
+                           tokens_asked, total, budget, nominal_times, beyond_context, unread,
+                           as explained in `bench.metrics.Row`, and published, in percent
     controls               per way to answer without a model: kind (control), condition and name
                            (the same), n, right, accuracy, low, high
     caption                what the columns mean
