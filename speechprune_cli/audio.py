@@ -25,8 +25,16 @@ from speechprune_cli.decoder import BLOCK_FRAMES, Recording
 from speechprune_cli.errors import AudioError, SpeechPruneError, UsageError
 from speechprune_cli.flow import Audio
 from speechprune_cli.mixdown import Mixdown
-from speechprune_cli.stated import Part, ends_early, is_plain_vorbis, joint, next_file, wav_seconds
-from speechprune_cli.vorbis import Vorbis
+from speechprune_cli.sndfile import SoundFile
+from speechprune_cli.stated import (
+    Part,
+    ends_early,
+    is_nms_adpcm,
+    is_plain_vorbis,
+    joint,
+    next_file,
+    wav_seconds,
+)
 
 File = BufferedReader | FileIO
 WRITABLE = {
@@ -149,7 +157,7 @@ def _stored(name: str) -> Iterator[FileIO]:
 
 def _parts(
     file: File, label: str, track: int | None, found: _Findings
-) -> Iterator[Recording | Vorbis]:
+) -> Iterator[Recording | SoundFile]:
     """The recording, and those that were joined to its end and that FFmpeg would not read.
 
     Each has to be read before the next is asked for. One that cannot be opened is `found` damage.
@@ -157,7 +165,7 @@ def _parts(
     rest, following = Part(file), joint(Part(file))
     while True:
         part = rest.until(following)
-        with closing(_vorbis(file, part, track) or _opened(part, label, track)) as recording:
+        with closing(_by_libsndfile(file, part, track) or _opened(part, label, track)) as recording:
             yield recording
         following = following or next_file(part, recording.bytes_end)
         if following is None:
@@ -169,11 +177,12 @@ def _parts(
         following = joint(rest)
 
 
-def _vorbis(file: File, part: Part, track: int | None) -> Vorbis | None:
+def _by_libsndfile(file: File, part: Part, track: int | None) -> SoundFile | None:
     is_whole = part.size == Part(file).size
-    if is_whole and track in (None, 1) and is_plain_vorbis(part.until(None)):
+    is_its = is_plain_vorbis(part.until(None)) or is_nms_adpcm(part.until(None))
+    if is_whole and track in (None, 1) and is_its:
         with suppress(soundfile.LibsndfileError, TypeError):  # as of a name that ends in .raw
-            return Vorbis(file)
+            return SoundFile(file)
     return None
 
 
@@ -230,7 +239,7 @@ class _Findings:
     lost: list[tuple[float, float]] = field(default_factory=list)
     jumps: list[tuple[float, float]] = field(default_factory=list)
 
-    def add(self, part: Recording | Vorbis, begin: float) -> None:
+    def add(self, part: Recording | SoundFile, begin: float) -> None:
         """Count in a part that was read, and that begins there."""
         self.tracks, self.number, self.is_default = part.tracks, part.number, part.is_default
         self.film |= part.film

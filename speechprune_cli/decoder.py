@@ -164,8 +164,9 @@ class Recording:
         return end - now if end - max(self._reached, now) > SLACK else 0.0
 
     def is_cut(self) -> bool:
-        """Whether its bytes end before its structure does, or hold sound that is not read."""
-        return stated.ends_early(self._bytes) or stated.skips_sound(self._bytes)
+        """Whether its bytes end before its structure does, or are not all read."""
+        checks = (stated.ends_early, stated.skips_sound, stated.is_broken_avi)
+        return any(check(self._bytes) for check in checks)
 
     def _stated(self) -> float:
         """When the track ends, as the file says; 0 where FFmpeg would only guess."""

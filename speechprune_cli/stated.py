@@ -10,6 +10,7 @@ from io import SEEK_CUR, SEEK_END, SEEK_SET
 from typing import BinaryIO, Literal
 
 PLAIN_SAMPLES, EXTENSIBLE = (1, 3), 0xFFFE  # kinds of wav: integers, floats; told further on
+NMS_ADPCM = b"\x38\0"
 MOST_CHUNKS = 100  # of a wav: more than it has
 STREAMING_BYTES = 0x7FFF0000  # lengths from here on stand in for that of wav from a pipe
 LONGEST_PAGE = 2**16  # of Ogg, about
@@ -154,9 +155,36 @@ def wav_seconds(file: Part) -> float | None:
     return length // block / rate if length else None
 
 
+def is_nms_adpcm(file: Part) -> bool:
+    """Whether it is a wav of that codec, whose number some write for another."""
+    formats = (begin for name, begin, _ in _riff_chunks(file) if name == b"fmt ")
+    file.seek(next(formats, file.size))
+    return file.read(2) == NMS_ADPCM
+
+
 def skips_sound(file: Part) -> bool:
     """Whether a wav has several chunks of sound, of which FFmpeg reads the last one."""
     return sum(name == b"data" for name, _, _ in _riff_chunks(file)) > 1
+
+
+def is_broken_avi(file: Part) -> bool:
+    """Whether chunks of sound and pictures in an avi do not follow one upon the other."""
+    file.seek(0)
+    head = file.read(2**16)
+    begin = head.find(b"movi") if head.startswith(b"RIFF") and head[8:12] == b"AVI " else -1
+    if begin < 0:
+        return False
+    place, end = (
+        begin + 4,
+        min(begin + int.from_bytes(head[begin - 4 : begin], "little"), file.size),
+    )
+    while place + 8 <= end:
+        file.seek(place)
+        name, length = struct.unpack("<4sI", file.read(8))
+        if not re.fullmatch(rb"[\w ]{4}", name):
+            return True
+        place += 12 if name == b"LIST" else 8 + length + length % 2
+    return False
 
 
 def _riff_chunks(file: Part) -> list[tuple[bytes, int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -270,6 +271,29 @@ def test_behind_damage_reading_goes_on_and_times_stay(tmp_path: Path, extension:
     assert stands_at(6, audio.samples, expected(wave, 48000)[96_000:112_000])
     (warning,) = audio.warnings
     assert "hold no sound and count as silence" in warning
+
+
+@pytest.mark.parametrize("codec", ["pcm_s16le", "libmp3lame"])
+def test_damage_inside_avi_is_told_of(tmp_path: Path, codec: str) -> None:
+    path = write_tracks(tmp_path / "a.avi", [voice(8, 48000)], 48000, codec)
+    data = bytearray(path.read_bytes())
+    middle, hurt = len(data) // 2, len(data) // 20
+    data[middle : middle + hurt] = bytes(hurt)
+    path.write_bytes(data)
+    (warning,) = load_audio(path).warnings
+    assert re.search(r"damaged or cut off: 7\.\d\d s could be read", warning)
+
+
+@pytest.mark.parametrize("bits", [16, 24, 32])
+def test_nms_adpcm_is_not_taken_for_a_codec_of_telephones(tmp_path: Path, bits: int) -> None:
+    wave, path = voice(4, 8000), tmp_path / "a.wav"
+    soundfile.write(path, wave, 8000, subtype=f"NMS_ADPCM_{bits}")
+    audio = load_audio(path)
+    assert audio.warnings == ()
+    assert audio.source_seconds == recording_seconds(path) == pytest.approx(4, abs=0.02)
+    assert similarity(audio.samples[:64_000], expected(wave, 8000)) > 0.9
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert "could be read" in load_audio(path).warnings[0]
 
 
 def test_the_length_is_that_of_what_is_read(tmp_path: Path) -> None:
