@@ -174,10 +174,8 @@ def is_broken_avi(file: Part) -> bool:
     begin = head.find(b"movi") if head.startswith(b"RIFF") and head[8:12] == b"AVI " else -1
     if begin < 0:
         return False
-    place, end = (
-        begin + 4,
-        min(begin + int.from_bytes(head[begin - 4 : begin], "little"), file.size),
-    )
+    place, length = begin + 4, int.from_bytes(head[begin - 4 : begin], "little")
+    end = min(begin + length, file.size)
     while place + 8 <= end:
         file.seek(place)
         name, length = struct.unpack("<4sI", file.read(8))
