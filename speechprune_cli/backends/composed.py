@@ -294,8 +294,10 @@ def _check_rest(weights: Mapping[str, Tensor], used: Set[str], checkpoint: Check
     for name in sorted(weights.keys() - used):
         if ".lora_A." in name or (".lora_B." in name and not weights[name].any()):
             continue  # an adapter that was never trained adds nothing
-        known = "an adapter, which nothing here" if ".lora_B." in name else "one that nothing here"
-        raise ModelError(f"{checkpoint.folder}: its weight {name} is {known} reads: merge it first")
+        told = "one that nothing here reads: of another version, or another model"
+        if ".lora_B." in name:
+            told = "an adapter, which nothing here reads: merge it into its model first"
+        raise ModelError(f"{checkpoint.folder}: its weight {name} is {told}")
 
 
 def tensors(
