@@ -24,12 +24,19 @@ from speechprune_cli.atomic import atomic
 from speechprune_cli.decoder import BLOCK_FRAMES, Recording
 from speechprune_cli.errors import AudioError, SpeechPruneError, UsageError
 from speechprune_cli.flow import Audio
-from speechprune_cli.mixdown import SILENCE_PEAK, Mixdown
-from speechprune_cli.stated import Part, ends_early, is_plain_vorbis, joint, next_file
-from speechprune_cli.vorbis import Vorbis
+from speechprune_cli.mixdown import Mixdown
+from speechprune_cli.sndfile import SoundFile
+from speechprune_cli.stated import (
+    Part,
+    ends_early,
+    is_nms_adpcm,
+    is_plain_vorbis,
+    joint,
+    next_file,
+    wav_seconds,
+)
 
 File = BufferedReader | FileIO
-SHORT_SECONDS = 0.1
 WRITABLE = {
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
@@ -70,7 +77,7 @@ def load_audio(source: str | Path, track: int | None = None) -> Audio:
     if not len(samples):
         others = f" in track {found.number} of {found.tracks}" if found.tracks > 1 else ""
         raise AudioError(f"{label}: holds no samples{others}")
-    lines = [*found.lines(float(sound.seconds), track), *_doubts(sound, samples)]
+    lines = [*found.lines(float(sound.seconds), track), *sound.doubts(samples)]
     return Audio(
         samples=samples,
         source=name,
@@ -85,11 +92,14 @@ def load_audio(source: str | Path, track: int | None = None) -> Audio:
 def recording_seconds(path: str | Path) -> float:
     """Length of a recording as `load_audio` reads it, but for a codec's padding; not decoded.
 
-    Infinite where it cannot be read.
+    From its header where that can be trusted, else from its packets. Infinite where it cannot be
+    read.
     """
     length = 0.0
     try:
         with _open(str(path), str(path)) as file:
+            if seconds := wav_seconds(Part(file)):
+                return round(seconds, 6)
             for part in _parts(file, str(path), None, _Findings()):
                 length += part.seconds()
     except (OSError, AudioError):
@@ -147,7 +157,7 @@ def _stored(name: str) -> Iterator[FileIO]:
 
 def _parts(
     file: File, label: str, track: int | None, found: _Findings
-) -> Iterator[Recording | Vorbis]:
+) -> Iterator[Recording | SoundFile]:
     """The recording, and those that were joined to its end and that FFmpeg would not read.
 
     Each has to be read before the next is asked for. One that cannot be opened is `found` damage.
@@ -155,7 +165,7 @@ def _parts(
     rest, following = Part(file), joint(Part(file))
     while True:
         part = rest.until(following)
-        with closing(_vorbis(file, part, track) or _opened(part, label, track)) as recording:
+        with closing(_by_libsndfile(file, part, track) or _opened(part, label, track)) as recording:
             yield recording
         following = following or next_file(part, recording.bytes_end)
         if following is None:
@@ -167,11 +177,12 @@ def _parts(
         following = joint(rest)
 
 
-def _vorbis(file: File, part: Part, track: int | None) -> Vorbis | None:
+def _by_libsndfile(file: File, part: Part, track: int | None) -> SoundFile | None:
     is_whole = part.size == Part(file).size
-    if is_whole and track in (None, 1) and is_plain_vorbis(part.until(None)):
+    is_its = is_plain_vorbis(part.until(None)) or is_nms_adpcm(part.until(None))
+    if is_whole and track in (None, 1) and is_its:
         with suppress(soundfile.LibsndfileError, TypeError):  # as of a name that ends in .raw
-            return Vorbis(file)
+            return SoundFile(file)
     return None
 
 
@@ -228,7 +239,7 @@ class _Findings:
     lost: list[tuple[float, float]] = field(default_factory=list)
     jumps: list[tuple[float, float]] = field(default_factory=list)
 
-    def add(self, part: Recording | Vorbis, begin: float) -> None:
+    def add(self, part: Recording | SoundFile, begin: float) -> None:
         """Count in a part that was read, and that begins there."""
         self.tracks, self.number, self.is_default = part.tracks, part.number, part.is_default
         self.film |= part.film
@@ -260,16 +271,3 @@ class _Findings:
         for when, ahead in self.jumps[:1]:
             jump = f"at {when:.2f} s its clock leaps ahead by {ahead:.0f} s"
             yield f"{jump}, which is not followed"
-
-
-def _doubts(sound: Mixdown, samples: np.ndarray) -> Iterator[str]:
-    """Of what may be wrong with sound that was read whole."""
-    if sound.cancelled:
-        yield (
-            f"its channels cancel each other for {float(sound.cancelled):.1f} s: "
-            "the loudest is taken there"
-        )
-    if max(samples.max(), -samples.min()) < SILENCE_PEAK:
-        yield "silence: nothing in it is louder than -80 dBFS"
-    if sound.seconds < SHORT_SECONDS:
-        yield f"only {float(sound.seconds):.3f} s long, too short for speech"

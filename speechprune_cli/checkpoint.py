@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from speechprune_cli.config import HUB_ID, PACKAGE, Preset
 from speechprune_cli.errors import ModelError, one_line
-from speechprune_cli.hub import download
+from speechprune_cli.hub import PAGES, download
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +34,16 @@ SETTINGS = (
     "processor_config.json",
 )
 INDEX = "model.safetensors.index.json"
+UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    RecursionError,
+)
+"""What libraries raise for files that are not as they expect."""
 HASH_UP_TO = 256 * 2**20
 """Files up to this size (the embedded model) are identified by content, larger ones by size and
 modification time."""
@@ -49,6 +59,7 @@ class Checkpoint:
     config: dict[str, Any]
     weights: tuple[Path, ...]
     left_out: frozenset[str] = frozenset()  # modules in the files that nobody loads
+    parts: tuple[Checkpoint, ...] = ()  # further ones that it is put together with
 
     @property
     def parameters(self) -> int:
@@ -63,17 +74,22 @@ class Checkpoint:
     def _is_loaded(self, name: str) -> bool:
         return self.left_out.isdisjoint(name.split("."))
 
+    @property
+    def page(self) -> str:
+        """Where people get its files."""
+        return f"{PAGES['model']}{self.source}" if HUB_ID.fullmatch(self.source) else "its makers"
+
     @cached_property
     def damaged(self) -> str | None:
-        """Name of the first weight that holds NaN or infinity; None where all are numbers."""
+        """File and name of the first weight that holds NaN or infinity; None where none does."""
         for path in self.weights:
             with safe_open(path, framework="pt") as file:
                 for name in filter(self._is_loaded, file.keys()):
                     weight = file.get_tensor(name)
                     plain = weight.is_floating_point() and weight.itemsize > 1
                     if plain and not weight.isfinite().all():
-                        return str(name)
-        return None
+                        return f"{path}: the weight {name}"
+        return next(filter(None, (part.damaged for part in self.parts)), None)
 
     def read_tensor(self, part: str, suffix: str) -> Tensor:
         """The one tensor of a part, which its name says, that ends in `suffix`, as it was saved."""

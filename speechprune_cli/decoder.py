@@ -136,6 +136,8 @@ class Recording:
     def seconds(self) -> float:
         """Length without decoding; a codec's padding may count."""
         clock, length = self._clock, 0.0
+        if self._format == "ogg" and clock.end and not clock.origin and not self.is_cut():
+            return clock.end  # as its last page says
         before: float | None = None
         for packet in self._packets():
             if packet.stream is not self._track or not packet.size:
@@ -162,8 +164,9 @@ class Recording:
         return end - now if end - max(self._reached, now) > SLACK else 0.0
 
     def is_cut(self) -> bool:
-        """Whether its bytes end before its structure does."""
-        return stated.ends_early(self._bytes)
+        """Whether its bytes end before its structure does, or are not all read."""
+        checks = (stated.ends_early, stated.skips_sound, stated.is_broken_avi)
+        return any(check(self._bytes) for check in checks)
 
     def _stated(self) -> float:
         """When the track ends, as the file says; 0 where FFmpeg would only guess."""
@@ -174,8 +177,12 @@ class Recording:
         if self._format == "mp3":
             frames = stated.mp3_frames(self._bytes)
             return min(length, frames * (1152 if rate >= 32000 else 576) / (rate or 1))
-        if self._format not in STATING:
-            return 0.0
+        if self._format == "ogg":
+            return length - self._clock.origin  # where FFmpeg often forgets to take off its start
+        return self._stated_by_container(length) if self._format in STATING else 0.0
+
+    def _stated_by_container(self, length: float) -> float:
+        track = self._track
         if length:
             return (track.start_time or 0) * self._tick + length - self._clock.origin
         whole = (self._container.duration or 0) / 1_000_000

@@ -119,6 +119,7 @@ class AudioTokens:
     ids: Tensor | None = None  # int64 [N]: of words, where `embeds` are those of words
     transcript: Transcript | None = None  # what they were made of, where that is text
     recording: str = ""  # SHA-256 of the recording, where a session encoded it
+    warnings: tuple[str, ...] = ()  # those of the recording: `Audio.warnings`
 
     def __len__(self) -> int:
         return len(self.embeds)

@@ -13,8 +13,9 @@ from speechprune_cli.errors import AudioError
 from speechprune_cli.flow import SAMPLE_RATE
 
 SILENCE_PEAK = 1e-4  # -80 dBFS: below the dither of a 16-bit recording
-LOUDEST = 1e9  # what no recording reaches, whatever scale its samples have
+LOUDEST = 2.0**31  # of floats that hold 32-bit samples as they are; full scale is 1
 LOWEST_RATE = 1000  # Hz: below is no speech, and resampling would make gigabytes of kilobytes
+SHORT_SECONDS = 0.1
 CANCELLING = 0.1  # share of the power that unrelated channels would leave in their mean
 
 
@@ -39,7 +40,7 @@ class Mixdown:
             self._begin(rate)
         self.source_rate = self.source_rate or rate
         self.channels = self.channels or block.shape[1]
-        self._check(block)
+        check_samples(block, rate, self.seconds, self._label)
         mono = self._mono(block)
         self.seconds += Fraction(len(mono), rate)
         self._pcm += self._resampler.resample_chunk(mono).tobytes()
@@ -48,6 +49,18 @@ class Mixdown:
         """float32 `[T]`, once all was added."""
         self._end()
         return np.frombuffer(self._pcm, np.float32)
+
+    def doubts(self, samples: np.ndarray) -> Iterator[str]:
+        """Of what may be wrong with the `samples`, though all are there."""
+        if self.cancelled:
+            yield (
+                f"its channels cancel each other for {float(self.cancelled):.1f} s: "
+                "the loudest is taken there"
+            )
+        if max(samples.max(), -samples.min()) < SILENCE_PEAK:
+            yield "silence: nothing in it is louder than -80 dBFS"
+        if self.seconds < SHORT_SECONDS:
+            yield f"only {float(self.seconds):.3f} s long, too short for speech"
 
     def _begin(self, rate: int) -> None:
         if rate < LOWEST_RATE:
@@ -63,17 +76,6 @@ class Mixdown:
             self._pcm += rest.tobytes()
             del self._pcm[4 * round(self.seconds * SAMPLE_RATE) :]
 
-    def _check(self, block: np.ndarray) -> None:
-        good = (np.abs(block) <= LOUDEST).all(axis=1)
-        if not good.all():
-            first = int(good.argmin())
-            at = float(self.seconds + Fraction(first, self._rate))
-            value = block[first][np.argmax(~(np.abs(block[first]) <= LOUDEST))]
-            told = (
-                f"is {value:.0e}, full scale is 1" if np.isfinite(value) else "is NaN or infinite"
-            )
-            raise AudioError(f"{self._label}: the sample at {at:.3f} s {told}")
-
     def _mono(self, block: np.ndarray) -> np.ndarray:
         """The mean of the channels; of channels that cancel each other in it, the loudest."""
         mono = block.mean(axis=1)
@@ -84,6 +86,17 @@ class Mixdown:
             return mono
         self.cancelled += Fraction(len(block), self._rate)
         return np.ascontiguousarray(block[:, powers.argmax()])
+
+
+def check_samples(block: np.ndarray, rate: int, begin: Fraction, label: str) -> None:
+    """Raise AudioError where `[frames, channels]` from that second on hold NaN or absurd values."""
+    good = (np.abs(block) <= LOUDEST).all(axis=1)
+    if not good.all():
+        first = int(good.argmin())
+        at = float(begin + Fraction(first, rate))
+        value = block[first][np.argmax(~(np.abs(block[first]) <= LOUDEST))]
+        told = f"is {value:.0e}, full scale is 1" if np.isfinite(value) else "is NaN or infinite"
+        raise AudioError(f"{label}: the sample at {at:.3f} s {told}")
 
 
 def _gathered(blocks: Iterable[Block]) -> Iterator[Block]:

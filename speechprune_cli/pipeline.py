@@ -15,10 +15,11 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from speechprune_cli.backends._prompts import checked, unread
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import Answer, PruningTask, Selection, Transcript
-from speechprune_cli.pruners.base import QUERIES, WITH_CHOICES
-from speechprune_cli.question import check_question, checked_choices
+from speechprune_cli.pruners.base import query_text
+from speechprune_cli.question import checked_choices
 
 if TYPE_CHECKING:
     from speechprune_cli.backends.base import ProgressCallback, SpeechLM
@@ -100,7 +101,6 @@ class Session:
     def __init__(self, model: SpeechLM, cache: TokenCache | None = None) -> None:
         self.model, self.cache = model, cache
 
-    @_in_turn
     def encode(
         self,
         audio: Recording,
@@ -108,25 +108,27 @@ class Session:
         transcript: Transcript | str | Path | None = None,
         *,
         sample_rate: int | None = None,
+        track: int | None = None,
     ) -> AudioTokens:
         """All tokens of a recording, from the cache where it was encoded before.
 
-        That is a path, bytes or an open file of any format, or an array or tensor of samples with
-        their `sample_rate` (`sources.py`). A model that reads transcripts takes a `transcript`,
-        or a file of one, instead of recognising. Raises TypeError, AudioError, NumericError,
-        OutOfMemoryError, UsageError.
+        That is a path, bytes or an open file of any format, its `track` counted from 1, or an array
+        or tensor of samples with their `sample_rate` (`sources.py`). A model that reads transcripts
+        takes a `transcript`, or a file of one, instead of recognising. Raises TypeError,
+        AudioError, NumericError, OutOfMemoryError, UsageError.
         """
         from speechprune_cli.sources import as_audio
+        from speechprune_cli.transcripts.files import read_transcript
 
-        heard = as_audio(audio, sample_rate)
-        if transcript is None:
-            tokens = self.model.encode_once(heard, self.cache, on_progress)
-            return replace(tokens, recording=heard.sha256)
-        if not isinstance(transcript, Transcript):
-            from speechprune_cli.transcripts.files import read_transcript
-
+        heard = as_audio(audio, sample_rate, track)  # before it is this thread's turn: a pipe waits
+        if not isinstance(transcript, Transcript | None):
             transcript = read_transcript(transcript)
-        return replace(self.model.read_transcript(heard, transcript), recording=heard.sha256)
+        with self.model.lock:
+            if transcript is None:
+                tokens = self.model.encode_once(heard, self.cache, on_progress)
+            else:
+                tokens = self.model.read_transcript(heard, transcript)
+        return replace(tokens, recording=heard.sha256, warnings=heard.warnings)
 
     def prune(
         self,
@@ -177,7 +179,7 @@ class Session:
             return replace(nothing(spec.name), recording=tokens.recording)
         amount = spec.amount or Amount(rate=0.0)
         size = pruning_size(len(tokens), self.model.input_tokens, budget, amount)
-        asked = _query_text(question, choices, spec.pruner.query if query is None else query)
+        asked = query_text(question, choices, spec.pruner.query if query is None else query)
         task = PruningTask(
             tokens=tokens,
             text=self.model.embed_text(asked),
@@ -191,12 +193,15 @@ class Session:
         )
         return replace(spec.select(task), recording=tokens.recording)
 
+    @_in_turn  # tokenizers are no more to be shared than models
     def check(self, question: str, choices: Iterable[str] = ()) -> tuple[str, ...]:
         """The options. Raises UsageError for a question or options that cannot be asked."""
-        check_question(question)
-        found = checked_choices(choices)
-        self.model.check_text(question, *found)
-        return found
+        return checked(self.model, question, choices)
+
+    @_in_turn
+    def unread(self, question: str, choices: Iterable[str] = ()) -> str:
+        """Letters, digits and symbols of them for which the model has no tokens."""
+        return unread(self.model, question, *choices)
 
     def doubts(self, tokens: AudioTokens) -> tuple[str, ...]:
         """What may make answers worth less, one line each.
@@ -311,6 +316,7 @@ class Session:
         question: str,
         *,
         sample_rate: int | None = None,
+        track: int | None = None,
         choices: Iterable[str] = (),
         max_new_tokens: int = 64,
         position: str | None = None,
@@ -320,7 +326,7 @@ class Session:
     ) -> Result:
         """Encode, prune and answer in one call; `pruning` is what `prune` takes."""
         choices = self.check(question, choices)
-        tokens = self.encode(audio, on_progress, sample_rate=sample_rate)
+        tokens = self.encode(audio, on_progress, sample_rate=sample_rate, track=track)
         selection = self.prune(tokens, question, choices=choices, **pruning)
         prompt = self.build_prompt(tokens, selection, question, choices=choices, position=position)
         answer = self.respond(
@@ -339,14 +345,3 @@ def nothing(method: str, budget: int = 0) -> Selection:
 
     none = torch.zeros(0, dtype=torch.int64)
     return Selection(none, torch.zeros(0), method, "there is nothing to choose from", budget, 0.0)
-
-
-def _query_text(question: str, choices: Sequence[str], query: str) -> str:
-    check_query(query)
-    return "\n".join([question.strip(), *(choices if query == WITH_CHOICES else ())])
-
-
-def check_query(query: str) -> None:
-    """Raise UsageError for what nothing can be matched against."""
-    if query not in QUERIES:
-        raise UsageError(f"unknown query {query!r}: {' or '.join(QUERIES)}")

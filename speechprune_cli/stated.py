@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import SEEK_CUR, SEEK_END, SEEK_SET
 from typing import BinaryIO, Literal
 
+PLAIN_SAMPLES, EXTENSIBLE = (1, 3), 0xFFFE  # kinds of wav: integers, floats; told further on
+NMS_ADPCM = b"\x38\0"
+MOST_CHUNKS = 100  # of a wav: more than it has
 STREAMING_BYTES = 0x7FFF0000  # lengths from here on stand in for that of wav from a pipe
 LONGEST_PAGE = 2**16  # of Ogg, about
 EBML = b"\x1a\x45\xdf\xa3"
@@ -129,6 +133,76 @@ def _walk(file: Part, layout: Chunks, total: int) -> tuple[int, int] | None:
             return _known(stated, total - place - layout.header, long_length or layout.length == 8)
         place += layout.header + -(-max(length, 0) // layout.align) * layout.align
     return None
+
+
+def wav_seconds(file: Part) -> float | None:
+    """Length of a wav of plain samples whose chunks end where the file does; None of any other.
+
+    Such a header can be trusted: nothing is cut off, and no second sound follows.
+    """
+    chunks = _riff_chunks(file)
+    names = [name for name, _, _ in chunks]
+    is_one = names.count(b"data") == 1 and b"fmt " in names and b"RIFF" not in names
+    if not is_one or not _ends_there(file, chunks):
+        return None
+    file.seek(chunks[names.index(b"fmt ")][1])
+    head = file.read(26)
+    kind, channels, rate, _, block, bits = struct.unpack_from("<HHIIHH", head.ljust(26, b"\0"))
+    kind = int.from_bytes(head[24:], "little") if kind == EXTENSIBLE else kind
+    if kind not in PLAIN_SAMPLES or not rate or block != channels * bits // 8 or not block:
+        return None
+    length = chunks[names.index(b"data")][2]
+    return length // block / rate if length else None
+
+
+def is_nms_adpcm(file: Part) -> bool:
+    """Whether it is a wav of that codec, whose number some write for another."""
+    formats = (begin for name, begin, _ in _riff_chunks(file) if name == b"fmt ")
+    file.seek(next(formats, file.size))
+    return file.read(2) == NMS_ADPCM
+
+
+def skips_sound(file: Part) -> bool:
+    """Whether a wav has several chunks of sound, of which FFmpeg reads the last one."""
+    return sum(name == b"data" for name, _, _ in _riff_chunks(file)) > 1
+
+
+def is_broken_avi(file: Part) -> bool:
+    """Whether chunks of sound and pictures in an avi do not follow one upon the other."""
+    file.seek(0)
+    head = file.read(2**16)
+    begin = head.find(b"movi") if head.startswith(b"RIFF") and head[8:12] == b"AVI " else -1
+    if begin < 0:
+        return False
+    place, length = begin + 4, int.from_bytes(head[begin - 4 : begin], "little")
+    end = min(begin + length, file.size)
+    while place + 8 <= end:
+        file.seek(place)
+        name, length = struct.unpack("<4sI", file.read(8))
+        if not re.fullmatch(rb"[\w ]{4}", name):
+            return True
+        place += 12 if name == b"LIST" else 8 + length + length % 2
+    return False
+
+
+def _riff_chunks(file: Part) -> list[tuple[bytes, int, int]]:
+    """Name, first byte and length of each chunk of a wav; of all else, none."""
+    file.seek(0)
+    head = file.read(12)
+    if not (head.startswith(b"RIFF") and head.endswith(b"WAVE")):
+        return []
+    chunks, place = list[tuple[bytes, int, int]](), 12
+    while place + 8 <= file.size and len(chunks) < MOST_CHUNKS:
+        file.seek(place)
+        name, length = struct.unpack("<4sI", file.read(8))
+        chunks.append((name, place + 8, length))
+        place += 8 + length + length % 2
+    return chunks
+
+
+def _ends_there(file: Part, chunks: list[tuple[bytes, int, int]]) -> bool:
+    _, begin, length = chunks[-1]
+    return begin + length <= file.size <= begin + length + length % 2
 
 
 def _known(stated: int, found: int, is_long: int = False) -> tuple[int, int] | None:

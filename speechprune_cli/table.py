@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
 
 DASH = "–"  # for people, in place of what is missing; programs get null, or nothing in CSV
+BEYOND = "†"  # behind what is beyond the context that a model was made for
 GAP = 2  # blanks between the columns on a terminal
 STYLES = {"": "", "quiet": "dim", "good": "green", "bad": "bold red"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from recordings import expected, similarity, voice, wav_bytes, write_tracks
 from speechprune_cli.audio import load_audio, recording_seconds, write_audio
 from speechprune_cli.bench.plan import long_enough
 from speechprune_cli.bench.tasks.jsonl import read
+from speechprune_cli.decoder import Recording
 from speechprune_cli.errors import AudioError, UsageError
+from speechprune_cli.stated import Part, wav_seconds
 
 KINDS = [
     ("m4a", "aac"), ("mp4", "alac"), ("mp4", "ac3"), ("mp4", "flac"), ("mov", "pcm_s16le"),
@@ -270,6 +273,29 @@ def test_behind_damage_reading_goes_on_and_times_stay(tmp_path: Path, extension:
     assert "hold no sound and count as silence" in warning
 
 
+@pytest.mark.parametrize("codec", ["pcm_s16le", "libmp3lame"])
+def test_damage_inside_avi_is_told_of(tmp_path: Path, codec: str) -> None:
+    path = write_tracks(tmp_path / "a.avi", [voice(8, 48000)], 48000, codec)
+    data = bytearray(path.read_bytes())
+    middle, hurt = len(data) // 2, len(data) // 20
+    data[middle : middle + hurt] = bytes(hurt)
+    path.write_bytes(data)
+    (warning,) = load_audio(path).warnings
+    assert re.search(r"damaged or cut off: 7\.\d\d s could be read", warning)
+
+
+@pytest.mark.parametrize("bits", [16, 24, 32])
+def test_nms_adpcm_is_not_taken_for_a_codec_of_telephones(tmp_path: Path, bits: int) -> None:
+    wave, path = voice(4, 8000), tmp_path / "a.wav"
+    soundfile.write(path, wave, 8000, subtype=f"NMS_ADPCM_{bits}")
+    audio = load_audio(path)
+    assert audio.warnings == ()
+    assert audio.source_seconds == recording_seconds(path) == pytest.approx(4, abs=0.02)
+    assert similarity(audio.samples[:64_000], expected(wave, 8000)) > 0.9
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert "could be read" in load_audio(path).warnings[0]
+
+
 def test_the_length_is_that_of_what_is_read(tmp_path: Path) -> None:
     """Whatever a header says, and whatever the name is."""
     sound = (voice(4, 16000) * 32767).astype("<i2").tobytes()
@@ -281,6 +307,47 @@ def test_the_length_is_that_of_what_is_read(tmp_path: Path) -> None:
     (tmp_path / "text.wav").write_text("no sound", encoding="utf-8")
     for name in ("text.wav", "missing.wav", "."):
         assert recording_seconds(tmp_path / name) == float("inf")
+
+
+def test_lengths_are_taken_from_headers_that_can_be_trusted(tmp_path: Path) -> None:
+    """Of a long recording, next to nothing is read; joined ones are not taken for the first."""
+    sound = (voice(60, 16000) * 32767).astype("<i2").tobytes()
+    plain, listed = wav_bytes(sound), wav_bytes(sound) + b"LIST\x04\0\0\0INFO"
+    for name, data, seconds, is_quick in (
+        ("a.wav", plain, 60, True),
+        ("b.wav", listed, 60, True),
+        ("twice.wav", plain + plain, 120, False),
+        ("tail.wav", plain + b"LIST\xff\0\0\0INFO", 60, False),
+    ):
+        path = tmp_path / name
+        path.write_bytes(data)
+        with path.open("rb") as file:
+            assert (wav_seconds(Part(file)) == seconds) is is_quick
+        assert recording_seconds(path) == load_audio(path).source_seconds == seconds
+    write_audio(tmp_path / "a.opus", voice(60, 16000), 16000)
+    with (tmp_path / "a.opus").open("rb") as file:
+        recording = Recording(Part(file), "a.opus")
+        assert recording.seconds() == pytest.approx(60, abs=0.01)
+        assert not recording.bytes_end  # no packet was looked at
+
+
+def test_an_ogg_stream_that_is_not_read_to_its_end_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.opus"
+    write_audio(path, voice(4, 16000), 16000)
+    data = bytearray(path.read_bytes())
+    page = data.find(b"OggS", len(data) // 2)
+    data[page : page + 1000] = bytes(1000)
+    path.write_bytes(data)
+    (warning,) = load_audio(path).warnings
+    assert "truncated: its header says 4.01 s, only 3.00 s could be read" in warning
+
+
+def test_a_wav_of_which_ffmpeg_skips_sound_says_so(tmp_path: Path) -> None:
+    sound = (voice(2, 16000) * 32767).astype("<i2").tobytes()
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav_bytes(sound) + b"data" + len(sound).to_bytes(4, "little") + sound)
+    (warning,) = load_audio(path).warnings
+    assert warning.endswith("damaged or cut off: 2.00 s could be read")
 
 
 def test_benchmarks_know_lengths_as_they_are_read(tmp_path: Path) -> None:

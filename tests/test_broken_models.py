@@ -12,7 +12,9 @@ import pytest
 import soundfile
 from conftest import make_audio
 
+from speechprune_cli.errors import ModelError
 from speechprune_cli.main import main
+from speechprune_cli.pipeline import load
 
 QUESTION = "When is the report due?"
 INDEX = "model.safetensors.index.json"
@@ -58,6 +60,7 @@ FAULTS = {
         for name in SETTINGS
         for text in ("[]", "{{", "5", b"\xff\xfe\x00", DEEP)
     },
+    "no template": removed("chat_template.jinja"),
     "template syntax": written("chat_template.jinja", "{% if %}"),
     "template error": written("chat_template.jinja", "{{ foo.bar }}"),
     "template bytes": written("chat_template.jinja", b"\xff\xfe\x00"),
@@ -88,6 +91,33 @@ def test_a_broken_folder_is_an_error_in_one_line(fault, tiny_model_folder, tmp_p
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert str(folder) in err
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "tiny_model_folder",  # whose class in transformers has a template of its own
+        "tiny_gemma4_folder",
+        "tiny_glm_asr_folder",
+        "tiny_ultravox_folder",
+    ],
+)
+def test_a_missing_chat_template_says_where_to_get_it(kind, request, tmp_path):
+    folder = request.getfixturevalue(kind)
+    shutil.copytree(folder.parent, tmp_path / "models")
+    folder = tmp_path / "models" / folder.name
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(ModelError, match=r"chat_template\.jinja is missing, get it from"):
+        load(str(folder), device="cpu", cache=False)
+
+
+def test_qwen2_audio_itself_comes_without_a_template(tiny_qwen2_folder, tmp_path):
+    """Its own is that of the class."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_qwen2_folder, folder)
+    expected = load(str(folder), cache=False).model.prompt_ids(QUESTION)
+    (folder / "chat_template.jinja").unlink()
+    assert load(str(folder), cache=False).model.prompt_ids(QUESTION) == expected
 
 
 @pytest.mark.parametrize("name", ["x" * 500, f"/{'x' * 500}", f"a/{'x' * 500}", "~nosuchuser/x"])

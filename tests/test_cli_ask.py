@@ -6,6 +6,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import soundfile
 from conftest import make_audio
 from recordings import voice, write_tracks
 from spoken import Imagining
+from tiny_models import forget
 
 from speechprune_cli.config import PACKAGE
 from speechprune_cli.flow import SAMPLE_RATE
@@ -386,3 +388,14 @@ def test_all_questions_are_checked_before_the_first_is_answered(tiny_model_folde
     out, err = capfd.readouterr()
     assert out == ""
     assert "control token" in err
+
+
+def test_what_the_model_has_no_tokens_for_is_warned_of_once(tiny_model_folder, tmp_path, capfd):
+    shutil.copytree(tiny_model_folder, tmp_path / "model")
+    forget(tmp_path / "model", "£€")
+    soundfile.write(tmp_path / "a.wav", make_audio(1).samples, SAMPLE_RATE)
+    asked = ("ask", tmp_path / "a.wav", "Is it £50, or £60?", "-m", tmp_path / "model")
+    assert main([str(each) for each in (*asked, "--max-new-tokens", 2)]) == 0
+    assert capfd.readouterr().err.count("has no tokens for '£', and reads the rest alone") == 1
+    assert main([*map(str, asked), "--choice", "£50", "--choice", "€50"]) == 2
+    assert "cannot tell '£50' from '€50': the same tokens" in capfd.readouterr().err

@@ -15,9 +15,12 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+import soundfile
 from bench_data import RECORDS, REFERENCES, answers, read_lines, write_benchmark
+from conftest import make_audio
 from full_disk import full_disk
 from test_cli_ask import Terminal
+from tiny_models import forget
 
 from speechprune_cli import evaluate
 from speechprune_cli.bench.metrics import hard_ids, summarise
@@ -26,6 +29,7 @@ from speechprune_cli.bench.run import Observer, resume
 from speechprune_cli.bench.store import Run, _digest
 from speechprune_cli.bench.tasks import load_task
 from speechprune_cli.errors import UsageError
+from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.main import main
 
 GRID = [
@@ -632,3 +636,29 @@ def test_help_and_mistakes_need_nothing_heavy():
     assert all(
         option in done.stdout for option in ("--permute-options", "--derive-hard", "--resume")
     )
+
+
+def test_what_the_model_does_not_read_is_said_before_and_marked(tiny_model_folder, tmp_path):
+    model = shutil.copytree(tiny_model_folder, tmp_path / "model")
+    forget(model, "£€")
+    soundfile.write(tmp_path / "a.wav", make_audio(1.0).samples, SAMPLE_RATE)
+    records = [
+        {"id": "alike", "question": "How much?", "options": ["£50", "€50"], "answer": "A"},
+        {"id": "sign", "question": "Is it £50?", "options": ["yes", "no"], "answer": "A"},
+        {"id": "plain", "question": "Is it so?", "options": ["yes", "no"], "answer": "A"},
+    ]
+    index = tmp_path / "index.jsonl"
+    lines = (json.dumps({"audio": "a.wav", **record}) + "\n" for record in records)
+    index.write_text("".join(lines), encoding="utf-8")
+    new = ("jsonl", "--data", index, "-m", model, "-o", tmp_path / "run", "--no-cache")
+    code, out, err = run(*new, "--method", "full")
+    assert code == 1
+    alike = f"1 questions cannot be asked, as alike: choices: {model} cannot tell '£50' from '€50'"
+    for told in (alike, "1 questions are not read in full, as sign: no '£'"):
+        assert err.index(told) < err.index("answers failed")
+    assert "full\t2‡\t" in out
+    assert "‡ 1 of the samples hold letters or symbols" in (tmp_path / "run/results.md").read_text()
+    unread = {line["sample"]: line.get("unread") for line in read_lines(tmp_path / "run")}
+    assert unread == {"alike": None, "sign": "£", "plain": None}
+    (row, *_), *_ = json.loads((tmp_path / "run/results.json").read_text())[0]["rows"], ""
+    assert row["unread"] == 1

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
 import torch
 from conftest import make_audio
 from parity import ComposedParity, composed_preset_is_the_model, flops_of
+from safetensors.torch import load_file, save_file
 from tiny_diva import make_tiny_diva
 from tiny_families import TINY
+from tiny_models import add_weight
 
 from speechprune_cli import costs, load
 from speechprune_cli.bench.plan import Plan
 from speechprune_cli.commands.models import state
 from speechprune_cli.config import Preset, load_preset, resolve_model
-from speechprune_cli.errors import ModelError
+from speechprune_cli.errors import ModelError, NumericError
 from speechprune_cli.main import main
 from speechprune_cli.profiler.architecture import shape_of
 
@@ -99,6 +102,41 @@ class TestFolders:
         shutil.rmtree(copy.parent / last)
         page = f"https://huggingface.co/{name}"
         self.refused(copy, f"put together with {name}", f"hf download {name}", page, "beside")
+
+    def test_offline_holds_for_the_parts_too(self, copy, monkeypatch):
+        """Where the Hub's library was imported before, it has not read the variable."""
+        import huggingface_hub
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        asked = []
+
+        def absent(name, *, local_files_only, **_):
+            asked.append((name, local_files_only))
+            raise LocalEntryNotFoundError("nothing here")
+
+        shutil.rmtree(copy.parent / "llama-tiny")
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", absent)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        with pytest.raises(ModelError, match="put together with meta-llama/llama-tiny"):
+            load(str(copy), device="cpu", cache=False, offline=True)
+        assert asked == [("meta-llama/llama-tiny", True)]
+
+    def test_a_damaged_part_names_its_file(self, copy):
+        file = copy.parent / "whisper-tiny" / "model.safetensors"
+        weights = load_file(file)
+        weights["model.encoder.layers.0.fc1.weight"][0] = torch.nan
+        save_file(weights, file, {"format": "pt"})
+        session = load(str(copy), device="cpu", cache=False)
+        told = f"{file}: the weight model.encoder.layers.0.fc1.weight holds NaN"
+        with pytest.raises(NumericError, match=re.escape(told)):
+            session.encode(make_audio(1.0))
+
+    def test_a_weight_that_nothing_reads_is_refused(self, copy):
+        """But not of what is frozen, which is the references'."""
+        add_weight(copy, "encoder.conv1.bias", torch.ones(2))
+        assert load(str(copy), device="cpu", cache=False)
+        add_weight(copy, "gate.weight", torch.ones(2))
+        self.refused(copy, "its weight gate.weight is one that nothing here reads")
 
     def test_a_gated_one_names_its_licence_page(self, copy, monkeypatch):
         import huggingface_hub

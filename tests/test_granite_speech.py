@@ -14,7 +14,7 @@ from tiny_families import TINY
 from tiny_models import stored
 
 from speechprune_cli import load
-from speechprune_cli.backends.granite_speech import SYSTEM, mel_frames
+from speechprune_cli.backends.granite_speech import SYSTEM, log_mel
 from speechprune_cli.config import list_presets
 from speechprune_cli.errors import ModelError, UsageError
 from speechprune_cli.flow import SAMPLE_RATE
@@ -78,7 +78,7 @@ def test_three_tokens_share_what_they_heard(lm):
     torch.testing.assert_close(times, torch.tensor(expected))
 
 
-def test_mel_frames_are_those_of_the_stock_extractor():
+def test_log_mel_are_those_of_the_stock_extractor():
     """By transformers' own spectrogram in float64, as the extractor goes on with torchaudio's."""
     from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
@@ -89,7 +89,7 @@ def test_mel_frames_are_those_of_the_stock_extractor():
     logs = np.log10(np.maximum(mel, 1e-10))
     expected = np.maximum(logs, logs.max() - 8) / 4 + 1
     expected = expected[: len(expected) // 2 * 2].reshape(-1, 160)
-    found = mel_frames(samples, 80).numpy()
+    found = log_mel(samples, 80).numpy()
     assert found.shape == expected.shape == (150, 160)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from speechprune_cli import Session, load, load_audio
+from speechprune_cli.errors import UsageError
 
 PACKAGE = Path(__file__).parents[1] / "speechprune_cli"
 NANO = PACKAGE / "nano"
@@ -53,6 +54,14 @@ def test_plain_transformers_gives_the_same_answer(nano, meeting):
     short = type(audio)(samples, "short", "0" * 64, 16_000, 1, 20.0)
     ours = nano.ask(short, QUESTION, method="full", max_new_tokens=20)
     assert ours.answer.text == stock
+
+
+def test_what_it_has_no_tokens_for_is_told(nano):
+    """But not punctuation, and not letters in another case."""
+    assert nano.unread("Is it £50, or 5 °C?", ["in the Red House – 🎉", "€60"]) == "£°🎉€"
+    assert nano.unread(QUESTION) == ""
+    with pytest.raises(UsageError, match="cannot tell '£50' from '€50'"):
+        nano.check("How much?", ["£50", "€50"])
 
 
 def test_the_shipped_answer_is_what_it_says(nano, meeting):

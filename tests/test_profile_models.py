@@ -131,9 +131,9 @@ def test_one_limit_of_memory_instead_of_three(compared):
 
 def test_what_is_beyond_the_context_is_marked(profile):
     row = cells(profile("--models", "--dtype", "bfloat16"))["qwen2-audio"]
-    assert (row["whole: tokens"], row["pruned: tokens"]) == ("90,000*", "600")
+    assert (row["whole: tokens"], row["pruned: tokens"]) == ("90,000†", "600")
     assert row["context ends at"] == "5 min 23 s"
-    assert (row["whole: in 24GB"], row["pruned: in 24GB"]) == ("7 min 15 s*", "3 h 15 min")
+    assert (row["whole: in 24GB"], row["pruned: in 24GB"]) == ("7 min 15 s†", "3 h 15 min")
     assert row["languages"] == "zh, en, yue, fr and 4 more"
 
 
@@ -161,7 +161,7 @@ def test_a_model_that_cannot_be_pruned_so_is_said_to_be(compared, profile):
     out = profile("--models", *asked)
     assert cells(out)["mini"]["pruned: tokens"] == "–"
     assert f"\nmini: {row['refused']}.\n" in out
-    assert cells(out)["qwen2-audio"]["pruned: tokens"] == "18,000*"
+    assert cells(out)["qwen2-audio"]["pruned: tokens"] == "18,000†"
 
 
 def test_csv_has_a_line_for_every_model(profile):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import soundfile
 import torch
 from conftest import make_audio
+from recordings import write_tracks
 
 from speechprune_cli.audio import load_audio
 from speechprune_cli.cache import TokenCache
@@ -77,6 +80,69 @@ def test_samples_of_another_rate_are_resampled(tmp_path):
     assert np.allclose(heard.samples, read.samples, atol=1e-3)
 
 
+def test_channels_of_an_array_that_cancel_are_not_silence():
+    audio = as_audio(np.stack([SOUND, -0.9 * SOUND]), SAMPLE_RATE)
+    assert np.allclose(audio.samples, SOUND, atol=1e-6)
+    assert "cancel each other for 2.0 s: the loudest is taken there" in audio.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "level", "words"), [(2, 1e-6, "silence"), (0.05, 1, "only 0.050 s long")]
+)
+def test_arrays_warn_as_files_do(session, tmp_path, seconds, level, words):
+    samples = SOUND[: round(seconds * SAMPLE_RATE)] * np.float32(level)
+    soundfile.write(tmp_path / "a.wav", samples, SAMPLE_RATE, subtype="FLOAT")
+    tokens = session.encode(samples, sample_rate=SAMPLE_RATE)
+    assert tokens.warnings[0].startswith(f"the array given: {words}")
+    (of_file,) = session.encode(tmp_path / "a.wav").warnings
+    assert of_file.partition(": ")[2] == tokens.warnings[0].partition(": ")[2]
+
+
+def test_an_open_file_keeps_its_extension(tmp_path):
+    """FFmpeg tells mu-law without a header from nothing else."""
+    soundfile.write(tmp_path / "a.wav", SOUND, 8000, subtype="ULAW")
+    path = tmp_path / "a.ul"
+    path.write_bytes((tmp_path / "a.wav").read_bytes()[58:])
+    expected = load_audio(path)
+    with path.open("rb") as file:
+        found = as_audio(file)
+    assert found.source == str(path)
+    assert np.array_equal(found.samples, expected.samples)
+
+
+def test_a_track_may_be_asked_for(session, tmp_path):
+    waves = [SOUND[:, None], SOUND[::-1, None].copy()]
+    path = write_tracks(tmp_path / "a.mka", waves, SAMPLE_RATE, "pcm_s16le")
+    with path.open("rb") as file:
+        taken = [session.encode(path, track=2), session.encode(file, track=np.int64(2))]
+    assert taken[0].recording == taken[1].recording == load_audio(path, 2).sha256
+    assert not taken[0].warnings
+    assert not torch.equal(taken[0].embeds, session.encode(path).embeds)
+    for given, number, words in (
+        (path, 3, "the audio tracks of .* are 1 to 2"),
+        (path, "2", "track is '2'"),
+        (path, True, "track is True"),
+        (load_audio(path), 2, "track goes with files"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            session.encode(given, track=number)
+
+
+def test_a_recording_is_read_before_it_is_a_threads_turn(session, tmp_path):
+    """A pipe that nobody writes to must not keep the others from asking."""
+    pipe = tmp_path / "pipe.wav"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(session.encode, pipe)
+        with pipe.open("wb") as file:  # which the reader has opened too by then
+            is_free = session.model.lock.acquire(timeout=5)
+            session.model.lock.release()
+            soundfile.write(tmp_path / "a.wav", SOUND, SAMPLE_RATE)
+            file.write((tmp_path / "a.wav").read_bytes())
+        assert is_free
+        assert len(waiting.result())
+
+
 @pytest.mark.parametrize(
     ("given", "rate", "error", "words"),
     [
@@ -89,6 +155,9 @@ def test_samples_of_another_rate_are_resampled(tmp_path):
         (SOUND, "16000", UsageError, "sample_rate is '16000'"),
         (SOUND, True, UsageError, "sample_rate is True"),
         (SOUND, 0, UsageError, "sample_rate is 0"),
+        (SOUND, 999, UsageError, "sample_rate is 999: give whole samples per second"),
+        (SOUND, 16000.5, UsageError, "sample_rate is 16000.5"),
+        (SOUND, 10**12, UsageError, "sample_rate is 1000000000000"),
         (SOUND, float("nan"), UsageError, "sample_rate is nan"),
         (b"RIFF", 16000, UsageError, "files say theirs"),
         (np.zeros((2, 3, 4)), 16000, UsageError, r"shape \(2, 3, 4\)"),

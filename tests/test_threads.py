@@ -52,3 +52,14 @@ def test_threads_get_what_one_gets(folder, cached, request, tmp_path):
         found = list(pool.map(work, range(THREADS)))
     for expected, got in zip(alone, found, strict=True):
         assert all(map(same, expected, got))
+
+
+def test_a_check_waits_for_its_turn(tiny_model_folder):
+    """It needs the tokenizer, which another thread may be using."""
+    session = load(str(tiny_model_folder), cache=False)
+    with ThreadPoolExecutor(1) as pool:
+        with session.model.lock:
+            waiting = pool.submit(session.check, QUESTIONS[0], ["yes", "no"])
+            with pytest.raises(TimeoutError):
+                waiting.result(0.2)
+        assert waiting.result() == ("yes", "no")

@@ -17,7 +17,7 @@ from speechprune_cli.backends._reader import LlamaReader, StockReader, load_read
 from speechprune_cli.backends._spoken import spoken_tokens
 from speechprune_cli.checkpoint import read_checkpoint
 from speechprune_cli.device import place
-from speechprune_cli.errors import ModelError, UsageError
+from speechprune_cli.errors import ModelError, NumericError, UsageError
 from speechprune_cli.flow import Sentence, Transcript, Word
 from speechprune_cli.main import main
 from speechprune_cli.pipeline import NO_WORDS
@@ -61,6 +61,14 @@ def test_no_token_is_beyond_the_recording(chat):
     spoken = spoken_tokens(SAID, chat.encode, 2.5)
     assert max(end for _, end in spoken.times) <= 2.5
     assert all(start < end for start, end in spoken.times)
+
+
+def test_words_that_are_no_numbers_are_refused(tiny_transcriber, imagining):
+    session = load(str(tiny_transcriber), device="cpu", dtype="float32", cache=False)
+    session.model.word_embeddings[5:] = torch.nan
+    for named in ({"transcript": SAID}, {}):
+        with pytest.raises(NumericError, match=r"what it makes of .* from \d\.\d\d s to"):
+            session.encode(make_audio(3), **named)
 
 
 def test_of_silence_there_is_no_token(chat):
@@ -156,7 +164,7 @@ class TestRefused:
 
     def test_no_chat_template(self, folder, tiny_transcriber):
         (folder / "chat_template.jinja").unlink()
-        self.refuse(folder, tiny_transcriber, "no chat template: a reader has to be a chat")
+        self.refuse(folder, tiny_transcriber, "chat_template.jinja is missing, get it from")
 
     @pytest.mark.parametrize("template", ["{{ oops", "{{ 1/0 }}", "nothing of it", "{% raise %}"])
     def test_a_template_that_cannot_be_used(self, folder, tiny_transcriber, template):

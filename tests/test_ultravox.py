@@ -18,6 +18,7 @@ from parity import (
     prompt_of,
 )
 from tiny_families import TINY
+from tiny_models import add_weight
 from tiny_ultravox import cut, make_tiny_ultravox
 
 from speechprune_cli import costs, load
@@ -102,6 +103,19 @@ def test_what_is_not_understood_is_refused_in_a_line(tiny_ultravox_folder, tmp_p
     with pytest.raises(ModelError, match=words) as error:
         load(str(folder), device="cpu", cache=False)
     assert "\n" not in str(error.value)
+
+
+def test_an_adapter_of_the_text_model_is_refused(tiny_ultravox_folder, tmp_path):
+    """One that was trained: with zeros it changes nothing."""
+    shutil.copytree(tiny_ultravox_folder.parent, tmp_path / "models")
+    folder = tmp_path / "models" / tiny_ultravox_folder.name
+    layer = "language_model.base_model.model.model.layers.0.self_attn.q_proj"
+    add_weight(folder, f"{layer}.lora_A.default.weight", torch.ones(2, 2))
+    add_weight(folder, f"{layer}.lora_B.default.weight", torch.zeros(2, 2))
+    assert load(str(folder), device="cpu", cache=False)
+    add_weight(folder, f"{layer}.lora_B.default.weight", torch.ones(2, 2))
+    with pytest.raises(ModelError, match=r"lora_B\.default\.weight is an adapter"):
+        load(str(folder), device="cpu", cache=False)
 
 
 @pytest.mark.parametrize("name", [name for name in list_presets() if "ultravox" in name])

@@ -93,10 +93,10 @@ def save_adapter(folder: Path, prefix: str, modules: dict[str, tuple[int, int]])
 
 def stock_inputs(lm: Any, audio: Audio) -> dict[str, Any]:
     """What the stock model takes, its mel frames from here."""
-    from speechprune_cli.backends.granite_speech import mel_frames
+    from speechprune_cli.backends.granite_speech import log_mel
 
     ids = whole_ids(lm, audio, lm.model.config.audio_token_id)
-    return {"input_ids": ids, "input_features": mel_frames(audio.samples, 80).unsqueeze(0)}
+    return {"input_ids": ids, "input_features": log_mel(audio.samples, 80).unsqueeze(0)}
 
 
 def stock_tokens(lm: Any, stock: Any, inputs: dict[str, Any]) -> list[int]:

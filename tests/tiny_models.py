@@ -46,6 +46,7 @@ def make_tiny_model(folder: Path, text_family: str) -> Path:
         Qwen2AudioConfig,
         Qwen2AudioEncoderConfig,
         Qwen2AudioForConditionalGeneration,
+        Qwen2AudioProcessor,
         WhisperFeatureExtractor,
     )
 
@@ -60,6 +61,8 @@ def make_tiny_model(folder: Path, text_family: str) -> Path:
     )
     _save_random(Qwen2AudioForConditionalGeneration, config, folder, ends["eos_token_id"])
     WhisperFeatureExtractor(feature_size=80, return_attention_mask=True).save_pretrained(folder)
+    template = Qwen2AudioProcessor.default_chat_template.fget(None)
+    (folder / "chat_template.jinja").write_text(template)
     return folder
 
 
@@ -104,6 +107,11 @@ def save_sharded(folder: Path, tensors: dict[str, Any], count: int = 2) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def add_weight(folder: Path, name: str, weight: Any) -> None:
+    """To what `save_sharded` wrote, or in the place of one of that name."""
+    save_sharded(folder, {**stored(folder), name: weight})
+
+
 def _save_random(kind: Any, config: Any, folder: Path, end: int | None = None) -> None:
     import torch
 
@@ -118,7 +126,7 @@ def _save_random(kind: Any, config: Any, folder: Path, end: int | None = None) -
 
 
 def _save_tokenizer(folder: Path, *more: str):
-    """A byte-level BPE of some 300 tokens; Qwen2-Audio's chat template is the processor's own."""
+    """A byte-level BPE of some 300 tokens; no chat template is with it."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -142,6 +150,18 @@ def _save_tokenizer(folder: Path, *more: str):
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return tokenizer
+
+
+def forget(folder: Path, letters: str) -> None:
+    """Take the tokens of letters out of a tokenizer, which drops them from then on."""
+    from tokenizers import pre_tokenizers
+
+    path = folder / "tokenizer.json"
+    told = json.loads(path.read_text())
+    for written, _ in pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(letters):
+        for each in written:
+            told["model"]["vocab"].pop(each, None)
+    path.write_text(json.dumps(told))
 
 
 CHAT_TEMPLATE = (

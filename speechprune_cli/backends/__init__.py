@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.backends.base import SpeechLM
+from speechprune_cli.checkpoint import UNREADABLE
 from speechprune_cli.config import Preset
 from speechprune_cli.errors import ModelError, UsageError, one_line
 from speechprune_cli.registry import Registry
@@ -30,17 +31,6 @@ FAMILIES: Registry[SpeechLM] = Registry(
         *("stock", "windowed"),
     ),
 )
-
-UNREADABLE = (
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    AttributeError,
-    RecursionError,
-)
-"""What libraries raise for files that are not as they expect."""
 
 
 def load_backend(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import PositiveInt
 
-from speechprune_cli.backends.packed import HOP, PackedLM, PackedShape
+from speechprune_cli.backends.packed import PackedLM, PackedShape
+from speechprune_cli.backends.shape import HOP
 from speechprune_cli.flow import SAMPLE_RATE, Audio
 
 if TYPE_CHECKING:

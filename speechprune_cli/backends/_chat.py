@@ -85,7 +85,8 @@ class Chat:
             told = {each["name"]: each["template"] for each in told}.get("default")
         if not told:
             raise ModelError(
-                f"{self.folder} has no chat template: a reader has to be a chat (instruct) model"
+                f"{self.folder} has no chat template: chat_template.jinja is missing, get it from "
+                "where the model comes from; a reader has to be a chat (instruct) model"
             )
         return str(told)
 

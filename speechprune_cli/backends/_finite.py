@@ -31,7 +31,7 @@ def check_tokens(lm: SpeechLM, audio: Audio, tokens: AudioTokens) -> AudioTokens
         return tokens
     wrong = (~finite).nonzero().flatten()
     start, end = float(tokens.times[wrong[0], 0]), float(tokens.times[wrong[-1], 1])
-    place = f"what its encoder makes of {audio.source} from {start:.2f} s to {end:.2f} s"
+    place = f"what it makes of {audio.source} from {start:.2f} s to {end:.2f} s"
     raise NumericError(_told(lm, place))
 
 
@@ -61,10 +61,7 @@ def check_logits(lm: SpeechLM, cache: Iterable[Any], logits: Tensor) -> None:
 def _told(lm: SpeechLM, place: str) -> str:
     """Weights that are damaged, or numbers that are too large for the dtype."""
     if weight := lm.checkpoint.damaged:
-        return (
-            f"{lm.checkpoint.folder}: the weight {weight} holds NaN or infinity: "
-            "the file is damaged, fetch it again"
-        )
+        return f"{weight} holds NaN or infinity: the file is damaged, fetch it again"
     dtype = str(lm.dtype).removeprefix("torch.")
     cure = WIDER.get(dtype, "another model: this one cannot compute it")
     return f"{lm.preset.name}: {place} is NaN or infinite in {dtype}: try {cure}"

@@ -14,6 +14,7 @@ from speechprune_cli import costs
 from speechprune_cli.backends import _llama
 from speechprune_cli.backends.shape import read_decoder
 from speechprune_cli.backends.stock import StockDecoder
+from speechprune_cli.checkpoint import UNREADABLE
 from speechprune_cli.device import memory_guard
 from speechprune_cli.errors import ModelError, one_line
 
@@ -177,7 +178,6 @@ def _load_stock(checkpoint: Checkpoint, placement: Placement) -> StockReader:
     from transformers.utils import logging
 
     from speechprune_cli.backends.loading import (
-        UNREADABLE,
         check_complete,
         quantisation,
         read_config,
@@ -201,7 +201,7 @@ def _load_stock(checkpoint: Checkpoint, placement: Placement) -> StockReader:
                 output_loading_info=True,
                 **quantisation(("lm_head",), placement),
             )
-        except (*UNREADABLE, AttributeError, ImportError) as error:
+        except (*UNREADABLE, ImportError) as error:
             raise ModelError(f"cannot load {checkpoint.folder}: {one_line(error)}") from error
     check_complete(checkpoint.folder, report)
     _check_cache(checkpoint, model)

@@ -12,10 +12,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence, Set
 from functools import cached_property
-from string import ascii_uppercase
 from threading import RLock
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from speechprune_cli.backends._prompts import positions
 from speechprune_cli.errors import ModelError, UsageError
 from speechprune_cli.flow import Prompt, PromptIds
 
@@ -290,7 +290,7 @@ class SpeechLM(ABC):
         audio = selection.apply(tokens).to(before)
         return Prompt(
             inputs_embeds=torch.cat([before, audio, after]).unsqueeze(0),
-            position_ids=self.position_ids(_positions(position, ids, tokens, selection)),
+            position_ids=self.position_ids(positions(position, ids, tokens, selection)),
             text=ids.text,
             audio_tokens=len(audio),
             text_tokens=len(ids.before) + len(ids.after),
@@ -346,21 +346,3 @@ class SpeechLM(ABC):
         from speechprune_cli.backends.decoding import choose
 
         return choose(self, prompts, choices)
-
-
-def with_options(question: str, choices: Sequence[str]) -> str:
-    """The question, and its options a line each: `A. on Friday`."""
-    options = zip(ascii_uppercase, choices, strict=False)
-    return "\n".join([question, *(f"{letter}. {choice}" for letter, choice in options)])
-
-
-def _positions(mode: str, ids: PromptIds, tokens: AudioTokens, selection: Selection) -> Tensor:
-    import torch
-
-    before, after = len(ids.before), len(ids.after)
-    if mode == "repacked":
-        return torch.arange(before + len(selection.kept) + after)
-    if mode != "original":
-        raise UsageError(f"unknown position '{mode}': repacked or original")
-    text_after = before + len(tokens) + torch.arange(after)
-    return torch.cat([torch.arange(before), before + selection.kept.cpu(), text_after])

@@ -7,14 +7,21 @@ that holds it, by the names under which it is published; no code of a model fold
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from speechprune_cli.backends.base import SpeechLM
 from speechprune_cli.backends.shape import Shape, read_decoder
 from speechprune_cli.backends.windowed import WhisperShape, WindowedLM
-from speechprune_cli.checkpoint import Checkpoint, open_checkpoint, read_checkpoint, read_json
+from speechprune_cli.checkpoint import (
+    UNREADABLE,
+    Checkpoint,
+    open_checkpoint,
+    read_checkpoint,
+    read_json,
+)
 from speechprune_cli.config import Preset
 from speechprune_cli.errors import ModelError, UsageError, one_line
 from speechprune_cli.flow import FirstLayer
@@ -90,13 +97,15 @@ class ReaderLM(SpeechLM):
 class ComposedLM(WindowedLM, ReaderLM):
     """Whisper's encoder and more in front of a text model, both named by the config.json.
 
-    A name is a Hub id or a path. A folder called like its last part is taken where it lies inside
-    the model's folder or beside it.
+    A name is a Hub id, of which the newest revision is taken, as no config.json pins one, or a
+    path. A folder called like its last part is taken where it lies inside the model's folder or
+    beside it. `revision` tells those of all parts.
     """
 
     encoder_key: ClassVar[str]  # of config.json: what names Whisper's checkpoint
     reader_key: ClassVar[str]  # the text model's
     own_tokenizer: ClassVar[bool] = False  # whether the model's folder has the one that is used
+    unneeded: ClassVar[tuple[str, ...]] = ()  # beginnings of names of own weights nobody needs
 
     def __init__(
         self,
@@ -148,6 +157,7 @@ class ComposedLM(WindowedLM, ReaderLM):
         total = weights_of(sound) + text.parameters
         shape = Shape(preset.name, cls.family, reader.shape, encoder, total)
         made = cls(preset, shape, checkpoint, placement, reader, chat, sound)
+        made.checkpoint = replace(checkpoint, parts=(whisper, text))
         parts = (checkpoint, whisper, text)
         made.revision = "+".join(dict.fromkeys(each.revision for each in parts))
         return made
@@ -225,13 +235,13 @@ def part_config(model: Path, config: Mapping[str, Any], key: str) -> Any:
 
 def reader_shape(source: str, config: Any) -> tuple[Decoder, int]:
     """Of a text model, and how many weights it has. Raises ModelError for one that is not read."""
-    from speechprune_cli.backends.loading import UNREADABLE, check_decoder, stock
+    from speechprune_cli.backends.loading import check_decoder, stock
 
     decoder = read_decoder(source, config.get_text_config(decoder=True))
     causal = stock("AutoModelForCausalLM")
     try:
         model: Any = built(lambda: causal.from_config(config, trust_remote_code=False))
-    except (*UNREADABLE, AttributeError, ImportError) as error:
+    except (*UNREADABLE, ImportError) as error:
         raise ModelError(f"{source}: {one_line(error)}") from error
     check_decoder(source, decoder, model.get_decoder().layers)
     return decoder, weights_of(model)
@@ -260,7 +270,7 @@ def filled(
 ) -> nn.Module:
     """The module with `weights` in it, by their names.
 
-    Raises `ModelError` where one is missing or of another shape, `OutOfMemoryError`.
+    Raises `ModelError` where one is missing, of another shape or of no use, `OutOfMemoryError`.
     """
     from speechprune_cli.device import memory_guard
 
@@ -272,16 +282,31 @@ def filled(
         if weights[name].shape != each.shape:
             stored, told = list(weights[name].shape), list(each.shape)
             raise ModelError(f"{checkpoint.folder}: {name} is {stored}, config.json says {told}")
+    _check_rest(weights, set(expected), checkpoint)
     needed = weights_of(module) * placement.dtype.itemsize
     with memory_guard(f"loading {checkpoint.source}", needed, placement.device, "--device cpu"):
         module.load_state_dict({name: weights[name] for name in expected}, assign=True)
         return ready(module, placement)
 
 
-def tensors(checkpoint: Checkpoint, names: Mapping[str, str]) -> dict[str, Tensor]:
+def _check_rest(weights: Mapping[str, Tensor], used: Set[str], checkpoint: Checkpoint) -> None:
+    """Raise ModelError for a weight that would change answers, were it not left out."""
+    for name in sorted(weights.keys() - used):
+        if ".lora_A." in name or (".lora_B." in name and not weights[name].any()):
+            continue  # an adapter that was never trained adds nothing
+        told = "one that nothing here reads: of another version, or another model"
+        if ".lora_B." in name:
+            told = "an adapter, which nothing here reads: merge it into its model first"
+        raise ModelError(f"{checkpoint.folder}: its weight {name} is {told}")
+
+
+def tensors(
+    checkpoint: Checkpoint, names: Mapping[str, str], unneeded: tuple[str, ...] = ()
+) -> dict[str, Tensor]:
     """Weights whose names begin as `names` says, as they were saved, under their new names.
 
-    `{"model.encoder.": "encoder."}` reads `model.encoder.conv1.bias` as `encoder.conv1.bias`.
+    `{"model.encoder.": "encoder."}` reads `model.encoder.conv1.bias` as `encoder.conv1.bias`, and
+    `{"": ""}` all, but those whose names begin as `unneeded` says.
     """
     from safetensors import safe_open
 
@@ -290,6 +315,6 @@ def tensors(checkpoint: Checkpoint, names: Mapping[str, str]) -> dict[str, Tenso
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
                 for begins, becomes in names.items():
-                    if name.startswith(begins):
+                    if name.startswith(begins) and not name.startswith(unneeded):
                         found[becomes + name.removeprefix(begins)] = file.get_tensor(name)
     return found

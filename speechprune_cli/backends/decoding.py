@@ -14,10 +14,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from speechprune_cli import costs
 from speechprune_cli.backends._finite import check_logits
+from speechprune_cli.backends._prompts import option_ids
 from speechprune_cli.device import PeakMemory, Stopwatch, memory_guard
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import Answer, Prompt
-from speechprune_cli.question import checked_choices
 
 if TYPE_CHECKING:
     from speechprune_cli.backends.base import SpeechLM
@@ -126,7 +126,7 @@ def choose(
     """The likeliest choice for each of the prompts read side by side (`SpeechLM.choose_batch`)."""
     if len(prompts) != len(choices):
         raise UsageError(f"{len(prompts)} prompts, but choices for {len(choices)}")
-    options = [_option_ids(lm, of_prompt) for of_prompt in choices]
+    options = [option_ids(lm, of_prompt) for of_prompt in choices]
     if not prompts:
         return []
     release(lm, prompts)
@@ -266,22 +266,6 @@ def _grow(state: DecoderState, logits: Tensor, growing: Sequence[Generation]) ->
         if all(each.done for each in growing):
             return
         logits = _logits(state, state.read_on(tokens[:, None]))
-
-
-def _option_ids(lm: SpeechLM, choices: Sequence[str]) -> list[list[int]]:
-    """Tokens of each. Raises UsageError for what the tokenizer drops or takes for the same."""
-    if len(checked_choices(choices)) < 2:
-        raise UsageError("choices: give at least two options that differ")
-    options: dict[tuple[int, ...], str] = {}
-    for choice in choices:
-        ids = tuple(lm.text_ids(choice))
-        if not ids:
-            raise UsageError(f"choices: {lm.preset.name} has no tokens for {choice!r}")
-        if ids in options:
-            pair = f"{options[ids]!r} from {choice!r}"
-            raise UsageError(f"choices: {lm.preset.name} cannot tell {pair}: the same tokens")
-        options[ids] = choice
-    return [list(ids) for ids in options]
 
 
 def _pad(rows: Sequence[Tensor], side: str) -> Tensor:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import PositiveInt
 
-from speechprune_cli.backends.base import with_options
+from speechprune_cli.backends._prompts import with_options
 from speechprune_cli.backends.composed import ComposedLM, part_config, tensors
 from speechprune_cli.backends.windowed import EncodedWindows, WhisperShape
 from speechprune_cli.checkpoint import Checkpoint
@@ -63,6 +63,8 @@ class Diva(ComposedLM):
     nominal_times = True
     encoder_key = "reference_encoder"
     reader_key = "reference_decoder"
+    unneeded = ("connector.embed_tokens.", "encoder.", "decoder.")
+    """Word embeddings, and what was frozen when it was trained: that is the references'."""
 
     @classmethod
     def encoder_of(cls, folder: Path, config: Mapping[str, Any]) -> DivaShape:
@@ -95,8 +97,8 @@ class Diva(ComposedLM):
     @classmethod
     def weights(cls, checkpoint: Checkpoint, whisper: Checkpoint) -> dict[str, Tensor]:
         """The projection is stored transposed."""
-        own = {name: name for name in ("connector.", "projection.", "query_tokens")}
-        found = tensors(whisper, {"model.encoder.": "encoder."}) | tensors(checkpoint, own)
+        own = tensors(checkpoint, {"": ""}, cls.unneeded)
+        found = tensors(whisper, {"model.encoder.": "encoder."}) | own
         if "projection.weight" in found:
             found["projection.weight"] = found["projection.weight"].T.contiguous()
         return found

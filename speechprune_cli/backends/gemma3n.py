@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import PositiveInt
 
-from speechprune_cli.backends.gemma4 import HOP, WINDOW, Gemma4, per_layer
-from speechprune_cli.backends.shape import BATCH_SIZE, EncoderShape, Shape, read_decoder
+from speechprune_cli.backends.gemma4 import WINDOW, Gemma4, per_layer
+from speechprune_cli.backends.shape import BATCH_SIZE, HOP, EncoderShape, Shape, read_decoder
 from speechprune_cli.backends.windowed import EncodedWindows
 from speechprune_cli.config import Decoder, LayerKind
 from speechprune_cli.flow import SAMPLE_RATE, Audio

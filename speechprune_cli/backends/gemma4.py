@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import PositiveInt
 
-from speechprune_cli.backends.base import with_options
-from speechprune_cli.backends.shape import BATCH_SIZE, EncoderShape, Shape, read_decoder
+from speechprune_cli.backends._prompts import around, with_options
+from speechprune_cli.backends.shape import BATCH_SIZE, HOP, EncoderShape, Shape, read_decoder
 from speechprune_cli.backends.stock import StockLM, stock
 from speechprune_cli.backends.windowed import EncodedWindows, WindowedLM
 from speechprune_cli.config import Decoder, LayerKind
-from speechprune_cli.errors import ModelError, UsageError
+from speechprune_cli.errors import ModelError
 from speechprune_cli.flow import SAMPLE_RATE, Audio, PromptIds
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from speechprune_cli.backends._lookup import Lookup
 
-WINDOW, HOP, FRAME, BINS = 30 * SAMPLE_RATE, 160, 320, 128
+WINDOW, FRAME, BINS = 30 * SAMPLE_RATE, 320, 128
 MORE = (
     "layer_types",
     "sliding_window",
@@ -203,10 +203,7 @@ class Gemma4(WindowedLM, StockLM):
         )
         framed = f"{self.around}{begin}{placeholder}{end}{self.around}"
         ids = self.tokenizer(text.replace(placeholder, framed), add_special_tokens=False).input_ids
-        if ids.count(audio) != 1:
-            raise UsageError(f"the question must not contain {placeholder}")
-        at = ids.index(audio)
-        return PromptIds(ids[:at], ids[at + 1 :], text)
+        return around(audio, ids, text, self.tokenizer)
 
     @property
     def end_marker(self) -> int:

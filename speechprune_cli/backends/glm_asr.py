@@ -12,11 +12,10 @@ from typing import Any
 
 from pydantic import Field, PositiveInt
 
+from speechprune_cli.backends.shape import HOP
 from speechprune_cli.backends.stock import StockLM
 from speechprune_cli.backends.windowed import EncodedWindows, WhisperShape, WindowedLM
 from speechprune_cli.flow import ENCODER_ATTENTION
-
-HOP = 160  # samples of a mel frame
 
 
 class GlmAsrShape(WhisperShape):

@@ -15,19 +15,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import PositiveInt
 
-from speechprune_cli.backends.base import with_options
-from speechprune_cli.backends.shape import BATCH_SIZE, EncoderShape, Shape
+from speechprune_cli.backends._prompts import around, with_options
+from speechprune_cli.backends.shape import BATCH_SIZE, HOP, EncoderShape, Shape
 from speechprune_cli.backends.stock import StockLM
 from speechprune_cli.backends.windowed import EncodedWindows, WindowedLM
 from speechprune_cli.config import Frozen
-from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import SAMPLE_RATE, Audio, PromptIds
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-HOP, BINS = 160, 257  # samples between mel frames; of a spectrum
+BINS = 257  # of a spectrum
 STEPS_PER_SECOND = SAMPLE_RATE // HOP // 2  # the encoder reads two mel frames at a time
 SYSTEM = (
     "Knowledge Cutoff Date: April 2024.\nToday's Date: April 9, 2025.\n"
@@ -137,7 +136,7 @@ class GraniteSpeech(WindowedLM, StockLM):
 
     @classmethod
     def random_extractor(cls, shape: Shape) -> Any:
-        """None: see `mel_frames`."""
+        """None: see `log_mel`."""
 
     @classmethod
     def encoder_config(cls, config: Any) -> Any:
@@ -167,7 +166,7 @@ class GraniteSpeech(WindowedLM, StockLM):
     def windows(self, audio: Audio) -> list[Tensor]:
         """Mel frames `[steps, 2 * bins]` of all of it."""
         bins = self.model.config.encoder_config.input_dim // 2
-        return [mel_frames(audio.samples, bins)]
+        return [log_mel(audio.samples, bins)]
 
     def encode_windows(self, windows: Sequence[Tensor]) -> EncodedWindows:
         features = windows[0].unsqueeze(0).to(self.device, self.dtype)
@@ -185,13 +184,10 @@ class GraniteSpeech(WindowedLM, StockLM):
             messages, add_generation_prompt=True, tokenize=False
         )
         ids = self.tokenizer(text).input_ids
-        if ids.count(audio) != 1:
-            raise UsageError(f"the question must not contain {placeholder}")
-        at = ids.index(audio)
-        return PromptIds(ids[:at], ids[at + 1 :], text)
+        return around(audio, ids, text, self.tokenizer)
 
 
-def mel_frames(samples: np.ndarray, bins: int) -> Tensor:
+def log_mel(samples: np.ndarray, bins: int) -> Tensor:
     """Two log-mel frames of 10 ms side by side, float32 `[steps, 2 * bins]`.
 
     What `GraniteSpeechFeatureExtractor` computes with torchaudio's `MelSpectrogram`: 25 ms windows

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechprune_cli import costs
 from speechprune_cli.backends import lora
+from speechprune_cli.checkpoint import UNREADABLE
 from speechprune_cli.errors import ModelError, one_line
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from speechprune_cli.checkpoint import Checkpoint
     from speechprune_cli.config import Decoder
     from speechprune_cli.device import Placement
-
-UNREADABLE = (OSError, ValueError, KeyError, TypeError)  # what transformers raises for bad files
 
 
 def leave_out(parts: Set[str], model: Any) -> Any:
@@ -45,7 +44,7 @@ def read_config(folder: Path) -> Any:
     logging.set_verbosity_error()  # what matters is said by the command
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (*UNREADABLE, AttributeError) as error:
+    except UNREADABLE as error:
         raise ModelError(f"{folder / 'config.json'}: {one_line(error)}") from error
 
 
@@ -75,7 +74,7 @@ def load_weights(family: type[StockLM], checkpoint: Checkpoint, placement: Place
                 output_loading_info=True,
                 **quantisation(family.unquantised, placement),
             )
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except (*UNREADABLE, ImportError) as error:
             raise ModelError(f"cannot load {checkpoint.folder}: {one_line(error)}") from error
         check_complete(checkpoint.folder, report)
         model = leave_out(family.left_out, model)

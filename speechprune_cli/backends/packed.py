@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import PositiveInt
 
-from speechprune_cli.backends.shape import BATCH_SIZE, EncoderShape
+from speechprune_cli.backends.shape import BATCH_SIZE, HOP, EncoderShape
 from speechprune_cli.backends.windowed import EncodedWindows, WindowedLM
 from speechprune_cli.flow import ENCODER_ATTENTION, SAMPLE_RATE, Audio
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-HOP = 160  # samples of a mel frame
 WINDOW_FRAMES = 3000  # about, that are encoded as one
 FRAMES_PER_SECOND = SAMPLE_RATE // HOP
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from pydantic import PositiveInt
 
-from speechprune_cli.backends.base import with_options
+from speechprune_cli.backends._prompts import with_options
 from speechprune_cli.backends.loading import read_config
-from speechprune_cli.backends.shape import BATCH_SIZE, EncoderShape, Shape
+from speechprune_cli.backends.shape import BATCH_SIZE, HOP, EncoderShape, Shape
 from speechprune_cli.backends.stock import StockLM
 from speechprune_cli.backends.windowed import EncodedWindows, WindowedLM
 from speechprune_cli.errors import UsageError
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-HOP, WINDOW = 160, 400  # samples between frames, and of a frame
+    from speechprune_cli.checkpoint import Checkpoint
+
+WINDOW = 400  # samples of a mel frame with what it overlaps
 STEPS = 500  # of the encoder in a window
 EYES = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 1, "intermediate_size": 8}
 
@@ -204,6 +206,10 @@ class Phi4Multimodal(WindowedLM, StockLM):
         if self.limit is not None:
             embeds, positions = cache.beyond(embeds, positions, self.limit) or (embeds, positions)
         return super().run_decoder(embeds, positions, mask, cache)[:, -count:]
+
+    @classmethod
+    def check_template(cls, checkpoint: Checkpoint, processor: Any) -> None:
+        """Prompts are written as the model's page has them."""
 
     def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> PromptIds:
         """As the model's page has it: the audio, then the question and the options."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from speechprune_cli.backends._thinker import Thinker
-from speechprune_cli.backends.packed import HOP, PackedShape
+from speechprune_cli.backends.packed import PackedShape
+from speechprune_cli.backends.shape import HOP
 from speechprune_cli.flow import SAMPLE_RATE, Audio
 
 if TYPE_CHECKING:

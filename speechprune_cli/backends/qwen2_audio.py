@@ -8,16 +8,16 @@ the stock model computes when it is given as many windows between one pair of au
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from speechprune_cli.backends.shape import HOP
 from speechprune_cli.backends.stock import StockLM
 from speechprune_cli.backends.windowed import EncodedWindows, WhisperShape, WindowedLM
 from speechprune_cli.flow import ENCODER_ATTENTION
 
 if TYPE_CHECKING:
     import numpy as np
-
-HOP = 160  # samples of a mel frame
 
 
 class Qwen2AudioShape(WhisperShape):
@@ -45,6 +45,17 @@ class Qwen2Audio(WindowedLM, StockLM):
     model_class = "Qwen2AudioForConditionalGeneration"
     processor_class = "Qwen2AudioProcessor"
     audio_content: ClassVar[dict[str, str]] = {"type": "audio", "audio_url": "audio"}
+
+    @classmethod
+    def read_processor(cls, folder: Path) -> Any:
+        """The chat template of the class in transformers is Qwen's: other decoders bring theirs."""
+        from transformers import ProcessorMixin
+
+        processor = super().read_processor(folder)
+        if cls.read_config(folder).text_config.model_type != "qwen2":
+            told, _ = ProcessorMixin.get_processor_dict(folder, local_files_only=True)
+            processor.chat_template = told.get("chat_template")
+        return processor
 
     def encode_windows(self, windows: Sequence[np.ndarray]) -> EncodedWindows:
         """Valid tokens of a batch of windows, and the attention they receive in the last layer."""

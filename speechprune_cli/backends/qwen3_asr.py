@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.backends._aut import AutLM, AutShape
 from speechprune_cli.backends.loading import read_config
-from speechprune_cli.backends.packed import HOP
+from speechprune_cli.backends.shape import HOP
 from speechprune_cli.backends.stock import StockLM
 from speechprune_cli.errors import ModelError
 from speechprune_cli.flow import SAMPLE_RATE, Audio

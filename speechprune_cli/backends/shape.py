@@ -12,6 +12,7 @@ from speechprune_cli.config import Decoder, Frozen, Preset
 from speechprune_cli.errors import ModelError
 from speechprune_cli.flow import SAMPLE_RATE
 
+HOP = 160  # samples of a mel frame
 BATCH_SIZE = 4  # windows encoded side by side, where nobody asks for another number
 
 

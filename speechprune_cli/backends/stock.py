@@ -11,9 +11,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from speechprune_cli.backends import lora
-from speechprune_cli.backends.base import SpeechLM, with_options
+from speechprune_cli.backends._prompts import around, with_options
+from speechprune_cli.backends.base import SpeechLM
 from speechprune_cli.backends.loading import (
-    UNREADABLE,
     check_decoder,
     end_tokens,
     leave_out,
@@ -23,7 +23,7 @@ from speechprune_cli.backends.loading import (
     stored_parameters,
 )
 from speechprune_cli.backends.shape import Shape, read_decoder
-from speechprune_cli.checkpoint import Checkpoint
+from speechprune_cli.checkpoint import UNREADABLE, Checkpoint
 from speechprune_cli.config import Preset
 from speechprune_cli.errors import ModelError, UsageError, one_line
 from speechprune_cli.flow import FirstLayer, PromptIds
@@ -128,6 +128,7 @@ class StockLM(StockDecoder, SpeechLM):
         if adapter := cls.adapter_of(checkpoint.folder):
             weights = (*checkpoint.weights, lora.weight_file(adapter))
             checkpoint = replace(checkpoint, weights=weights)
+        cls.check_template(checkpoint, processor)
         model = load_weights(cls, checkpoint, placement)
         shape = cls.shape_of(preset, model.config, checkpoint.parameters)
         shape = lora.with_adapter(shape, model.get_decoder().layers)
@@ -137,6 +138,14 @@ class StockLM(StockDecoder, SpeechLM):
     def read_processor(cls, folder: Path) -> Any:
         """Tokenizer, feature extractor and chat template, as the class of transformers has them."""
         return stock(cls.processor_class).from_pretrained(folder, local_files_only=True)
+
+    @classmethod
+    def check_template(cls, checkpoint: Checkpoint, processor: Any) -> None:
+        """Raise ModelError where there is no chat template."""
+        holder = processor if hasattr(processor, "chat_template") else processor.tokenizer
+        if not holder.chat_template:
+            missing = "has no chat template: chat_template.jinja is missing"
+            raise ModelError(f"{checkpoint.folder} {missing}, get it from {checkpoint.page}")
 
     @classmethod
     def read_config(cls, folder: Path) -> Any:
@@ -159,7 +168,7 @@ class StockLM(StockDecoder, SpeechLM):
         try:
             with torch.device("meta"):
                 model = leave_out(cls.left_out, stock(cls.model_class)(config))
-        except (*UNREADABLE, AttributeError, ImportError) as error:
+        except (*UNREADABLE, ImportError) as error:
             raise ModelError(f"{folder / 'config.json'}: {one_line(error)}") from error
         if adapter := cls.adapter_of(folder):
             lora.add_empty(model, adapter)
@@ -239,12 +248,8 @@ class StockLM(StockDecoder, SpeechLM):
             add_generation_prompt=True,
             tokenize=False,
         )
-        ids, audio = self.tokenizer(text).input_ids, self.model.config.audio_token_id
-        if ids.count(audio) != 1:
-            placeholder = self.tokenizer.convert_ids_to_tokens(audio)
-            raise UsageError(f"the question must not contain {placeholder}")
-        at = ids.index(audio)
-        return PromptIds(ids[:at], ids[at + 1 :], text)
+        ids = self.tokenizer(text).input_ids
+        return around(self.model.config.audio_token_id, ids, text, self.tokenizer)
 
     def messages(self, asked: str) -> list[dict[str, Any]]:
         """What the chat template is given: the recording, then what is asked about it."""

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import PositiveInt
 
-from speechprune_cli.backends.base import ProgressCallback, with_options
+from speechprune_cli.backends._prompts import with_options
+from speechprune_cli.backends.base import ProgressCallback
 from speechprune_cli.backends.composed import ReaderLM
 from speechprune_cli.backends.shape import Shape
 from speechprune_cli.backends.windowed import WhisperShape
@@ -202,9 +203,10 @@ class TranscriptLM(ReaderLM):
         return self.read_transcript(audio, transcript)
 
     def read_transcript(self, audio: Audio, transcript: Transcript) -> AudioTokens:
-        """Tokens of what was said; none where nothing was."""
+        """Tokens of what was said; none where nothing was. Raises NumericError too."""
         import torch
 
+        from speechprune_cli.backends._finite import check_tokens
         from speechprune_cli.backends._spoken import spoken_tokens
         from speechprune_cli.backends.listening import loudness
 
@@ -217,7 +219,7 @@ class TranscriptLM(ReaderLM):
         spoken = spoken_tokens(transcript, self.chat.encode, audio.seconds)
         ids = torch.tensor(spoken.ids, dtype=torch.int64)
         times = torch.tensor(spoken.times, dtype=torch.float32).reshape(-1, 2)
-        return AudioTokens(
+        tokens = AudioTokens(
             embeds=self.embed(spoken.ids),
             times=times,
             per_second=max(len(ids), 1) / max(audio.seconds, 1e-3),
@@ -230,6 +232,7 @@ class TranscriptLM(ReaderLM):
             ids=ids,
             transcript=transcript,
         )
+        return check_tokens(self, audio, tokens)
 
     def rehearse(self, audio: Audio) -> AudioTokens:
         """Random words, one after the other, in sentences of the same length."""

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import PositiveInt
 
-from speechprune_cli.backends.base import with_options
+from speechprune_cli.backends._prompts import with_options
 from speechprune_cli.backends.composed import ComposedLM, open_part, part_config, tensors
-from speechprune_cli.backends.shape import BATCH_SIZE
-from speechprune_cli.backends.windowed import FEATURE_BYTES, EncodedWindows, WhisperShape
+from speechprune_cli.backends.shape import HOP
+from speechprune_cli.backends.windowed import EncodedWindows, WhisperShape
 from speechprune_cli.checkpoint import Checkpoint
 from speechprune_cli.errors import ModelError
 from speechprune_cli.flow import ENCODER_ATTENTION, SAMPLE_RATE, Audio, PromptIds
@@ -25,13 +25,13 @@ from speechprune_cli.flow import ENCODER_ATTENTION, SAMPLE_RATE, Audio, PromptId
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-HOP = 160  # samples of a mel frame
 SHORTEST = 2  # mel frames: what is shorter is filled up
 
 
 class UltravoxShape(WhisperShape):
     """Whisper's encoder and the projector; each window ends with a token of its own."""
 
+    mel_of_all: ClassVar[bool] = True
     stack_factor: PositiveInt = 8
     hidden_size: PositiveInt = 4096  # of the projector
     projector_ln_mid: bool = False
@@ -61,11 +61,6 @@ class UltravoxShape(WhisperShape):
         if frames > 2 * self.max_source_positions:
             return super().flops(seconds, hidden_size)
         return self.window_flops(frames) + self._project(self.stacked(frames), hidden_size)
-
-    def bytes(self, seconds: float, bytes_per_value: int, batch_size: int = BATCH_SIZE) -> int:
-        """Mel frames of the whole recording too: their loudest moment sets the floor for all."""
-        windows = super().bytes(seconds, bytes_per_value, batch_size)
-        return windows + round(seconds * FEATURE_BYTES)
 
 
 class Ultravox(ComposedLM):
@@ -126,8 +121,8 @@ class Ultravox(ComposedLM):
     @classmethod
     def weights(cls, checkpoint: Checkpoint, whisper: Checkpoint) -> dict[str, Tensor]:
         """An encoder that was trained further is among the model's own."""
-        own = {name: name for name in ("audio_tower.", "multi_modal_projector.")}
-        return tensors(whisper, {"model.encoder.": "audio_tower."}) | tensors(checkpoint, own)
+        own = tensors(checkpoint, {"": ""})
+        return tensors(whisper, {"model.encoder.": "audio_tower."}) | own
 
     @property
     def factor(self) -> int:

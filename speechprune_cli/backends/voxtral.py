@@ -12,13 +12,11 @@ import base64
 import io
 from collections.abc import Sequence, Set
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from speechprune_cli.backends.base import with_options
-from speechprune_cli.backends.shape import BATCH_SIZE
+from speechprune_cli.backends._prompts import with_options
 from speechprune_cli.backends.stock import StockLM
 from speechprune_cli.backends.windowed import (
-    FEATURE_BYTES,
     EncodedWindows,
     WhisperShape,
     WindowedLM,
@@ -37,6 +35,8 @@ if TYPE_CHECKING:
 class VoxtralShape(WhisperShape):
     """375 tokens a window, 12.5 a second; trained on recordings of many lengths."""
 
+    mel_of_all: ClassVar[bool] = True
+
     @property
     def window_tokens(self) -> int:
         """Positions are joined until they are as wide as the feed-forward layer."""
@@ -48,11 +48,6 @@ class VoxtralShape(WhisperShape):
 
     def projector_flops(self, hidden_size: int) -> int:
         return 2 * self.window_tokens * hidden_size * (self.encoder_ffn_dim + hidden_size)
-
-    def bytes(self, seconds: float, bytes_per_value: int, batch_size: int = BATCH_SIZE) -> int:
-        """Mel frames of the whole recording too: their loudest moment sets the floor for all."""
-        windows = super().bytes(seconds, bytes_per_value, batch_size)
-        return windows + round(seconds * FEATURE_BYTES)
 
 
 class Voxtral(WindowedLM, StockLM):
@@ -98,6 +93,10 @@ class Voxtral(WindowedLM, StockLM):
         positions = config.intermediate_size // config.hidden_size
         attention = received[0].unflatten(-1, (-1, positions)).mean(-1).flatten()
         return EncodedWindows(model.multi_modal_projector(joined), attention)
+
+    @classmethod
+    def check_template(cls, checkpoint: Checkpoint, processor: Any) -> None:
+        """Prompts are written by mistral-common."""
 
     def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> PromptIds:
         """As mistral-common writes an instruction that begins with a recording."""

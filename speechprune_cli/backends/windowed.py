@@ -29,6 +29,7 @@ class WhisperShape(EncoderShape):
     """A Whisper encoder, each key as transformers names it."""
 
     window_samples: ClassVar[int] = 30 * SAMPLE_RATE
+    mel_of_all: ClassVar[bool] = False  # whether the loudest moment of all sets the floor of each
     d_model: PositiveInt
     encoder_layers: PositiveInt
     encoder_attention_heads: PositiveInt
@@ -58,9 +59,10 @@ class WhisperShape(EncoderShape):
         return convolutions + self.encoder_layers * (linears + attention)
 
     def bytes(self, seconds: float, bytes_per_value: int, batch_size: int = BATCH_SIZE) -> int:
-        """Activations of the windows that are encoded side by side, about."""
+        """Activations of the windows encoded side by side, and mel frames of all of it, about."""
         values = self.max_source_positions * (8 * self.d_model + 2 * self.encoder_ffn_dim)
-        return min(self.windows(seconds), batch_size) * values * bytes_per_value
+        windows = min(self.windows(seconds), batch_size) * values * bytes_per_value
+        return windows + (round(seconds * FEATURE_BYTES) if self.mel_of_all else 0)
 
 
 class EncodedWindows(NamedTuple):

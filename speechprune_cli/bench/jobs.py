@@ -47,6 +47,9 @@ class Workers(Protocol):
     def answer(self, jobs: Iterable[Job]) -> Iterator[Line]:
         """Lines of all jobs, in any order, as they are made."""
 
+    def doubts(self, samples: Sequence[Sample]) -> Sequence[str]:
+        """What cannot be asked of them, or not in full, a line for each kind."""
+
     def expected_seconds(self, todo: Sequence[tuple[Sample, Condition]]) -> float | None:
         """How long it will take to answer, about; None where that is not known."""
 

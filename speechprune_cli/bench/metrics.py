@@ -43,6 +43,7 @@ class Row:
     budget: float | None = None  # mean B1
     nominal_times: bool = False  # whether recall is by times that the model only guesses
     beyond_context: int = 0  # samples whose prompt is longer than the model was made for
+    unread: int = 0  # samples in which the model has no tokens for some letters
 
     @property
     def amount(self) -> Amount | None:
@@ -170,6 +171,7 @@ def _row(name: str, group: Group, full: Group, original: Group) -> Row:
         tokens_asked=first.tokens_asked,
         nominal_times=any(line.nominal_times for line in answered),
         beyond_context=sum(line.beyond_context for line in answered),
+        unread=sum(bool(line.unread) for line in answered),
         **{key: _over(answered, key, fmean) for key in MEANS},
         prune_seconds=_over(answered, "prune_seconds", median),
         prefill_seconds=_over(asked, "prefill_seconds", median),

@@ -97,6 +97,10 @@ class RayWorkers:
             else:
                 yield from self._collect()
 
+    def doubts(self, _samples: Sequence[Sample]) -> Sequence[str]:
+        """None before they are asked: the model is elsewhere."""
+        return ()
+
     def expected_seconds(self, _todo: Sequence[tuple[Sample, Condition]]) -> None:
         """Not known before all have started: some may come late, or never."""
 

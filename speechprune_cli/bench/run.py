@@ -154,6 +154,8 @@ class OpenRun:
                 lines = self.run.lines()
                 if missing := self._missing():
                     observer.on_warning(missing)
+                for doubt in workers.doubts(self.samples):
+                    observer.on_warning(doubt)
                 if estimate := self._expected(workers, lines):
                     observer.on_estimate(estimate)
                 observer.on_begin(self, lines)

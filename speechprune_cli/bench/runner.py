@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from string import ascii_uppercase
 
 import numpy as np
@@ -60,6 +61,24 @@ class Runner:
         """Lines of all jobs, as they are made."""
         for job in jobs:
             yield from self.answer_job(job)
+
+    def doubts(self, samples: Sequence[Sample]) -> Sequence[str]:
+        """By its tokens: options that are alike, letters that it has none for."""
+        refused, lost, told = dict[str, str](), dict[str, str](), list[str]()
+        for sample in (each for each in samples if each.answer):
+            found = attempt(self.session.check, sample.question, sample.options)
+            if isinstance(found, str):
+                refused[sample.id] = found
+            elif letters := self._unread(sample):
+                lost[sample.id] = letters
+        for name, reason in islice(refused.items(), 1):
+            told.append(f"{len(refused):,} questions cannot be asked, as {name}: {reason}")
+        for name, letters in islice(lost.items(), 1):
+            told.append(f"{len(lost):,} questions are not read in full, as {name}: no {letters!r}")
+        return told
+
+    def _unread(self, sample: Sample) -> str:
+        return self.session.unread(sample.question, sample.options)
 
     def expected_seconds(self, todo: Sequence[tuple[Sample, Condition]]) -> float | None:
         """By some prompts that are read for it; None where memory does not let them."""
@@ -224,6 +243,7 @@ class Runner:
             prefill_seconds=sum(a.prefill_seconds for a in answers) / max(len(answers), 1),
             decode_seconds=sum(a.decode_seconds for a in answers) / max(len(answers), 1),
             notes=self.session.doubts(tokens),
+            unread=self._unread(sample),
         )
 
     def _given(self, sample: Sample, order: Order, answer: Answer) -> Given:

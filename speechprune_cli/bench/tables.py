@@ -7,8 +7,8 @@ Fields of its JSON object:
     rows                   per condition: kind (condition), condition, method, rate, n, accuracy,
                            low, high, f1, errors, unparsed, p_full, p_original, recall, share,
                            kept, prompt_tokens, prune_seconds, prefill_seconds, tflops, share_asked,
-                           tokens_asked, total, budget, nominal_times, beyond_context, as explained
-                           in `bench.metrics.Row`, and published, in percent
+                           tokens_asked, total, budget, nominal_times, beyond_context, unread,
+                           as explained in `bench.metrics.Row`, and published, in percent
     controls               per way to answer without a model: kind (control), condition and name
                            (the same), n, right, accuracy, low, high
     caption                what the columns mean
@@ -27,7 +27,7 @@ from speechprune_cli.bench.controls import Control
 from speechprune_cli.bench.metrics import Row
 from speechprune_cli.bench.results import Results
 from speechprune_cli.bench.statistics import wilson
-from speechprune_cli.table import DASH, Table, or_dash
+from speechprune_cli.table import BEYOND, DASH, Table, or_dash
 from speechprune_cli.table import Row as TableRow
 from speechprune_cli.units import duration, interval, percent, probability, quantity
 
@@ -36,7 +36,7 @@ OPTIONS_BY = {
     "letter": "options chosen by their letter's likelihood",
     "generate": "options chosen by a free answer",
 }
-BEYOND = " †"  # behind conditions whose prompts are longer than the model's context
+UNREAD = "‡"  # behind the number of samples where some are not read in full
 SILENT = frozenset(condition.name for condition in REFERENCES if condition.silence)
 Columns = dict[str, Callable[[Row], str]]  # how each shows a row, by its header
 
@@ -99,8 +99,8 @@ def _control_row(control: Control, columns: int) -> TableRow:
 def _columns(results: Results) -> Columns:
     rows, published = results.rows, _published(results)
     columns: Columns = {
-        "condition": lambda row: row.condition + BEYOND * bool(row.beyond_context),
-        "n": lambda row: f"{row.n:,}",
+        "condition": lambda row: row.condition + f" {BEYOND}" * bool(row.beyond_context),
+        "n": lambda row: f"{row.n:,}{UNREAD * bool(row.unread)}",
         "accuracy\n(95%)": lambda row: or_dash(interval, row.accuracy, row.low, row.high),
         "f1": lambda row: or_dash(percent, row.f1),
         "p vs\nfull": lambda row: or_dash(probability, row.p_full),
@@ -154,8 +154,13 @@ def _notes(results: Results) -> list[str]:
     ]
     if beyond := max((row.beyond_context for row in results.rows), default=0):
         notes.append(
-            f"{BEYOND.strip()} with prompts (of up to {beyond:,} samples) that are longer than the "
+            f"{BEYOND} with prompts (of up to {beyond:,} samples) that are longer than the "
             "model was made for: its answers there cannot be trusted."
+        )
+    if unread := max((row.unread for row in results.rows), default=0):
+        notes.append(
+            f"{UNREAD} {unread:,} of the samples hold letters or symbols that the model has no "
+            "tokens for: it was asked the rest (`unread` in lines.jsonl)."
         )
     if any(row.nominal_times for row in results.rows):
         notes.append("Times of this model's tokens are nominal: key recall is a guess.")

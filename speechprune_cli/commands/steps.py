@@ -39,8 +39,8 @@ class Listening:
     pruning: PruningOptions
 
     def select(self, question: str, choices: tuple[str, ...] = ()) -> Selection:
-        """Prune as asked for on the command line, passing a warning on."""
-        pruning = self.pruning
+        """Prune as asked for on the command line, passing warnings on."""
+        pruning, model = self.pruning, self.session.model.preset.name
         selection = self.session.select(
             self.tokens,
             question,
@@ -49,6 +49,8 @@ class Listening:
             choices=choices,
             query=pruning.query,
         )
+        if lost := self.session.unread(question, choices):
+            self.out.warning(f"{model} has no tokens for {lost!r}, and reads the rest alone")
         self.out.detail(selection.reason)
         if selection.warning:
             self.out.warning(selection.warning)

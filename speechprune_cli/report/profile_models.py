@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from speechprune_cli.profiler.compared import Compared, Figures, Reading, called
 from speechprune_cli.profiler.setting import LONGEST, Setting
-from speechprune_cli.report.profile_tables import BEYOND, of_kind, tokens
-from speechprune_cli.table import DASH, Table, or_dash
+from speechprune_cli.report.profile_tables import of_kind, tokens
+from speechprune_cli.table import BEYOND, DASH, Table, or_dash
 from speechprune_cli.units import amount, length, parameters
 
 Way = Literal["whole", "pruned"]

@@ -19,10 +19,8 @@ from speechprune_cli.profiler import counted
 from speechprune_cli.profiler.counted import DTYPES, Compute, Growth, Longest, Memory, PaperCount
 from speechprune_cli.profiler.repeated import Repeated, repeated
 from speechprune_cli.profiler.setting import LONGEST, Setting
-from speechprune_cli.table import DASH, Table, or_dash
+from speechprune_cli.table import BEYOND, DASH, Table, or_dash
 from speechprune_cli.units import amount, length
-
-BEYOND = "*"
 
 
 def counted_tables(

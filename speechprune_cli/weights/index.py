@@ -24,6 +24,7 @@ from zipfile import BadZipFile, ZipFile
 
 from speechprune_cli.errors import ModelError, SpeechPruneError, UsageError, one_line
 from speechprune_cli.fetch import BLOCK, TIMEOUT, Download
+from speechprune_cli.hub import is_set
 
 PUBLIC_INDEX = "https://pypi.org/simple"
 VARIABLES = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL")
@@ -54,11 +55,6 @@ def index_address() -> str:
         host = urlsplit(address).hostname
         raise UsageError(f"the package index on {host} wants a password, which is never sent")
     return address
-
-
-def is_set(variable: str) -> bool:
-    """Whether a switch of the environment is on."""
-    return os.environ.get(variable, "").lower() not in {"", "0", "false", "no", "off"}
 
 
 def find_wheel(index: str, package: str) -> Wheel:

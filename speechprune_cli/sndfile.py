@@ -1,4 +1,7 @@
-"""Vorbis as libsndfile decodes it: to the sample, where FFmpeg is off by some milliseconds."""
+"""What libsndfile decodes better: Vorbis, where FFmpeg is off by some milliseconds, and NMS ADPCM.
+
+That FFmpeg takes for a codec of telephones, and makes noise of it.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,11 @@ from io import BufferedReader, FileIO
 import soundfile
 
 from speechprune_cli.decoder import BLOCK_FRAMES, Block
+from speechprune_cli.stated import Part, sound_bytes
 
 
-class Vorbis:
-    """A whole Ogg file of one stream of Vorbis, with the attributes of a `Recording`.
+class SoundFile:
+    """A whole file of one stream, with the attributes of a `Recording`.
 
     Raises what soundfile raises for what it cannot open.
     """
@@ -24,6 +28,7 @@ class Vorbis:
     def __init__(self, file: BufferedReader | FileIO) -> None:
         # by name, or by descriptor where it has none: reading through Python swallows Ctrl-C
         name = os.fsencode(file.name) if isinstance(file.name, str) else file.name
+        self._bytes = Part(file)
         file.seek(0)
         self._file = soundfile.SoundFile(name, closefd=False)
         self.close = self._file.close
@@ -51,4 +56,5 @@ class Vorbis:
 
     def is_cut(self) -> bool:
         """Whether its bytes end before its structure does."""
-        return False
+        claimed, there = sound_bytes(self._bytes) or (0, 0)
+        return claimed - there > 1
