@@ -39,8 +39,11 @@ AUDIO = {
 }
 
 
-def make_tiny_model(folder: Path, text_family: str) -> Path:
-    """Save a stock Qwen2-Audio with random weights, its tokenizer and its feature extractor."""
+def make_tiny_model(folder: Path, text_family: str, **told: Any) -> Path:
+    """Save a stock Qwen2-Audio with random weights, its tokenizer and its feature extractor.
+
+    `told` is what its decoder has otherwise than `TEXT`.
+    """
     from transformers import (
         AutoConfig,
         Qwen2AudioConfig,
@@ -54,7 +57,9 @@ def make_tiny_model(folder: Path, text_family: str) -> Path:
     config = Qwen2AudioConfig(
         audio_config=Qwen2AudioEncoderConfig(**AUDIO),
         text_config=AutoConfig.for_model(
-            text_family, vocab_size=tokenizer.get_vocab_size(), bos_token_id=None, **ends, **TEXT
+            text_family,
+            **{"vocab_size": tokenizer.get_vocab_size(), "bos_token_id": None, **ends},
+            **{**TEXT, **told},
         ),
         audio_token_index=tokenizer.token_to_id("<|AUDIO|>"),
     )

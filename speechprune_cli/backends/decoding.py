@@ -126,7 +126,7 @@ def choose(
     """The likeliest choice for each of the prompts read side by side (`SpeechLM.choose_batch`)."""
     if len(prompts) != len(choices):
         raise UsageError(f"{len(prompts)} prompts, but choices for {len(choices)}")
-    options = [_option_ids(lm, of_prompt) for of_prompt in choices]
+    options = [option_ids(lm, of_prompt) for of_prompt in choices]
     if not prompts:
         return []
     release(lm, prompts)
@@ -268,7 +268,7 @@ def _grow(state: DecoderState, logits: Tensor, growing: Sequence[Generation]) ->
         logits = _logits(state, state.read_on(tokens[:, None]))
 
 
-def _option_ids(lm: SpeechLM, choices: Sequence[str]) -> list[list[int]]:
+def option_ids(lm: SpeechLM, choices: Sequence[str]) -> list[list[int]]:
     """Tokens of each. Raises UsageError for what the tokenizer drops or takes for the same."""
     if len(checked_choices(choices)) < 2:
         raise UsageError("choices: give at least two options that differ")

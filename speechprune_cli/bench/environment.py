@@ -5,9 +5,9 @@ from __future__ import annotations
 import platform
 from typing import Any
 
-from speechprune_cli.bench.runner import LETTER_ONLY
 from speechprune_cli.pipeline import Session
 from speechprune_cli.provenance import describe_model, processor, versions
+from speechprune_cli.question import LETTER_ONLY
 
 QUESTION, CHOICES = "When is it?", ("on Monday", "on Friday")
 

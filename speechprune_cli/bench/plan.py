@@ -22,7 +22,7 @@ from speechprune_cli.methods import (
     settled,
     several,
 )
-from speechprune_cli.pipeline import check_query
+from speechprune_cli.pruners.base import check_query
 
 Scoring = Literal["likelihood", "letter", "generate", "open"]
 """How answers to questions with options are had; `open` takes the options away."""

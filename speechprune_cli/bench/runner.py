@@ -20,14 +20,22 @@ from speechprune_cli.bench.jobs import RecordingJob, attempt
 from speechprune_cli.bench.line import Given, Line, ranges
 from speechprune_cli.bench.plan import Plan
 from speechprune_cli.bench.sample import Sample
-from speechprune_cli.bench.scoring import parse_letter, rotations
+from speechprune_cli.bench.scoring import rotations
 from speechprune_cli.bench.verdict import recall, said, verdict
-from speechprune_cli.flow import SAMPLE_RATE, Answer, Audio, AudioTokens, Prompt, Selection
-from speechprune_cli.pipeline import NOTHING_SAID, Session, nothing
+from speechprune_cli.flow import (
+    NOTHING_SAID,
+    SAMPLE_RATE,
+    Answer,
+    Audio,
+    AudioTokens,
+    Prompt,
+    Selection,
+)
+from speechprune_cli.named import parse_letter
+from speechprune_cli.pipeline import Session
+from speechprune_cli.question import by_letter
 
 Order = tuple[int, ...]  # of options, by the sample's own numbers
-
-LETTER_ONLY = "Answer with the letter of the right option alone."
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,7 @@ class Runner:
             spec = replace(spec, settings={**spec.settings, "seed": seed})
         if condition.silence and tokens.transcript is not None:
             budget = min(self.session.model.input_tokens, len(tokens))
-            selection = nothing(spec.name, budget)  # of silence, no word is written
+            selection = Selection.none(spec.name, budget)  # of silence, no word is written
         else:
             selection = self.session.select(
                 tokens,
@@ -128,15 +136,15 @@ class Runner:
     def _prompt(
         self, sample: Sample, tokens: AudioTokens, selection: Selection, order: Order
     ) -> Prompt:
-        by_letter = self.plan.scoring != "likelihood" and bool(sample.options)
-        question = f"{sample.question}\n{LETTER_ONLY}" if by_letter else sample.question
+        lettered = self.plan.scoring != "likelihood" and bool(sample.options)
+        question = by_letter(sample.question) if lettered else sample.question
         return self.session.build_prompt(
             tokens,
             selection,
             question,
             choices=shown(sample, order),
             position=self.plan.position,
-            list_choices=True if by_letter else None,
+            list_choices=True if lettered else None,
             share=self.plan.permute_options and bool(sample.options),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
@@ -113,3 +114,15 @@ def evenly(count: int, total: int) -> Tensor:
     import torch
 
     return (2 * torch.arange(count) + 1) * total // max(1, 2 * count)
+
+
+def query_text(question: str, choices: Sequence[str], query: str) -> str:
+    """What audio is matched against. Raises UsageError as `check_query` does."""
+    check_query(query)
+    return "\n".join([question.strip(), *(choices if query == WITH_CHOICES else ())])
+
+
+def check_query(query: str) -> None:
+    """Raise UsageError for what nothing can be matched against."""
+    if query not in QUERIES:
+        raise UsageError(f"unknown query {query!r}: {' or '.join(QUERIES)}")
