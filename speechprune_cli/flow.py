@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from speechprune_cli.errors import UsageError
 
@@ -289,7 +289,14 @@ class PromptReader(Protocol):
     """
 
     by_letter: bool
+    at_once: int  # prompts that it can be asked side by side
     decisions: tuple[str, ...]
+
+    def describe(self) -> dict[str, Any]:
+        """What answers depend on, for a run's files."""
+
+    def close(self) -> None:
+        """Give up what is under way."""
 
     def generate(
         self, prompt: Prompt, max_new_tokens: int, on_text: Callable[[str], None] | None

@@ -6,6 +6,7 @@ Those are computed with the whole decoder once per revision, and kept in `<cache
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from speechprune_cli.backends.base import SpeechLM
     from speechprune_cli.remote.reader import RemoteReader
 
+log = logging.getLogger("speechprune")
 FORMAT = 1  # of what is kept, and of the prompts
 HEARD = "The report is due on Friday, and nobody has lived in the red house since the spring."
 """What stands for audio: its words' embeddings are the same on every machine."""
@@ -52,7 +54,9 @@ def check_answers(reader: RemoteReader, load_whole: Callable[[], SpeechLM]) -> s
     try:
         rights = right_answers(model, load_whole)
     except OutOfMemoryError as error:
-        return f"the server's answers are not compared with {model.preset.name}'s: {error}"
+        told = f"the server's answers are not compared with {model.preset.name}'s: {error}"
+        log.warning("%s", told)
+        return told
     reader.verify = partial(compare, reader, prompts, rights)
     reader.verify()
     return f"the server answers {len(rights)} fixed prompts as {model.preset.name} does"

@@ -47,6 +47,7 @@ class RemoteReader:
     def __init__(self, model: SpeechLM, client: Client, server: Server, way: Way) -> None:
         self.model, self.client, self.server, self.way = model, client, server, way
         self.by_letter = not (way.stepwise and server.engine == VLLM)
+        self.at_once = client.at_once
         self.tie = TIES[model.dtype.itemsize]
         self.pool = ThreadPoolExecutor(client.at_once, "server")
         sent = f"prompts go to {client.address.url} ({server.name}, {server.model})"
