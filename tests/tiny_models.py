@@ -203,9 +203,9 @@ def make_tiny_minilm(folder: Path) -> Path:
     return folder
 
 
-def make_tiny_transcriber(folder: Path) -> Path:
+def make_tiny_transcriber(folder: Path, **told: Any) -> Path:
     """Save a preset of a reader and of a recogniser that has names and shapes, but no weights."""
-    reader, recogniser = make_tiny_reader(folder / "reader"), folder / "recogniser"
+    reader, recogniser = make_tiny_reader(folder / "reader", **told), folder / "recogniser"
     recogniser.mkdir()
     (recogniser / "model.bin").write_bytes(whisper_header(WHISPER_TENSORS))
     for name in ("config.json", "tokenizer.json"):

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.atomic import atomic
@@ -52,11 +53,12 @@ def check_answers(reader: RemoteReader, load_whole: Callable[[], SpeechLM]) -> s
     model = reader.model
     prompts = [probe(model, question) for question in QUESTIONS]
     try:
-        rights = right_answers(model, load_whole)
+        rights = right_answers(model, prompts, load_whole)
     except OutOfMemoryError as error:
         told = f"the server's answers are not compared with {model.preset.name}'s: {error}"
         log.warning("%s", told)
         return told
+    reader.find_behind(prompts[0])
     reader.verify = partial(compare, reader, prompts, rights)
     reader.verify()
     return f"the server answers {len(rights)} fixed prompts as {model.preset.name} does"
@@ -64,8 +66,9 @@ def check_answers(reader: RemoteReader, load_whole: Callable[[], SpeechLM]) -> s
 
 def compare(reader: RemoteReader, prompts: Sequence[Prompt], rights: Sequence[Right]) -> None:
     """Raises ServerError where the server's answers are not the right ones."""
-    for prompt, right in zip(prompts, rights, strict=True):
-        ids, text = reader.beginning(prompt, len(right.ids))
+    ways = dict.fromkeys((reader.way, reader.behind))
+    for way, (prompt, right) in product(ways, zip(prompts, rights, strict=True)):
+        ids, text = reader.beginning(prompt, len(right.ids), way)
         if not (alike(right, ids) if ids is not None else alike_text(right, text)):
             wanted = right.texts[-1] if right.texts else ""
             raise ServerError(
@@ -108,13 +111,16 @@ def probe(model: SpeechLM, question: str) -> Prompt:
     return model.build_prompt(tokens, kept, question)
 
 
-def right_answers(model: SpeechLM, load_whole: Callable[[], SpeechLM]) -> list[Right]:
+def right_answers(
+    model: SpeechLM, prompts: Sequence[Prompt], load_whole: Callable[[], SpeechLM]
+) -> list[Right]:
     """From the folder where they are kept, or computed now. Raises OutOfMemoryError, ModelError."""
     key = TokenCache.key(
         probe=FORMAT,
         model=model.preset.source,
         revision=model.revision,
         dtype=str(model.dtype),
+        prompts=json.dumps([[*each.before, -1, *each.after] for each in prompts]),
     )
     path = cache_folder("probes") / f"{key}.json"
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from speechprune_cli.remote import letters, scoring
 from speechprune_cli.remote.http import Client, RefusedError
 from speechprune_cli.remote.reply import Piece, gap
 from speechprune_cli.remote.server import LLAMA_CPP, VLLM, Server
-from speechprune_cli.remote.ways import CHAT, Body, Way, reason
+from speechprune_cli.remote.ways import CHAT, AudioEmbeds, Body, PromptEmbeds, Way, reason
 
 if TYPE_CHECKING:
     from speechprune_cli.backends.base import SpeechLM
@@ -41,11 +41,16 @@ TIES = {4: 1e-3, 2: 0.05}
 """By bytes a value: two tokens whose log-probabilities are so near, another engine may swap."""
 
 
+class FlagError(ServerError):
+    """A server that was started without what it is asked for."""
+
+
 class RemoteReader:
     """A server that reads the prompts of `model`; any number of threads may ask."""
 
     def __init__(self, model: SpeechLM, client: Client, server: Server, way: Way) -> None:
         self.model, self.client, self.server, self.way = model, client, server, way
+        self.behind = way  # how a prompt goes with the beginning of an answer behind it
         self.by_letter = not (way.stepwise and server.engine == VLLM)
         self.at_once = client.at_once
         self.tie = TIES[model.dtype.itemsize]
@@ -127,7 +132,7 @@ class RemoteReader:
         growing = Generation(self.model, max_new_tokens, on_text)
         peak, start = PeakMemory(self.model.device), time.perf_counter()
         text, first, near, finish, count = "", 0.0, 0, None, None
-        with closing(self.pieces(self.body(prompt, told), prompt)) as pieces:
+        with closing(self.pieces(self.body(self.way, prompt, told), prompt)) as pieces:
             for piece in pieces:
                 if not first and (piece.ids or piece.text):
                     first = time.perf_counter() - start
@@ -150,31 +155,42 @@ class RemoteReader:
         first = first or seconds
         return Answer(said, None, count, ended, first, seconds - first, peak.bytes(), near)
 
-    def beginning(self, prompt: Prompt, count: int) -> tuple[list[int] | None, str]:
+    def beginning(self, prompt: Prompt, count: int, way: Way) -> tuple[list[int] | None, str]:
         """The first `count` tokens of an answer, where their ids are told, and their text."""
-        piece = self.once(prompt, {"max_tokens": self.room(prompt, count)})
+        piece = self.once(prompt, {"max_tokens": self.room(prompt, count)}, way=way)
         if piece.ids is None:
             return None, piece.text.strip()
         return list(piece.ids), self.model.text_of(piece.ids)
+
+    def find_behind(self, prompt: Prompt) -> None:
+        """Where a server takes embeddings of words too, beginnings of answers go as these."""
+        exact = PromptEmbeds(self.model)
+        if isinstance(self.way, AudioEmbeds):
+            with suppress(FlagError):
+                self.once(prompt, {}, way=exact)
+                self.behind = exact
 
     def pieces(self, body: Body, prompt: Prompt) -> Generator[Piece]:
         """Of a streamed answer; the prompt that was read is checked with the first."""
         try:
             for event in self.client.stream(self.way.path, body):
                 piece = Piece.read(event)
-                self.check(piece, prompt, ())
+                self.check(piece, self.way, prompt, ())
                 yield piece
         except RefusedError as error:
-            raise self.refused(error) from error
+            raise self.refused(error, self.way) from error
 
-    def once(self, prompt: Prompt, told: Body, said: Sequence[int] = ()) -> Piece:
+    def once(
+        self, prompt: Prompt, told: Body, said: Sequence[int] = (), way: Way | None = None
+    ) -> Piece:
         """An answer in one piece, to a prompt whose answer begins with the tokens `said`."""
+        way = way or (self.behind if said else self.way)
         told = {"max_tokens": self.room(prompt, 1, len(said)), **told}
         try:
-            piece = Piece.read(self.client.post(self.way.path, self.body(prompt, told, said)))
+            piece = Piece.read(self.client.post(way.path, self.body(way, prompt, told, said)))
         except RefusedError as error:
-            raise self.refused(error) from error
-        self.check(piece, prompt, said)
+            raise self.refused(error, way) from error
+        self.check(piece, way, prompt, said)
         return piece
 
     def first_token(
@@ -192,12 +208,12 @@ class RemoteReader:
         answer = Answer(piece.text.strip(), None, piece.count or 0, ended, seconds, 0.0, 0)
         return answer, next(iter(piece.tops), {})
 
-    def body(self, prompt: Prompt, told: Body, said: Sequence[int] = ()) -> Body:
+    def body(self, way: Way, prompt: Prompt, told: Body, said: Sequence[int] = ()) -> Body:
         """Of a request."""
         greedy = GREEDY.get(self.server.engine, {"temperature": 0})
         if self.server.engine == VLLM:
             greedy = {**greedy, "stop_token_ids": sorted(self.model.end_tokens)}
-        return {"model": self.server.model, **greedy, **self.way.body(prompt, said), **told}
+        return {"model": self.server.model, **greedy, **way.body(prompt, said), **told}
 
     def nearest(self, count: int) -> dict[str, Any]:
         """What asks for so many log-probabilities of each token."""
@@ -207,13 +223,16 @@ class RemoteReader:
             return {"logprobs": True, "top_logprobs": count}
         return {"logprobs": count}
 
-    def check(self, piece: Piece, prompt: Prompt, said: Sequence[int]) -> None:
+    def check(self, piece: Piece, way: Way, prompt: Prompt, said: Sequence[int]) -> None:
         """Raise ServerError where the server read another prompt than it was to."""
-        if not piece.prompt_ids or self.way.read(prompt, said, list(piece.prompt_ids)):
+        if not piece.prompt_ids or way.read(prompt, said, list(piece.prompt_ids)):
             return
         if said:
             text = self.model.text_of(said)
-            raise UsageError(f"choices: the server reads {text!r} in other tokens than they are")
+            raise UsageError(
+                f"choices: the server reads {text!r} in other tokens than they are: start it with "
+                f"{PromptEmbeds.flag} too"
+            )
         raise ServerError(
             f"{self.client.address.url} puts another chat template around a question than "
             f"{self.model.preset.name} has: start it with --chat-template"
@@ -231,11 +250,11 @@ class RemoteReader:
             )
         return min(wanted, self.server.context - length)
 
-    def refused(self, error: RefusedError) -> Exception:
+    def refused(self, error: RefusedError, way: Way) -> Exception:
         """What a refusal means: an engine that was started without what is needed, or as it is."""
-        url, flag = self.client.address.url, self.way.flag
+        url, flag = self.client.address.url, way.flag
         if flag and flag in str(error):
-            return ServerError(f"{url} takes no embeddings: start it with {flag}")
+            return FlagError(f"{url} takes no embeddings: start it with {flag}")
         if "hidden" in str(error):
             return ServerError(f"{url} serves another model than {self.model.preset.name}: {error}")
         return error

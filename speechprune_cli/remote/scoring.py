@@ -62,10 +62,10 @@ def likelihoods(
     reader: RemoteReader, prompt: Prompt, said: Beginning, nexts: list[int]
 ) -> dict[int, float]:
     """Log-likelihoods of the tokens `nexts` behind the prompt and `said`."""
-    told: dict[str, Any] = {"logprob_token_ids": nexts, "logprobs": 0}
-    if reader.way.path == CHAT:
+    told: dict[str, Any] = {"max_tokens": 1, "logprob_token_ids": nexts, "logprobs": 0}
+    if reader.behind.path == CHAT:
         told |= {"logprobs": True, "top_logprobs": 0}
-    (top,) = reader.once(prompt, {**told, "max_tokens": 1}, said).tops or ({},)
+    (top,) = reader.once(prompt, told, said, reader.behind).tops or ({},)
     names = {token: f"{TOKEN}{token}" for token in nexts}
     if any(name not in top for name in names.values()):
         url = reader.client.address.url
