@@ -72,13 +72,12 @@ def load(
     preset = resolve_model(model or default_model())
     if language is not None and preset.family != TRANSCRIPT:
         raise UsageError(f"{preset.name} takes no --language: it writes no transcript")
+    whole = partial(load_backend, preset, revision, device, dtype, quantize, offline)
     with LOADING:
-        place = (revision, device, dtype, quantize, offline)
-        backend = load_backend(preset, *place, decoder=server is None)
+        backend = whole(decoder=server is None)
+        reader = None if server is None else connect(server, backend, whole)
     if language is not None:
         backend.hear(language)
-    whole = partial(load_backend, preset, *place)
-    reader = None if server is None else connect(server, backend, whole)
     return Session(backend, TokenCache() if cache else None, reader)
 
 
@@ -104,7 +103,6 @@ class Session:
     def __init__(
         self, model: SpeechLM, cache: TokenCache | None = None, reader: PromptReader | None = None
     ) -> None:
-        """Without a `reader`, the model reads prompts itself."""
         self.model, self.cache, self.reader = model, cache, reader
 
     @property

@@ -98,6 +98,7 @@ class Serving:
         module = "vllm.entrypoints.openai.api_server"
         told = ["--host", "127.0.0.1", "--port", str(self.port), "--dtype", "float32"]
         told += ["--enforce-eager", "--max-model-len", "4096", "--max-num-seqs", "16"]
+        told += ["--distributed-executor-backend", "uni"]  # a process less to start
         command = [str(python()), "-m", module, "--model", str(self.model), *told, *self.flags]
         settings = {
             "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB

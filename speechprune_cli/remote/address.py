@@ -55,7 +55,7 @@ def timeout() -> float:
 
 def requests() -> int:
     """How many questions a server is asked at once. Raises UsageError."""
-    return int(_positive(REQUESTS, 32))
+    return max(1, int(_positive(REQUESTS, 32)))
 
 
 def _positive(name: str, default: int) -> float:
@@ -64,6 +64,6 @@ def _positive(name: str, default: int) -> float:
         value = float(told)
     except ValueError:
         value = 0.0
-    if not 1 <= value < float("inf"):
-        raise UsageError(f"{name}={told}: give a number from 1 on")
+    if not 0 < value < float("inf"):
+        raise UsageError(f"{name}={told}: give a number above 0")
     return value

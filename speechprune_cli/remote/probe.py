@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from speechprune_cli.atomic import atomic
 from speechprune_cli.cache import TokenCache
@@ -44,6 +44,10 @@ class Right:
     texts: list[str]  # all of it that is said so far, at each
     others: list[dict[str, float]]  # at each: by their ids, how much less likely tokens are
 
+    def cut(self, count: int) -> Self:
+        """Its first tokens."""
+        return type(self)(self.ids[:count], self.texts[:count], self.others[:count])
+
 
 def check_answers(reader: RemoteReader, load_whole: Callable[[], SpeechLM]) -> str:
     """Compare the answers, now and whenever the server comes back; a line that says so.
@@ -68,9 +72,10 @@ def compare(reader: RemoteReader, prompts: Sequence[Prompt], rights: Sequence[Ri
     """Raises ServerError where the server's answers are not the right ones."""
     ways = dict.fromkeys((reader.way, reader.behind))
     for way, (prompt, right) in product(ways, zip(prompts, rights, strict=True)):
-        ids, text = reader.beginning(prompt, len(right.ids), way)
-        if not (alike(right, ids) if ids is not None else alike_text(right, text)):
-            wanted = right.texts[-1] if right.texts else ""
+        begun = right.cut(reader.room(prompt, len(right.ids)))
+        ids, text = reader.beginning(prompt, len(begun.ids), way)
+        if not (alike(begun, ids) if ids is not None else alike_text(begun, text)):
+            wanted = begun.texts[-1]
             raise ServerError(
                 f"{reader.client.address.url} answers a fixed prompt with {text!r}, "
                 f"{reader.model.preset.name} with {wanted!r}: it serves other weights or another "
@@ -91,7 +96,7 @@ def alike_text(right: Right, text: str) -> bool:
     """The same for who tells no ids: the text goes on as it should, or as it might."""
     said = ""
     for at, whole in enumerate(right.texts):
-        if not text.startswith(whole.strip()):
+        if not text.startswith(whole.strip().rstrip("\ufffd")):
             near = (name for name, less in right.others[at].items() if less < LIKELY)
             return any(text.startswith((said + name).strip()) for name in near if name)
         said = whole

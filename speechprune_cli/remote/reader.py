@@ -15,7 +15,7 @@ from speechprune_cli.errors import ServerError, UsageError
 from speechprune_cli.flow import Answer
 from speechprune_cli.remote import letters, scoring
 from speechprune_cli.remote.http import Client, RefusedError
-from speechprune_cli.remote.reply import Piece, gap
+from speechprune_cli.remote.reply import Piece, Writing
 from speechprune_cli.remote.server import LLAMA_CPP, VLLM, Server
 from speechprune_cli.remote.ways import CHAT, AudioEmbeds, Body, PromptEmbeds, Way, reason
 
@@ -108,7 +108,11 @@ class RemoteReader:
 
     def each(self, ask: Callable[..., Any], *rows: Sequence[Any]) -> list[Any]:
         """What `ask` makes of each row, all of them under way at once."""
-        return list(self.pool.map(ask, *rows))
+        try:
+            return list(self.pool.map(ask, *rows))
+        except KeyboardInterrupt:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Give up what is under way."""
@@ -128,32 +132,17 @@ class RemoteReader:
         self, prompt: Prompt, max_new_tokens: int, on_text: Callable[[str], None] | None = None
     ) -> Answer:
         """Token by token where the server tells their ids, else by their text."""
-        told = {"max_tokens": self.room(prompt, max_new_tokens + 1), **self.nearest(2)}
-        growing = Generation(self.model, max_new_tokens, on_text)
-        peak, start = PeakMemory(self.model.device), time.perf_counter()
-        text, first, near, finish, count = "", 0.0, 0, None, None
+        vllm = self.server.engine == VLLM
+        wanted = max_new_tokens + vllm  # one more tells whether it would have ended there
+        told = {"max_tokens": self.room(prompt, wanted), **self.nearest(2)}
+        if not vllm:
+            told["stream_options"] = {"include_usage": True}
+        peak = PeakMemory(self.model.device)
+        writing = Writing(Generation(self.model, max_new_tokens, on_text), self.tie)
         with closing(self.pieces(self.body(self.way, prompt, told), prompt)) as pieces:
             for piece in pieces:
-                if not first and (piece.ids or piece.text):
-                    first = time.perf_counter() - start
-                near += sum(gap(top) < self.tie for top in piece.tops)
-                finish, count = piece.finish or finish, piece.count or count
-                if piece.ids is None:
-                    text += piece.text
-                    if piece.text and on_text is not None:
-                        on_text(piece.text)
-                for token in piece.ids or ():
-                    growing.append(token)
-                if growing.done:
-                    break
-        seconds = time.perf_counter() - start
-        if text or not growing.ids:
-            said, count, ended = text.strip(), count or 0, finish != "length"
-        else:
-            said, count = growing.close(), len(growing.ids)
-            ended = growing.finished or finish == "stop"
-        first = first or seconds
-        return Answer(said, None, count, ended, first, seconds - first, peak.bytes(), near)
+                writing.add(piece)
+        return writing.answer(peak.bytes())
 
     def beginning(self, prompt: Prompt, count: int, way: Way) -> tuple[list[int] | None, str]:
         """The first `count` tokens of an answer, where their ids are told, and their text."""

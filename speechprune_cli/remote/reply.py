@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
+from speechprune_cli.backends.decoding import Generation
 from speechprune_cli.errors import ServerError
+from speechprune_cli.flow import Answer
 
 TOKEN = "token_id:"  # noqa: S105 - what vLLM writes in front of a token's number
 
@@ -61,3 +64,43 @@ def gap(top: Mapping[str, float]) -> float:
     """How much likelier the first of two tokens is than the second."""
     first, second, *_ = (*sorted(top.values(), reverse=True), float("-inf"), float("-inf"))
     return first - second
+
+
+@dataclass
+class Writing:
+    """An answer as its pieces come: by its tokens where a server tells them, else by its text."""
+
+    growing: Generation
+    tie: float  # a gap that is less is one
+    start: float = field(default_factory=time.perf_counter)
+    first: float | None = None  # seconds until it began
+    text: str = ""
+    pieces: int = 0
+    count: int | None = None
+    finish: str | None = None
+    ties: int = 0
+
+    def add(self, piece: Piece) -> None:
+        """Take a piece in, and pass its text on."""
+        if self.first is None and (piece.ids or piece.text):
+            self.first = time.perf_counter() - self.start
+        self.finish, self.count = piece.finish or self.finish, piece.count or self.count
+        self.ties += sum(gap(top) < self.tie for top in piece.tops)
+        for token in piece.ids or ():
+            self.growing.append(token)
+        if piece.ids is None and piece.text:
+            self.text, self.pieces = self.text + piece.text, self.pieces + 1
+            if self.growing.on_text is not None:
+                self.growing.on_text(piece.text)
+
+    def answer(self, peak: int) -> Answer:
+        """All of it; `peak` is the memory that was taken here."""
+        seconds = time.perf_counter() - self.start
+        first = seconds if self.first is None else self.first
+        if self.pieces:
+            text, count, finished = self.text.strip(), self.count or self.pieces, False
+        else:
+            text, count = self.growing.close(), len(self.growing.ids)
+            finished = self.growing.finished
+        finished = finished or self.finish == "stop"
+        return Answer(text, None, count, finished, first, seconds - first, peak, self.ties)
