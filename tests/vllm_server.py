@@ -74,10 +74,17 @@ def pip(found: Path, *command: str) -> None:
 
 @contextmanager
 def serving(
-    model: Path, *flags: str, port: int | None = None, log: Path | None = None
+    model: Path,
+    *flags: str,
+    port: int | None = None,
+    log: Path | None = None,
+    settings: dict[str, str] | None = None,
 ) -> Iterator[Serving]:
-    """A server of the model in a folder, in float32, ready to be asked."""
-    server = Serving(model, flags, port or free_port(), log or Path(os.devnull))
+    """A server of the model in a folder, ready to be asked; `settings` of its environment.
+
+    It computes in float32 unless a flag says otherwise.
+    """
+    server = Serving(model, flags, port or free_port(), log or Path(os.devnull), settings or {})
     server.start()
     try:
         yield server
@@ -88,8 +95,11 @@ def serving(
 class Serving:
     """A process that can be killed and started again at the same address."""
 
-    def __init__(self, model: Path, flags: tuple[str, ...], port: int, log: Path) -> None:
+    def __init__(
+        self, model: Path, flags: tuple[str, ...], port: int, log: Path, settings: dict[str, str]
+    ) -> None:
         self.model, self.flags, self.port, self.log = model, flags, port, log
+        self.settings = settings
         self.url = f"http://127.0.0.1:{port}"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -107,11 +117,16 @@ class Serving:
             "HF_HUB_OFFLINE": "1",
             "OMP_NUM_THREADS": "1",
         }
+        settings |= self.settings
         unset = {"PYTHONPATH", "PYTHONHOME"}
         kept = {name: value for name, value in os.environ.items() if name not in unset}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, env=kept | settings, stdout=log, stderr=log, start_new_session=True
+                command,
+                env=kept | settings | self.settings,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         until = time.monotonic() + START
         while not self.ready():
