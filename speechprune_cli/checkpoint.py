@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -93,12 +94,20 @@ class Checkpoint:
 
     def read_tensor(self, part: str, suffix: str) -> Tensor:
         """The one tensor of a part, which its name says, that ends in `suffix`, as it was saved."""
+        for path, name in self._tensors(part, suffix):
+            with safe_open(path, framework="pt") as file:
+                return file.get_tensor(name)
+        raise ModelError(f"{self.folder}: no weight of {part} ends in {suffix}")
+
+    def has_tensor(self, part: str, suffix: str) -> bool:
+        """Whether there is one."""
+        return any(self._tensors(part, suffix))
+
+    def _tensors(self, part: str, suffix: str) -> Iterator[tuple[Path, str]]:
         for path in self.weights:
             with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                    if part in name and name.endswith(suffix) and self._is_loaded(name):
-                        return file.get_tensor(name)
-        raise ModelError(f"{self.folder}: no weight of {part} ends in {suffix}")
+                names = [name for name in file.keys() if part in name and name.endswith(suffix)]  # noqa: SIM118 - safe_open is no mapping
+            yield from ((path, name) for name in names if self._is_loaded(name))
 
 
 def open_checkpoint(

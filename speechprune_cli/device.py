@@ -29,6 +29,7 @@ class Placement:
     dtype: torch.dtype
     quantize: str
     decisions: tuple[str, ...]  # one line for every choice that was left to us, with its reason
+    decoder: bool = True  # False: only what encoding and pruning need, as a server decodes
 
 
 def place(device: str = "auto", dtype: str = "auto", quantize: str = "none") -> Placement:

@@ -25,6 +25,12 @@ class ModelError(SpeechPruneError):
     exit_code = 4
 
 
+class ServerError(ModelError):
+    """A server that cannot be reached, or that answers otherwise than its model would."""
+
+    exit_code = 6
+
+
 class NumericError(SpeechPruneError):
     """A model that computed NaN or infinity: of one recording or question, or of all."""
 

@@ -9,9 +9,9 @@ model's embedding width, B1 the budget of phase 1, k the tokens retained.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from speechprune_cli.errors import UsageError
 
@@ -204,6 +204,14 @@ class Selection:
     asks: bool = True  # whether another question may keep other tokens
     recording: str = ""  # SHA-256 of the recording whose tokens they are, where it is known
 
+    @classmethod
+    def none(cls, method: str, budget: int = 0) -> Self:
+        """No token: what is kept of a recording without words."""
+        import torch
+
+        none = torch.zeros(0, dtype=torch.int64)
+        return cls(none, torch.zeros(0), method, "there is nothing to choose from", budget, 0.0)
+
     def check(self, tokens: AudioTokens) -> None:
         """Raise UsageError where these are no tokens of that recording."""
         known = bool(self.recording and tokens.recording)
@@ -216,6 +224,12 @@ class Selection:
         if self.merge is not None:
             return self.merge.average(tokens.embeds, len(self.kept))
         return tokens.embeds[self.kept.to(tokens.embeds.device)]
+
+    def words(self, tokens: AudioTokens) -> Tensor | None:
+        """Ids `[k]` of retained words; None of sound, and of words that were averaged."""
+        if tokens.ids is None or self.merge is not None:
+            return None
+        return tokens.ids[self.kept.to(tokens.ids.device)]
 
 
 @dataclass(frozen=True)
@@ -238,6 +252,16 @@ class Prompt:
     text_tokens: int
     shared: int = 0
     """Leading tokens that other questions begin with too: what is read of them is kept."""
+    before: Sequence[int] = ()  # token ids in front of the audio, where it is known what they are
+    after: Sequence[int] = ()  # and behind it
+    audio_ids: Tensor | None = None
+    """int64 `[k]`: of retained words, where they are those of a vocabulary, each as it was."""
+    asked: str = ""  # the question with the options that the prompt shows
+
+    @property
+    def audio(self) -> Tensor:
+        """The retained tokens `[k, D]`, a view."""
+        return self.inputs_embeds[0, len(self.before) :][: self.audio_tokens]
 
 
 @dataclass(frozen=True)
@@ -251,3 +275,34 @@ class Answer:
     prefill_seconds: float
     decode_seconds: float
     peak_memory_bytes: int
+    ties: int = 0  # tokens, or a choice, that hung by a hair, where another process decided
+
+
+NO_WORDS = "There are no words in this recording."
+"""The answer to every question about a recording in which a recogniser finds none."""
+NOTHING_SAID = Answer(NO_WORDS, None, 0, True, 0.0, 0.0, 0)
+
+
+class PromptReader(Protocol):
+    """Who reads prompts in a model's place; see `SpeechLM` for the meanings.
+
+    With `by_letter`, options are told apart by their letters, so that prompts have to show them.
+    """
+
+    by_letter: bool
+    at_once: int  # prompts that it can be asked side by side
+    decisions: tuple[str, ...]
+
+    def describe(self) -> dict[str, Any]:
+        """What answers depend on, for a run's files."""
+
+    def close(self) -> None:
+        """Give up what is under way."""
+
+    def generate(
+        self, prompt: Prompt, max_new_tokens: int, on_text: Callable[[str], None] | None
+    ) -> Answer: ...
+    def generate_batch(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Answer]: ...
+    def choose_batch(
+        self, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]
+    ) -> list[Answer]: ...

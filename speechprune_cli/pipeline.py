@@ -8,29 +8,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property, wraps
+from functools import cached_property, partial, wraps
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from speechprune_cli.backends._prompts import checked, unread
 from speechprune_cli.errors import UsageError
-from speechprune_cli.flow import Answer, PruningTask, Selection, Transcript
+from speechprune_cli.flow import NO_WORDS, NOTHING_SAID, PruningTask, Selection, Transcript
 from speechprune_cli.pruners.base import query_text
-from speechprune_cli.question import checked_choices
+from speechprune_cli.question import by_letter, checked_choices
 
 if TYPE_CHECKING:
     from speechprune_cli.backends.base import ProgressCallback, SpeechLM
     from speechprune_cli.cache import TokenCache
-    from speechprune_cli.flow import AudioTokens, FirstLayer, Prompt
+    from speechprune_cli.flow import Answer, AudioTokens, FirstLayer, Prompt, PromptReader
     from speechprune_cli.methods import BudgetOption, MethodSpec
     from speechprune_cli.sources import Recording
 
-NO_WORDS = "There are no words in this recording."
-"""The answer to every question about a recording in which a recogniser finds none."""
-NOTHING_SAID = Answer(NO_WORDS, None, 0, True, 0.0, 0.0, 0)
 LOADING = Lock()
 """Held while a model is loaded: libraries keep what they do then, such as the dtype, for all."""
 Given = ParamSpec("Given")
@@ -57,26 +55,31 @@ def load(
     offline: bool = False,
     cache: bool = True,
     language: str | None = None,
+    server: str | None = None,
 ) -> Session:
     """Load a Speech LLM by preset name, folder or Hub id, or `RECOGNISER+READER`.
 
-    None is the model of `speechprune models use`, else `nano`.
-
-    `language` is what is spoken, for models that write transcripts (default: as it sounds). Raises
-    what `load_backend` raises, and UsageError for a language that the model does not know.
+    None is the model of `speechprune models use`, else `nano`. `language` is what is spoken, for
+    models that write transcripts (default: as it sounds). `server` is the address of an
+    OpenAI-compatible server that reads the prompts: then no decoder is loaded here (`remote/`).
+    Raises what `load_backend` and `connect` raise, and UsageError for a language that the model
+    does not know.
     """
     from speechprune_cli.backends import load_backend
     from speechprune_cli.cache import TokenCache
     from speechprune_cli.config import TRANSCRIPT, default_model, resolve_model
+    from speechprune_cli.remote import connect
 
     preset = resolve_model(model or default_model())
     if language is not None and preset.family != TRANSCRIPT:
         raise UsageError(f"{preset.name} takes no --language: it writes no transcript")
+    whole = partial(load_backend, preset, revision, device, dtype, quantize, offline)
     with LOADING:
-        backend = load_backend(preset, revision, device, dtype, quantize, offline)
+        backend = whole(decoder=server is None)
+        reader = None if server is None else connect(server, backend, whole)
     if language is not None:
         backend.hear(language)
-    return Session(backend, TokenCache() if cache else None)
+    return Session(backend, TokenCache() if cache else None, reader)
 
 
 def _in_turn(
@@ -98,8 +101,15 @@ class Session:
     Any number of threads may use one: they take turns, step by step.
     """
 
-    def __init__(self, model: SpeechLM, cache: TokenCache | None = None) -> None:
-        self.model, self.cache = model, cache
+    def __init__(
+        self, model: SpeechLM, cache: TokenCache | None = None, reader: PromptReader | None = None
+    ) -> None:
+        self.model, self.cache, self.reader = model, cache, reader
+
+    @property
+    def decisions(self) -> tuple[str, ...]:
+        """What was decided as the model was loaded, a line each, with the reason."""
+        return (*self.model.decisions, *(self.reader.decisions if self.reader else ()))
 
     def encode(
         self,
@@ -176,7 +186,7 @@ class Session:
         self.check_method(spec)
         choices = self.check(question, choices)
         if not len(tokens):
-            return replace(nothing(spec.name), recording=tokens.recording)
+            return replace(Selection.none(spec.name), recording=tokens.recording)
         amount = spec.amount or Amount(rate=0.0)
         size = pruning_size(len(tokens), self.model.input_tokens, budget, amount)
         asked = query_text(question, choices, spec.pruner.query if query is None else query)
@@ -245,20 +255,20 @@ class Session:
         """
         choices = self.check(question, choices)
         selection.check(tokens)
-        defaults = self.model.preset.defaults
+        defaults, question = self.model.preset.defaults, question.strip()
+        position = position or defaults.position
         if list_choices is None:
             list_choices = defaults.list_choices
+        if self.reader is not None:
+            if position != "repacked":
+                raise UsageError(f"--position {position}: a server counts the tokens it is sent")
+            if choices and self.reader.by_letter:
+                list_choices, question = True, by_letter(question)
         shown = choices if list_choices else ()
         return self.model.build_prompt(
-            tokens,
-            selection,
-            question.strip(),
-            position or defaults.position,
-            shown,
-            share or not selection.asks,
+            tokens, selection, question, position, shown, share or not selection.asks
         )
 
-    @_in_turn
     def respond(
         self,
         prompt: Prompt,
@@ -277,11 +287,11 @@ class Session:
             if on_text is not None and not choices:
                 on_text(NO_WORDS)
             return NOTHING_SAID
-        if choices:
-            return self.model.choose(prompt, choices)
-        return self.model.generate(prompt, max_new_tokens, on_text)
+        with self._reading() as reader:
+            if choices:
+                return reader.choose_batch([prompt], [choices])[0]
+            return reader.generate(prompt, max_new_tokens, on_text)
 
-    @_in_turn
     def respond_batch(
         self,
         prompts: Sequence[Prompt],
@@ -290,9 +300,16 @@ class Session:
         max_new_tokens: int = 64,
     ) -> list[Answer]:
         """`respond` to prompts side by side, the shorter ones padded: best where about as long."""
-        if choices is None:
-            return self.model.generate_batch(prompts, max_new_tokens)
-        return self.model.choose_batch(prompts, choices)
+        with self._reading() as reader:
+            if choices is None:
+                return reader.generate_batch(prompts, max_new_tokens)
+            return reader.choose_batch(prompts, choices)
+
+    @contextmanager
+    def _reading(self) -> Iterator[SpeechLM | PromptReader]:
+        """Who reads prompts: the model, one thread at a time, or a server, all that ask."""
+        with self.model.lock if self.reader is None else nullcontext():
+            yield self.reader or self.model
 
     def answer(
         self,
@@ -337,11 +354,3 @@ class Session:
     @cached_property
     def _first_layer(self) -> FirstLayer:
         return self.model.first_layer()
-
-
-def nothing(method: str, budget: int = 0) -> Selection:
-    """No token: what is kept of a recording without words."""
-    import torch
-
-    none = torch.zeros(0, dtype=torch.int64)
-    return Selection(none, torch.zeros(0), method, "there is nothing to choose from", budget, 0.0)

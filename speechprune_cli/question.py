@@ -7,6 +7,13 @@ from typing import Any
 
 from speechprune_cli.errors import UsageError
 
+LETTER_ONLY = "Answer with the letter of the right option alone."
+
+
+def by_letter(question: str) -> str:
+    """The question, to be answered by the letter of an option; asked for once."""
+    return question if question.endswith(LETTER_ONLY) else f"{question}\n{LETTER_ONLY}"
+
 
 def check_question(question: Any) -> None:
     """Raise UsageError for what is no question: no text, or a text without a word."""

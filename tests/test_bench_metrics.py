@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from speechprune_cli.bench.line import Line
-from speechprune_cli.bench.metrics import hard_ids, paired_tests, summarise
+from speechprune_cli.bench.metrics import doubts, hard_ids, paired_tests, summarise
 from speechprune_cli.bench.statistics import mcnemar, wilson
 
 
@@ -129,3 +129,12 @@ def test_where_nothing_was_asked_only_what_is_kept_is_told():
     assert paired_tests(spans, "cue") == []
     both = summarise([*spans, answered("b", "full", True, recall=0.0, prefill_seconds=0.1)])[0]
     assert (both.n, both.accuracy, both.recall, both.prefill_seconds) == (2, 1, 0.5, 0.1)
+
+
+def test_answers_that_hang_on_a_tie_are_counted():
+    lines = [*LINES, answered("c", "full", True, ties=2), answered("d", "full", True, ties=1)]
+    (told,) = [line for line in doubts(lines) if "hang on a tie" in line]
+    assert f"2 of {sum(line.answered for line in lines)}" in told
+    assert not any("hang on a tie" in line for line in doubts(LINES))
+    assert Line.from_json(lines[-1].to_json()[:-1], "here").ties == 1
+    assert b"ties" not in LINES[0].to_json()

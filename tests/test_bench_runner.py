@@ -15,7 +15,7 @@ from speechprune_cli.bench.jobs import answer_missing, jobs
 from speechprune_cli.bench.line import Given, Line, indices, ranges
 from speechprune_cli.bench.plan import Plan, draw, long_enough
 from speechprune_cli.bench.run import OpenRun
-from speechprune_cli.bench.runner import LETTER_ONLY, Runner
+from speechprune_cli.bench.runner import Runner
 from speechprune_cli.bench.sample import Benchmark
 from speechprune_cli.bench.store import Run
 from speechprune_cli.bench.tasks import load_task
@@ -23,6 +23,7 @@ from speechprune_cli.bench.verdict import judge
 from speechprune_cli.errors import ModelError, OutOfMemoryError, UsageError
 from speechprune_cli.flow import Answer
 from speechprune_cli.pipeline import Session
+from speechprune_cli.question import LETTER_ONLY
 
 
 def make_plan(**changes) -> Plan:

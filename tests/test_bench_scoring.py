@@ -16,10 +16,10 @@ from speechprune_cli.bench.sample import Sample
 from speechprune_cli.bench.scoring import (
     exact_match,
     normalise_answer,
-    parse_letter,
     rotations,
     token_f1,
 )
+from speechprune_cli.named import parse_letter
 
 SPIRAL = Path(__file__).parents[2] / "shared" / "data" / "spiral_sample.jsonl"
 CITIES = ("Budapest", "Bangkok", "New York", "New York City")

@@ -12,7 +12,7 @@ from conftest import make_audio
 from tiny_families import TINY
 
 from speechprune_cli import load, load_audio
-from speechprune_cli.backends import FAMILIES
+from speechprune_cli.backends import FAMILIES, load_backend
 from speechprune_cli.backends.decoding import DecoderState
 from speechprune_cli.config import resolve_model
 from speechprune_cli.device import place
@@ -74,6 +74,22 @@ def everything(tokens):
 def prompt(lm, seconds, question=QUESTION, **options):
     tokens = lm.encode(make_audio(seconds))
     return lm.build_prompt(tokens, everything(tokens), question, **options)
+
+
+def test_without_its_decoder_a_model_encodes_and_prunes_the_same(folder, lm):
+    preset = resolve_model(str(folder))
+    if not lm.served:
+        with pytest.raises(UsageError, match="takes no --server"):
+            load_backend(preset, device="cpu", decoder=False)
+        return
+    bare = load_backend(preset, device="cpu", decoder=False)
+    audio = make_audio(3)
+    assert torch.equal(bare.encode(audio).embeds, lm.encode(audio).embeds)
+    assert torch.equal(bare.embed_text(QUESTION), lm.embed_text(QUESTION))
+    assert torch.equal(bare.first_layer().q_weight, lm.first_layer().q_weight)
+    assert torch.equal(bare.first_layer().k_weight, lm.first_layer().k_weight)
+    assert bare.prompt_ids(QUESTION, OPTIONS) == lm.prompt_ids(QUESTION, OPTIONS)
+    assert (bare.shape, bare.parameters) == (lm.shape, lm.parameters)
 
 
 def test_every_family_has_a_row():

@@ -39,8 +39,11 @@ AUDIO = {
 }
 
 
-def make_tiny_model(folder: Path, text_family: str) -> Path:
-    """Save a stock Qwen2-Audio with random weights, its tokenizer and its feature extractor."""
+def make_tiny_model(folder: Path, text_family: str, **told: Any) -> Path:
+    """Save a stock Qwen2-Audio with random weights, its tokenizer and its feature extractor.
+
+    `told` is what its decoder has otherwise than `TEXT`.
+    """
     from transformers import (
         AutoConfig,
         Qwen2AudioConfig,
@@ -55,7 +58,9 @@ def make_tiny_model(folder: Path, text_family: str) -> Path:
     config = Qwen2AudioConfig(
         audio_config=Qwen2AudioEncoderConfig(**AUDIO),
         text_config=AutoConfig.for_model(
-            text_family, vocab_size=tokenizer.get_vocab_size(), bos_token_id=None, **ends, **TEXT
+            text_family,
+            **{"vocab_size": tokenizer.get_vocab_size(), "bos_token_id": None, **ends},
+            **{**TEXT, **told},
         ),
         audio_token_index=tokenizer.token_to_id("<|AUDIO|>"),
     )
@@ -218,9 +223,9 @@ def make_tiny_minilm(folder: Path) -> Path:
     return folder
 
 
-def make_tiny_transcriber(folder: Path) -> Path:
+def make_tiny_transcriber(folder: Path, **told: Any) -> Path:
     """Save a preset of a reader and of a recogniser that has names and shapes, but no weights."""
-    reader, recogniser = make_tiny_reader(folder / "reader"), folder / "recogniser"
+    reader, recogniser = make_tiny_reader(folder / "reader", **told), folder / "recogniser"
     recogniser.mkdir()
     (recogniser / "model.bin").write_bytes(whisper_header(WHISPER_TENSORS))
     for name in ("config.json", "tokenizer.json"):

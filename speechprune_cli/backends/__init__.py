@@ -40,8 +40,12 @@ def load_backend(
     dtype: str = "auto",
     quantize: str = "none",
     offline: bool = False,
+    *,
+    decoder: bool = True,
 ) -> SpeechLM:
     """Load a Speech LLM from safetensors; code inside a model folder is never run.
+
+    Without its `decoder` it encodes and prunes, and builds prompts for a server to read.
 
     Raises `UsageError` for a device, dtype or quantisation this machine lacks, `ModelError` for
     files that are missing, gated, offline, pickled or damaged, `OutOfMemoryError` where the
@@ -49,16 +53,29 @@ def load_backend(
     """
     from speechprune_cli.checkpoint import open_checkpoint
 
-    placement = placed(preset, device, dtype, quantize)
+    placement = replace(placed(preset, device, dtype, quantize), decoder=decoder)
     with understood(preset):
         if preset.family is not None:
-            loaded = FAMILIES.part(preset.family).open(preset, revision, offline, placement)
+            family = served(FAMILIES.part(preset.family), preset, placement)
+            loaded = family.open(preset, revision, offline, placement)
         else:
             checkpoint = open_checkpoint(preset, revision, offline)
-            family = family_of(preset, checkpoint.config.get("model_type"))
+            family = served(
+                family_of(preset, checkpoint.config.get("model_type")), preset, placement
+            )
             loaded = family.load(preset, checkpoint, placement)
         check_text_side(loaded)
     return loaded
+
+
+def served(family: type[SpeechLM], preset: Preset, placement: Placement) -> type[SpeechLM]:
+    """The family. Raises UsageError where a server is to read what no server can."""
+    if not (placement.decoder or family.served):
+        raise UsageError(
+            f"{preset.name} takes no --server: its layers are told the words of a prompt beside "
+            "their embeddings, which no server is"
+        )
+    return family
 
 
 @contextmanager

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from speechprune_cli.device import Placement
 
 
+WORDS = "model.embed_tokens.weight"
+FIRST_LAYER = tuple(f"model.layers.0.self_attn.{name}_proj.weight" for name in "qk")
+
+
 class Reader(Protocol):
     """What the family `transcript` asks of a text model; see `SpeechLM` for the meanings."""
 
@@ -51,11 +55,12 @@ class LlamaReader:
         self.shape, self.weights = shape, weights
         self.decoder = _llama.LlamaDecoder(config, weights)
         tied = config.get("tie_word_embeddings")
-        self.output = self.word_embeddings if tied else weights["lm_head.weight"]
+        output = weights.get("lm_head.weight")  # None where another process decodes
+        self.output: Any = self.word_embeddings if tied else output
 
     @property
     def word_embeddings(self) -> Tensor:
-        return self.weights["model.embed_tokens.weight"]
+        return self.weights[WORDS]
 
     def embed_rows(self, ids: Tensor) -> Tensor:
         return F.embedding(ids, self.word_embeddings)
@@ -75,8 +80,7 @@ class LlamaReader:
         return F.linear(hidden, self.output)
 
     def projections(self) -> tuple[Tensor, Tensor]:
-        names = (f"model.layers.0.self_attn.{name}_proj.weight" for name in "qk")
-        query, key = (self.weights[name] for name in names)
+        query, key = (self.weights[name] for name in FIRST_LAYER)
         return query, key
 
 
@@ -97,7 +101,7 @@ class StockReader(StockDecoder):
     def projections(self) -> tuple[Tensor, Tensor]:
         """From the checkpoint: a quantised model's packed layout is no use for signs."""
         attention, read = "layers.0.self_attn.", self.checkpoint.read_tensor
-        if any(name.endswith("qkv_proj.weight") for name in self.model.state_dict()):
+        if self.checkpoint.has_tensor(attention, "qkv_proj.weight"):
             query, key = costs.query_width(self.shape), costs.key_width(self.shape)
             fused = read(attention, "qkv_proj.weight")
             return fused[:query], fused[query : query + key]
@@ -127,19 +131,26 @@ def _load_llama(checkpoint: Checkpoint, placement: Placement) -> LlamaReader:
     from safetensors.torch import load_file
 
     shape = read_decoder(checkpoint.source, SimpleNamespace(**checkpoint.config))
+    sizes = dict(_expected(shape, checkpoint.config))
     needed = checkpoint.parameters * placement.dtype.itemsize
+    if not placement.decoder:
+        sizes = {name: sizes[name] for name in (WORDS, *FIRST_LAYER)}
+        needed = sum(map(math.prod, sizes.values())) * placement.dtype.itemsize
     with memory_guard(f"loading {checkpoint.source}", needed, placement.device, _hint(placement)):
         weights: dict[str, Tensor] = {}
         for path in checkpoint.weights:
             for name, weight in load_file(path).items():
-                weights[name] = weight.to(placement.device, placement.dtype)
-    _check_weights(checkpoint, shape, weights)
+                if placement.decoder or name in sizes:
+                    weights[name] = weight.to(placement.device, placement.dtype)
+    _check_weights(checkpoint, sizes, weights)
     return LlamaReader(shape, checkpoint.config, weights)
 
 
-def _check_weights(checkpoint: Checkpoint, shape: Decoder, weights: dict[str, Tensor]) -> None:
+def _check_weights(
+    checkpoint: Checkpoint, sizes: dict[str, tuple[int, ...]], weights: dict[str, Tensor]
+) -> None:
     """Raise ModelError where one is missing, or of another shape than the configuration's."""
-    for name, expected in _expected(shape, checkpoint.config):
+    for name, expected in sizes.items():
         if name not in weights:
             raise ModelError(f"{checkpoint.folder}: weights missing, as {name}")
         if weights[name].shape != expected:
@@ -164,7 +175,7 @@ def _expected(shape: Decoder, config: dict[str, Any]) -> list[tuple[str, tuple[i
         "post_attention_layernorm": (width,),
     }
     found: list[tuple[str, tuple[int, ...]]] = [
-        ("model.embed_tokens.weight", (shape.vocab_size, width)),
+        (WORDS, (shape.vocab_size, width)),
         ("model.norm.weight", (width,)),
     ]
     for number in range(shape.num_hidden_layers):
@@ -182,17 +193,22 @@ def _load_stock(checkpoint: Checkpoint, placement: Placement) -> StockReader:
         quantisation,
         read_config,
         stock,
+        without_layers,
     )
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    text = read_config(checkpoint.folder).get_text_config(decoder=True)
-    shape = read_decoder(checkpoint.source, text)
+    config = read_config(checkpoint.folder)
+    shape = read_decoder(checkpoint.source, config.get_text_config(decoder=True))
     needed = int(costs.weights_bytes(shape, checkpoint.parameters, _counted(placement)))
+    if not placement.decoder:
+        needed -= costs.held_parameters(shape) * placement.dtype.itemsize
+        without_layers(config)
     with memory_guard(f"loading {checkpoint.source}", needed, placement.device, _hint(placement)):
         try:
             model, report = stock("AutoModelForCausalLM").from_pretrained(
                 checkpoint.folder,
+                config=config,
                 dtype=placement.dtype,
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,
@@ -204,7 +220,8 @@ def _load_stock(checkpoint: Checkpoint, placement: Placement) -> StockReader:
         except (*UNREADABLE, ImportError) as error:
             raise ModelError(f"cannot load {checkpoint.folder}: {one_line(error)}") from error
     check_complete(checkpoint.folder, report)
-    _check_cache(checkpoint, model)
+    if placement.decoder:
+        _check_cache(checkpoint, model)
     model = (model if placement.quantize != "none" else model.to(placement.device)).eval()
 
     return StockReader(shape, model, checkpoint)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from speechprune_cli.backends.base import AUDIO_EMBEDS
 from speechprune_cli.backends.qwen2_audio import Qwen2AudioShape
 from speechprune_cli.backends.stock import StockLM
 from speechprune_cli.backends.windowed import EncodedWindows, WindowedLM
@@ -36,6 +37,7 @@ class AudioFlamingo3(WindowedLM, StockLM):
     code_version = "audio_flamingo3/1"
     encoder_shape = AudioFlamingo3Shape
     provides = frozenset({ENCODER_ATTENTION})
+    served = AUDIO_EMBEDS
     model_class = "AudioFlamingo3ForConditionalGeneration"
     processor_class = "AudioFlamingo3Processor"
 

@@ -15,7 +15,7 @@ from functools import cached_property
 from threading import RLock
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from speechprune_cli.backends._prompts import positions
+from speechprune_cli.backends._prompts import positions, with_options
 from speechprune_cli.errors import ModelError, UsageError
 from speechprune_cli.flow import Prompt, PromptIds
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from speechprune_cli.device import Placement
     from speechprune_cli.flow import Answer, Audio, AudioTokens, FirstLayer, Selection, Transcript
 
+PROMPT_EMBEDS, AUDIO_EMBEDS, TOKEN_IDS = "prompt_embeds", "audio_embeds", "token ids"
+"""How a server is given a prompt: all embeddings of it, those of its audio, or words alone."""
+UNSERVED = ""  # no server can read it
 ProgressCallback = Callable[[int, int], None]  # how much is encoded, and how much there is
 
 
@@ -43,6 +46,7 @@ class SpeechLM(ABC):
     code_version: ClassVar[str]  # part of the cache's key: changes whenever encode's tokens do
     encoder_shape: ClassVar[type[EncoderShape]]
     provides: ClassVar[frozenset[str]] = frozenset()  # what methods may require, see `flow.py`
+    served: ClassVar[str] = PROMPT_EMBEDS  # how its prompts go to a server, see `remote/`
     position_rows: ClassVar[int] = 1  # 3 with M-RoPE: time, height and width, all three the same
     attention_implementation: str = "its own"
     writes: str | None = None  # who writes transcripts, and how; None: it hears by itself
@@ -295,6 +299,10 @@ class SpeechLM(ABC):
             audio_tokens=len(audio),
             text_tokens=len(ids.before) + len(ids.after),
             shared=len(before) + len(audio) if share else 0,
+            before=ids.before,
+            after=ids.after,
+            audio_ids=selection.words(tokens),
+            asked=with_options(question, choices),
         )
 
     def position_ids(self, positions: Tensor) -> Tensor:

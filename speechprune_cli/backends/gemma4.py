@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import PositiveInt
 
 from speechprune_cli.backends._prompts import around, with_options
+from speechprune_cli.backends.base import UNSERVED
 from speechprune_cli.backends.shape import BATCH_SIZE, HOP, EncoderShape, Shape, read_decoder
 from speechprune_cli.backends.stock import StockLM, stock
 from speechprune_cli.backends.windowed import EncodedWindows, WindowedLM
@@ -98,6 +99,7 @@ class Gemma4(WindowedLM, StockLM):
     family = "gemma4"
     model_types = ("gemma4",)
     code_version = "gemma4/1"
+    served = UNSERVED  # its layers are told the words themselves, which embeddings alone are not
     encoder_shape: ClassVar[type[EncoderShape]] = Gemma4Shape
     model_class = "Gemma4ForConditionalGeneration"
     extractor_class: ClassVar[str] = "Gemma4AudioFeatureExtractor"

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import Field, PositiveInt
 
+from speechprune_cli.backends.base import AUDIO_EMBEDS
 from speechprune_cli.backends.shape import HOP
 from speechprune_cli.backends.stock import StockLM
 from speechprune_cli.backends.windowed import EncodedWindows, WhisperShape, WindowedLM
@@ -51,6 +52,7 @@ class GlmAsr(WindowedLM, StockLM):
     code_version = "glm_asr/1"
     encoder_shape = GlmAsrShape
     provides = frozenset({ENCODER_ATTENTION})
+    served = AUDIO_EMBEDS
     model_class = "GlmAsrForConditionalGeneration"
     processor_class = "GlmAsrProcessor"
 

@@ -55,6 +55,11 @@ def load_weights(family: type[StockLM], checkpoint: Checkpoint, placement: Place
     device, quantize = placement.device, placement.quantize
     config = family.read_config(checkpoint.folder)
     needed = checkpoint.parameters * placement.dtype.itemsize
+    apart = not placement.decoder and not family.adapter_of(checkpoint.folder)
+    if apart:
+        held = costs.held_parameters(family.read_decoder(checkpoint.source, config))
+        needed -= held * placement.dtype.itemsize
+        without_layers(config)
     if quantize != "none":
         decoder = family.read_decoder(checkpoint.source, config)
         needed = int(costs.weights_bytes(decoder, checkpoint.parameters, quantize))
@@ -78,9 +83,20 @@ def load_weights(family: type[StockLM], checkpoint: Checkpoint, placement: Place
             raise ModelError(f"cannot load {checkpoint.folder}: {one_line(error)}") from error
         check_complete(checkpoint.folder, report)
         model = leave_out(family.left_out, model)
+        if apart:
+            model.lm_head = None
         if adapter := family.adapter_of(checkpoint.folder):
             check_complete(adapter, lora.load(model, adapter))
     return (model if quantize != "none" else model.to(device)).eval()
+
+
+def without_layers(config: Any) -> None:
+    """Leave word embeddings of a language model, and no layer that would read them."""
+    text = config.get_text_config(decoder=True)
+    for name in ("layer_types", "mlp_layer_types", "no_rope_layers"):
+        if getattr(text, name, None) is not None:
+            setattr(text, name, [])
+    text.num_hidden_layers = 0
 
 
 def check_complete(folder: Path, report: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.backends.audio_flamingo3 import AudioFlamingo3
+from speechprune_cli.backends.base import PROMPT_EMBEDS
 from speechprune_cli.backends.windowed import EncodedWindows
 from speechprune_cli.flow import PromptIds
 
@@ -27,6 +28,7 @@ class MusicFlamingo(AudioFlamingo3):
     family = "music_flamingo"
     model_types = ("musicflamingo",)
     code_version = "music_flamingo/1"
+    served = PROMPT_EMBEDS
     model_class = "MusicFlamingoForConditionalGeneration"
     processor_class = "MusicFlamingoProcessor"
 

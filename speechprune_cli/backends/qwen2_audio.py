@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from speechprune_cli.backends.base import AUDIO_EMBEDS
 from speechprune_cli.backends.shape import HOP
 from speechprune_cli.backends.stock import StockLM
 from speechprune_cli.backends.windowed import EncodedWindows, WhisperShape, WindowedLM
@@ -42,6 +43,7 @@ class Qwen2Audio(WindowedLM, StockLM):
     code_version = "qwen2_audio/2"
     encoder_shape = Qwen2AudioShape
     provides = frozenset({ENCODER_ATTENTION})
+    served = AUDIO_EMBEDS
     model_class = "Qwen2AudioForConditionalGeneration"
     processor_class = "Qwen2AudioProcessor"
     audio_content: ClassVar[dict[str, str]] = {"type": "audio", "audio_url": "audio"}

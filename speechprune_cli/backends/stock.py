@@ -130,7 +130,8 @@ class StockLM(StockDecoder, SpeechLM):
             checkpoint = replace(checkpoint, weights=weights)
         cls.check_template(checkpoint, processor)
         model = load_weights(cls, checkpoint, placement)
-        shape = cls.shape_of(preset, model.config, checkpoint.parameters)
+        config = cls.read_config(checkpoint.folder)
+        shape = cls.shape_of(preset, config, checkpoint.parameters)
         shape = lora.with_adapter(shape, model.get_decoder().layers)
         return cls(preset, shape, checkpoint, placement, model, processor)
 
@@ -274,7 +275,7 @@ class StockLM(StockDecoder, SpeechLM):
         )
 
     def first_layer(self) -> FirstLayer:
-        """A quantised model's packed layout is no use for signs: those come from the checkpoint."""
+        """From the checkpoint where there is no decoder, or one packed so that signs are lost."""
         query, key = self.query_and_key()
         decoder = self.shape.decoder
         return FirstLayer(query, key, decoder.num_attention_heads, decoder.num_key_value_heads)
@@ -285,11 +286,14 @@ class StockLM(StockDecoder, SpeechLM):
 
     def attention_weight(self, name: str) -> Tensor:
         """Of a linear layer in the first layer's attention, an adapter's share added."""
+        suffix = f"layers.0.self_attn.{name}.weight"
+        if not len(self.decoder.layers):
+            weight = self.checkpoint.read_tensor(self.decoder_name, suffix)
+            return weight.to(self.device, self.dtype)
         module = getattr(self.decoder.layers[0].self_attn, name)
         if self.quantize == "none":
             weight = module.weight.detach()
         else:
-            suffix = f"layers.0.self_attn.{name}.weight"
             weight = self.checkpoint.read_tensor(self.decoder_name, suffix)
         return lora.merged(module, weight.to(self.device))
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from pydantic import PositiveInt
 
 from speechprune_cli.backends._prompts import with_options
-from speechprune_cli.backends.base import ProgressCallback
+from speechprune_cli.backends.base import TOKEN_IDS, ProgressCallback
 from speechprune_cli.backends.composed import ReaderLM
 from speechprune_cli.backends.shape import Shape
 from speechprune_cli.backends.windowed import WhisperShape
@@ -96,6 +96,7 @@ class TranscriptLM(ReaderLM):
     code_version = "transcript/1"
     encoder_shape = TranscriptShape
     provides = frozenset({TRANSCRIPT})
+    served = TOKEN_IDS
 
     def __init__(
         self,
@@ -264,6 +265,11 @@ class TranscriptLM(ReaderLM):
         return self.chat.prompt(
             INTRODUCTION, f"\n\n{INSTRUCTION}\n{with_options(question, choices)}"
         )
+
+    @staticmethod
+    def chat_text(heard: str, asked: str) -> str:
+        """What a user says, for who has a chat template of their own."""
+        return f"{INTRODUCTION}{heard}\n\n{INSTRUCTION}\n{asked}"
 
 
 def threads() -> int:

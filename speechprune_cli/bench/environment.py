@@ -5,9 +5,9 @@ from __future__ import annotations
 import platform
 from typing import Any
 
-from speechprune_cli.bench.runner import LETTER_ONLY
 from speechprune_cli.pipeline import Session
 from speechprune_cli.provenance import describe_model, processor, versions
+from speechprune_cli.question import LETTER_ONLY
 
 QUESTION, CHOICES = "When is it?", ("on Monday", "on Friday")
 
@@ -22,7 +22,8 @@ def describe_environment(session: Session) -> dict[str, Any]:
         "quantize": model.quantize,
         "recogniser": model.writes,
         "attention": model.attention_implementation,
-        "decisions": list(model.decisions),
+        "decisions": list(session.decisions),
+        "server": session.reader.describe() if session.reader else None,
         "prompt": model.prompt_ids(QUESTION).text,
         "prompt_with_options": model.prompt_ids(QUESTION, CHOICES).text,
         "prompt_by_letter": model.prompt_ids(f"{QUESTION}\n{LETTER_ONLY}", CHOICES).text,

@@ -2,10 +2,9 @@
 
 A line of `lines.jsonl` is a JSON object with the fields of `Line` under their own names. One that
 tells of an answer has all of them but `error`, `f1` on open questions only, `notes` and `unread`
-where there are any, and `beyond_context` where it is true; one that tells of a failure has those
-before `error`.
-The last key, `check`, begins the SHA-256 of the bytes before it (closed by a brace), so that damage
-is noticed.
+where there are any, `beyond_context` where it is true and `ties` where it is not 0; one that tells
+of a failure has those before `error`. The last key, `check`, begins the SHA-256 of the bytes before
+it (closed by a brace), so that damage is noticed.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from speechprune_cli.methods import Amount, amount_asked
 
 FORMAT = 2  # of the lines, and of the run's folder around them
 CHECKED = re.compile(rb'(\{.*), "check": "([0-9a-f]{16})"\}', re.DOTALL)
-RARE = ("f1", "notes", "beyond_context", "unread")  # fields of some answers
+RARE = ("f1", "notes", "beyond_context", "unread", "ties")  # fields of some answers
 STRICT: dict[str, Any] = {"strict": True, "extra": "forbid"}
 
 
@@ -77,6 +76,7 @@ class Line:
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     unread: str = ""  # letters of the question and options that the model has no tokens for
+    ties: int = 0  # tokens, or choices, so nearly as likely as others that an engine may swap them
     notes: tuple[str, ...] = ()  # on the transcript that was read: what was dropped of it, and why
 
     __pydantic_config__: ClassVar = STRICT
@@ -112,6 +112,7 @@ class Line:
         names, plain = _names(self.status), asdict(self)
         names += ("f1",) * (self.f1 is not None) + ("notes",) * bool(self.notes)
         names += ("beyond_context",) * self.beyond_context + ("unread",) * bool(self.unread)
+        names += ("ties",) * bool(self.ties)
         content = {name: value for name, value in plain.items() if name in names}
         body = json_text(content).encode()
         return b'%s, "check": "%s"}\n' % (body[:-1], _check(body))

@@ -129,15 +129,20 @@ def hard_ids(lines: Iterable[Line]) -> list[str]:
 
 
 def doubts(lines: Iterable[Line]) -> tuple[str, ...]:
-    """What may be wrong with a run's recordings, summed up in a line for each kind."""
-    heard = {line.audio_sha256: line for line in lines if line.answered}.values()
+    """What may be wrong with recordings and answers, summed up in a line for each kind."""
+    answered = [line for line in lines if line.answered]
+    heard = {line.audio_sha256: line for line in answered}.values()
     wordless = sum(not line.total for line in heard)
     noted = sum(bool(line.notes) for line in heard)
     told = {
         "recordings without words: {} of {} (counted as wrong, the model is not asked)": wordless,
         "transcripts with notes on what they lack: {} of {} (`notes` in lines.jsonl)": noted,
     }
-    return tuple(what.format(count, len(heard)) for what, count in told.items() if count)
+    found = [what.format(count, len(heard)) for what, count in told.items() if count]
+    if hanging := sum(bool(line.ties) for line in answered):
+        text = "answers of the server that hang on a tie, which another engine may tip"
+        found.append(f"{text}: {hanging} of {len(answered)} (`ties` in lines.jsonl)")
+    return tuple(found)
 
 
 def _latest(lines: Iterable[Line]) -> Mapping[str, Group]:

@@ -44,6 +44,7 @@ class Plan:
     quantize: str = "none"
     offline: bool = False
     language: str | None = None  # what is spoken, for models that write transcripts
+    server: str | None = None  # who reads the prompts; None: the model itself
     budget: BudgetOption = None
     settings: dict[str, Any] = field(default_factory=dict)  # each for the methods that know it
     preset_settings: dict[str, dict[str, Any]] = field(default_factory=dict)  # by method

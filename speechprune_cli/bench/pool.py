@@ -27,7 +27,7 @@ class WorkerPool:
         self, plan: Plan, on_note: Callable[[str], None]
     ) -> Iterator[tuple[Workers, dict[str, Any]]]:
         """The workers and what they run on. Raises UsageError, ModelError, OutOfMemoryError."""
-        names = ("revision", "device", "dtype", "quantize", "offline", "language")
+        names = ("revision", "device", "dtype", "quantize", "offline", "language", "server")
         arguments = {"cache": self.cache, **{name: getattr(plan, name) for name in names}}
         if self.workers > 1 or self.ray is not None:
             from speechprune_cli.bench.ray_workers import ray_workers
@@ -41,6 +41,6 @@ class WorkerPool:
 
         plan.check(plan.model)
         session = load(plan.model, **arguments)
-        for decision in session.model.decisions:
+        for decision in session.decisions:
             on_note(decision)
         yield Runner(session, plan), describe_environment(session)

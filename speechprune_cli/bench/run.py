@@ -118,15 +118,17 @@ def resume(
     gpus: float | None = None,
     cache: bool = True,
     derive_hard: bool = False,
+    server: str | None = None,
     observer: Observer | None = None,
 ) -> Evaluation:
     """Go on with a run by its saved plan: ask what is missing or failed, sum up again.
 
-    Raises what `evaluate` raises, and UsageError where the folder holds no sound run, or one of
-    another version, `benchmark`, model or data, or of recordings that have changed.
+    A run whose prompts a `server` read may go on with that one at another address. Raises what
+    `evaluate` raises, and UsageError where the folder holds no sound run, or one of another
+    version, `benchmark`, model or data, or of recordings that have changed.
     """
-    pool = WorkerPool(workers, ray, gpus, cache)
-    return reopen(Run(Path(folder)), benchmark).finish(pool, derive_hard, observer or Observer())
+    pool, begun = WorkerPool(workers, ray, gpus, cache), Run(Path(folder))
+    return reopen(begun, benchmark, server).finish(pool, derive_hard, observer or Observer())
 
 
 @dataclass(frozen=True)
@@ -253,12 +255,16 @@ def begin(run: Run, plan: Plan) -> OpenRun:
     return OpenRun(run, plan, benchmark, tuple(samples), limited)
 
 
-def reopen(run: Run, benchmark: str | None = None) -> OpenRun:
+def reopen(run: Run, benchmark: str | None = None, server: str | None = None) -> OpenRun:
     """A run to go on with. Raises UsageError where it or its data is another one by now."""
     saved = run.read_to_resume()
     plan = Plan.from_json(saved["plan"])
     if benchmark not in (None, plan.benchmark):
         raise UsageError(f"{run.folder} is a run of {plan.benchmark}, not of {benchmark}")
+    if server is not None:
+        if plan.server is None:
+            raise UsageError(f"{run.folder} was begun without --server: leave it out")
+        plan = replace(plan, server=server)
     found = _load(plan)
     if found.fingerprint != saved["benchmark"]["fingerprint"]:
         raise UsageError(f"{found.source} has changed since {run.folder} was begun")

@@ -15,20 +15,29 @@ from string import ascii_uppercase
 import numpy as np
 
 from speechprune_cli import costs
+from speechprune_cli.bench.ahead import Ahead
 from speechprune_cli.bench.conditions import Condition
 from speechprune_cli.bench.estimate import Pace
 from speechprune_cli.bench.jobs import RecordingJob, attempt
 from speechprune_cli.bench.line import Given, Line, ranges
 from speechprune_cli.bench.plan import Plan
 from speechprune_cli.bench.sample import Sample
-from speechprune_cli.bench.scoring import parse_letter, rotations
+from speechprune_cli.bench.scoring import rotations
 from speechprune_cli.bench.verdict import recall, said, verdict
-from speechprune_cli.flow import SAMPLE_RATE, Answer, Audio, AudioTokens, Prompt, Selection
-from speechprune_cli.pipeline import NOTHING_SAID, Session, nothing
+from speechprune_cli.flow import (
+    NOTHING_SAID,
+    SAMPLE_RATE,
+    Answer,
+    Audio,
+    AudioTokens,
+    Prompt,
+    Selection,
+)
+from speechprune_cli.named import parse_letter
+from speechprune_cli.pipeline import Session
+from speechprune_cli.question import by_letter
 
 Order = tuple[int, ...]  # of options, by the sample's own numbers
-
-LETTER_ONLY = "Answer with the letter of the right option alone."
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,9 @@ class Runner:
 
     def answer(self, jobs: Iterable[Sequence[RecordingJob]]) -> Iterator[Line]:
         """Lines of all jobs, as they are made."""
+        if self.session.reader is not None:
+            yield from Ahead(self.session, self.answer_job).answer(map(tuple, jobs))
+            return
         for job in jobs:
             yield from self.answer_job(job)
 
@@ -81,9 +93,11 @@ class Runner:
         return self.session.unread(sample.question, sample.options)
 
     def expected_seconds(self, todo: Sequence[tuple[Sample, Condition]]) -> float | None:
-        """By some prompts that are read for it; None where memory does not let them."""
+        """By some prompts that are read for it; None where memory or a server do not let them."""
         import torch
 
+        if self.session.reader is not None:
+            return None
         model, plan = self.session.model, self.plan
         try:
             return Pace.of(model, plan.batch_size).seconds(plan, model.shape, todo)
@@ -124,7 +138,7 @@ class Runner:
             spec = replace(spec, settings={**spec.settings, "seed": seed})
         if condition.silence and tokens.transcript is not None:
             budget = min(self.session.model.input_tokens, len(tokens))
-            selection = nothing(spec.name, budget)  # of silence, no word is written
+            selection = Selection.none(spec.name, budget)  # of silence, no word is written
         else:
             selection = self.session.select(
                 tokens,
@@ -147,15 +161,15 @@ class Runner:
     def _prompt(
         self, sample: Sample, tokens: AudioTokens, selection: Selection, order: Order
     ) -> Prompt:
-        by_letter = self.plan.scoring != "likelihood" and bool(sample.options)
-        question = f"{sample.question}\n{LETTER_ONLY}" if by_letter else sample.question
+        lettered = self.plan.scoring != "likelihood" and bool(sample.options)
+        question = by_letter(sample.question) if lettered else sample.question
         return self.session.build_prompt(
             tokens,
             selection,
             question,
             choices=shown(sample, order),
             position=self.plan.position,
-            list_choices=True if by_letter else None,
+            list_choices=True if lettered else None,
             share=self.plan.permute_options and bool(sample.options),
         )
 
@@ -185,8 +199,9 @@ class Runner:
         for with_options in (True, False):
             alike = [one for one in asked if bool(one.sample.options) == with_options]
             flat = [(one, order) for one in alike for order in one.prompts]
-            for start in range(0, len(flat), self.plan.batch_size):
-                yield flat[start : start + self.plan.batch_size]
+            size = len(flat) if self.session.reader else self.plan.batch_size
+            for start in range(0, len(flat), max(size, 1)):
+                yield flat[start : start + size]
 
     def _answers(self, batch: Sequence[tuple[Asked, Order]]) -> list[Answer | str]:
         """Answers, or why there are none; a batch that is too much is halved."""
@@ -242,6 +257,7 @@ class Runner:
             prune_seconds=asked.selection.seconds,
             prefill_seconds=sum(a.prefill_seconds for a in answers) / max(len(answers), 1),
             decode_seconds=sum(a.decode_seconds for a in answers) / max(len(answers), 1),
+            ties=sum(answer.ties for answer in answers),
             notes=self.session.doubts(tokens),
             unread=self._unread(sample),
         )
@@ -261,14 +277,15 @@ class Runner:
     def _silent(self, tokens: AudioTokens) -> AudioTokens:
         """As many tokens of silence: of whole input lengths, the last of them cut."""
         model, wanted = self.session.model, len(tokens)
-        lengths = -(-wanted // model.input_tokens)
-        while self._silence is None or len(self._silence) < wanted:
-            samples = np.zeros(int(lengths * model.input_seconds * SAMPLE_RATE), np.float32)
-            sha256 = hashlib.sha256(samples.tobytes()).hexdigest()
-            audio = Audio(samples, "silence", sha256, SAMPLE_RATE, 1, len(samples) / SAMPLE_RATE)
-            self._silence = model.encode(audio)
-            lengths += 1
-        silent = self._silence
+        with model.lock:
+            lengths = -(-wanted // model.input_tokens)
+            while self._silence is None or len(self._silence) < wanted:
+                samples = np.zeros(int(lengths * model.input_seconds * SAMPLE_RATE), np.float32)
+                seconds = len(samples) / SAMPLE_RATE
+                audio = Audio(samples, "silence", "", SAMPLE_RATE, 1, seconds)
+                self._silence = model.encode(audio)
+                lengths += 1
+            silent = self._silence
         return replace(
             tokens,
             embeds=silent.embeds[:wanted],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from speechprune_cli.bench.line import Given
 from speechprune_cli.bench.sample import Sample
 from speechprune_cli.bench.scoring import exact_match, token_f1
-from speechprune_cli.pipeline import NO_WORDS
+from speechprune_cli.flow import NO_WORDS
 
 if TYPE_CHECKING:
     from torch import Tensor

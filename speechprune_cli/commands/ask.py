@@ -33,6 +33,7 @@ def ask(
     answering: options.AnswerOptions,
     transcribing: options.TranscriptOptions,
     recording: options.RecordingOptions,
+    serving: options.ServerOptions,
     output: options.OutputOptions,
 ) -> None:
     """Answer questions about a recording.
@@ -43,7 +44,7 @@ def ask(
     """
     out, choices = output.open(), checked_choices(answering.choice or (), "--choice")
     check_questions(audio, questions)
-    heard = listen(out, audio, model, pruning, transcribing, recording)
+    heard = listen(out, audio, model, pruning, transcribing, recording, serving.server)
     if not questions:
         converse(heard, choices, answering)
     for question in questions or ():

@@ -14,6 +14,7 @@ from speechprune_cli.options import (
     MatchingOptions,
     ModelOptions,
     OutputOptions,
+    ServerOptions,
     argument,
     grouped,
 )
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 PLANLESS = {
     "benchmark", "resume", "derive_hard", "workers", "ray", "gpus", "json", "quiet", "verbose",
-    "no_cache",
+    "no_cache", "server",
 }  # fmt: skip
 """Options that a resumed run may be given anew: they change no answer."""
 
@@ -43,6 +44,7 @@ def evaluate(
     matching: MatchingOptions,
     working: WorkerOptions,
     run: RunOptions,
+    serving: ServerOptions,
     output: OutputOptions,
 ) -> None:
     """Measure a model on a benchmark, pruned and unpruned, with intervals and tests.
@@ -59,7 +61,13 @@ def evaluate(
     with EvaluationProgress(out) as progress:
         if run.resume is not None:
             check_unchanged(context, run.resume)
-            done = resume(run.resume, benchmark=benchmark, observer=progress, **work)
+            done = resume(
+                run.resume,
+                benchmark=benchmark,
+                observer=progress,
+                server=serving.server,
+                **work,
+            )
         elif benchmark is None:
             raise UsageError(f"name a benchmark: {', '.join(TASKS.names)}")
         else:
@@ -73,6 +81,7 @@ def evaluate(
                 **work,
                 **model.place,
                 language=model.spoken,
+                server=serving.server,
                 budget=pruning.b1,
                 query=matching.query,
                 settings=pruning.settings,

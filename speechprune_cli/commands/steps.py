@@ -95,6 +95,7 @@ def listen(
     pruning: PruningOptions,
     transcribing: TranscriptOptions,
     recording: RecordingOptions,
+    server: str | None = None,
 ) -> Listening:
     """Decode, load and encode; what can be refused at once is."""
     transcribing.check(model.preset)
@@ -112,7 +113,7 @@ def listen(
     audio = load_audio(source, recording.track)
     for warning in audio.warnings:
         out.warning(warning)
-    session = model.load(out)
+    session = model.load(out, server)
     session.check_method(spec)
     advise(out, session.model.preset, audio)
     with out.progress(f"encoding {audio.source}") as on_progress:

@@ -7,6 +7,7 @@ from speechprune_cli.options.model import (
     ModelOptions,
     PlaceOptions,
     RecordingOptions,
+    ServerOptions,
     TranscriptOptions,
 )
 from speechprune_cli.options.output import OutputOptions
@@ -28,6 +29,7 @@ __all__ = [
     "PlaceOptions",
     "PruningOptions",
     "RecordingOptions",
+    "ServerOptions",
     "TranscriptOptions",
     "argument",
     "grouped",

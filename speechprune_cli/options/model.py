@@ -88,14 +88,27 @@ class ModelOptions(PlaceOptions):
         heard = by_environment("language") and self.preset.family != TRANSCRIPT
         return None if heard else self.language
 
-    def load(self, out: Output) -> Session:
+    def load(self, out: Output, server: str | None = None) -> Session:
         """Load the model, saying where it runs and why."""
         from speechprune_cli.pipeline import load
 
-        session = load(self.name, language=self.spoken, cache=not self.no_cache, **self.place)
-        for decision in session.model.decisions:
+        heard, cache = self.spoken, not self.no_cache
+        session = load(self.name, language=heard, cache=cache, server=server, **self.place)
+        for decision in session.decisions:
             out.note(decision)
         return session
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """Who reads the prompts, if not the model here."""
+
+    server: str | None = loading(
+        "An OpenAI-compatible server (vLLM, llama.cpp, Ollama) that reads the prompts, as "
+        "http://localhost:8000; then no decoder is loaded here.",
+        "URL",
+        env=True,
+    )
 
 
 @dataclass(frozen=True)
