@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 from dataclasses import replace
+from math import inf
 from numbers import Real
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -65,19 +66,23 @@ def _decoded(recording: Any) -> Audio:
     if isinstance(recording, str | os.PathLike):
         return load_audio(Path(recording) if not isinstance(recording, str) else recording)
     if isinstance(recording, bytes | bytearray | memoryview):
-        return _stored(io.BytesIO(recording), "the bytes given")
+        return stored(io.BytesIO(recording), "the bytes given")
     if callable(getattr(recording, "read", None)):
-        return _stored(recording, str(getattr(recording, "name", "the file given")))
+        return stored(recording, str(getattr(recording, "name", "the file given")))
     raise TypeError(
         f"a recording cannot be a {type(recording).__name__}: give a path, bytes, a file that is "
         "open in binary mode, or an array or tensor of samples with sample_rate"
     )
 
 
-def _stored(file: Any, label: str) -> Audio:
-    """Decoded from a copy, since decoders need a file of their own; `label` stands for its name."""
-    from speechprune_cli.audio import load_audio
+def stored(file: Any, name: str, track: int | None = None, longest: float = inf) -> Audio:
+    """Decoded from a copy, since decoders need a file of their own; `name` stands for its name.
 
+    `track` and `longest` are those of `load_audio`, which says what is raised.
+    """
+    from speechprune_cli.audio import label_of, load_audio
+
+    label = label_of(name)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "recording"
         with path.open("wb") as copy:
@@ -86,11 +91,11 @@ def _stored(file: Any, label: str) -> Audio:
             except TypeError:
                 raise TypeError(f"{label}: open the file in binary mode") from None
         try:
-            audio = load_audio(path)
-        except AudioError as error:
-            raise AudioError(str(error).replace(str(path), label)) from error
+            audio = load_audio(path, track, longest)
+        except (AudioError, UsageError) as error:
+            raise type(error)(str(error).replace(str(path), label)) from error
     warnings = tuple(each.replace(str(path), label) for each in audio.warnings)
-    return replace(audio, source=label, warnings=warnings)
+    return replace(audio, source=name, warnings=warnings)
 
 
 def _samples(recording: Any) -> np.ndarray | None:

@@ -11,6 +11,7 @@ from speechprune_cli.options.model import (
 )
 from speechprune_cli.options.output import OutputOptions
 from speechprune_cli.options.pruning import GridOptions, MatchingOptions, PruningOptions
+from speechprune_cli.options.serving import ServerOptions, ServingOptions
 
 ENVIRONMENT = (
     "Options of the model, the pruning and the answer that are not given are read from the "
@@ -28,6 +29,8 @@ __all__ = [
     "PlaceOptions",
     "PruningOptions",
     "RecordingOptions",
+    "ServerOptions",
+    "ServingOptions",
     "TranscriptOptions",
     "argument",
     "grouped",

@@ -88,6 +88,12 @@ class ModelOptions(PlaceOptions):
         heard = by_environment("language") and self.preset.family != TRANSCRIPT
         return None if heard else self.language
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that answers depend on beside the preset."""
+        place = {name: told for name, told in self.place.items() if name != "offline"}
+        return {**place, "language": self.spoken}
+
     def load(self, out: Output) -> Session:
         """Load the model, saying where it runs and why."""
         from speechprune_cli.pipeline import load
