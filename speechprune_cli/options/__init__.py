@@ -7,11 +7,12 @@ from speechprune_cli.options.model import (
     ModelOptions,
     PlaceOptions,
     RecordingOptions,
+    ServerOptions,
     TranscriptOptions,
 )
 from speechprune_cli.options.output import OutputOptions
 from speechprune_cli.options.pruning import GridOptions, MatchingOptions, PruningOptions
-from speechprune_cli.options.serving import ServerOptions, ServingOptions
+from speechprune_cli.options.serving import ServingOptions
 
 ENVIRONMENT = (
     "Options of the model, the pruning and the answer that are not given are read from the "

@@ -105,6 +105,17 @@ class ModelOptions(PlaceOptions):
 
 
 @dataclass(frozen=True)
+class ServerOptions:
+    """Who answers, if not a model in this process."""
+
+    server: Literal["local"] | None = loading(
+        "local: the speechprune serve that runs here with the same model and options.",
+        "local",
+        env=True,
+    )
+
+
+@dataclass(frozen=True)
 class RecordingOptions:
     """What of a recording is read."""
 

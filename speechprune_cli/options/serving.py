@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
 
 from speechprune_cli.errors import UsageError
 from speechprune_cli.options.grouping import answering, panel, rare
@@ -16,17 +15,6 @@ KEY_VARIABLE = "SPEECHPRUNE_SERVE_KEY"
 LIMITS = Limits()
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 listening, bounding = panel("Listening"), panel("Limits")
-
-
-@dataclass(frozen=True)
-class ServerOptions:
-    """Who answers."""
-
-    server: Literal["local"] | None = rare(
-        "local: have the speechprune serve answer that runs here with the same model options.",
-        "local",
-        env=True,
-    )
 
 
 @dataclass(frozen=True)

@@ -38,12 +38,13 @@ class Service:
     answering: Answering
     served: Served
     warn: Callable[[str], None]  # told of failures that are no client's, a line each
+    threads: int = 1  # that answer at a time
     line: Line = field(init=False)
     metrics: Metrics = field(init=False)
     received: int = 0  # bytes of the requests that are there
 
     def __post_init__(self) -> None:
-        self.line = Line(self.answering, self.served.limits)
+        self.line = Line(self.answering, self.served.limits, self.threads)
         self.metrics = Metrics(self.line, self.answering)
         self.created = int(time.time())
 
@@ -56,7 +57,7 @@ class Service:
         app.add_api_route("/v1/models/{name:path}", self.model, methods=["GET"])
         app.add_api_route("/health", self.health, methods=["GET"])
         app.add_api_route("/metrics", self.counts, methods=["GET"])
-        for kind in (Refusal, SpeechPruneError, HTTPException, ClientDisconnect, Exception):
+        for kind in (Refusal, SpeechPruneError, HTTPException, ClientDisconnect, Gone, Exception):
             app.add_exception_handler(kind, self._refused)
         return app
 

@@ -1,4 +1,7 @@
-"""Requests in the order in which they came, and the one thread in which the model answers them."""
+"""Requests in the order in which they came, and the threads in which the model answers them.
+
+A model that reads prompts itself has one; where a server reads them, several keep it busy.
+"""
 
 from __future__ import annotations
 
@@ -73,10 +76,12 @@ class Job:
 
 
 class Line:
-    """Jobs that wait, and those in work: all of it is told in the event loop."""
+    """Jobs that wait, and those in work in so many threads: all is told in the event loop."""
 
-    def __init__(self, answer: Callable[[Sequence[Job]], None], limits: Limits) -> None:
-        self._answer, self._limits = answer, limits
+    def __init__(
+        self, answer: Callable[[Sequence[Job]], None], limits: Limits, threads: int = 1
+    ) -> None:
+        self._answer, self._limits, self._threads = answer, limits, threads
         self.waiting: list[Job] = []
         self.running: list[Job] = []
         self.stopping = False
@@ -115,22 +120,27 @@ class Line:
 
     async def serve(self) -> None:
         """Have jobs answered until the server stops."""
-        with ThreadPoolExecutor(1, "model") as thread:
-            while not self.stopping:
-                await self._changed.wait()
-                self._changed.clear()
-                while self.waiting:
-                    await self._work(thread)
+        free = asyncio.Semaphore(self._threads)
+        with ThreadPoolExecutor(self._threads, "model") as threads:
+            async with asyncio.TaskGroup() as works:
+                while not self.stopping:
+                    await free.acquire()
+                    while not (self.waiting or self.stopping):
+                        self._changed.clear()
+                        await self._changed.wait()
+                    if self.waiting:
+                        done = works.create_task(self._work(threads, self._take()))
+                        done.add_done_callback(lambda _: free.release())
 
-    async def _work(self, thread: ThreadPoolExecutor) -> None:
-        self.running, begun = self._take(), time.monotonic()
-        done = thread.submit(self._answer, self.running)
+    async def _work(self, threads: ThreadPoolExecutor, jobs: list[Job]) -> None:
+        begun = time.monotonic()
+        done = threads.submit(self._answer, jobs)
         await asyncio.wait([asyncio.wrap_future(done)])
-        self._pace = (time.monotonic() - begun) / len(self.running)
+        self._pace = (time.monotonic() - begun) / len(jobs) / self._threads
         if error := done.exception():
-            for job in self.running:
+            for job in jobs:
                 job.tell(error)
-        self.running = []
+        self.running = [job for job in self.running if job not in jobs]
 
     def _take(self) -> list[Job]:
         """The one that came first, and those of its kind."""
@@ -138,6 +148,7 @@ class Line:
         alike = [job for job in self.waiting if job.kind == first.kind and not job.is_alone]
         taken = [first] if first.is_alone else alike[: self._limits.batch_size]
         self.waiting = [job for job in self.waiting if job not in taken]
+        self.running = [*self.running, *taken]
         return taken
 
 

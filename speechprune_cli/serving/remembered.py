@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, fields, replace
+from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,27 +34,29 @@ class Heard:
 
 
 class Remembered:
-    """At most `most` bytes of recordings, by what their files hold; for one thread."""
+    """At most `most` bytes of recordings, by what their files hold; for any thread."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.held: OrderedDict[str, Heard] = OrderedDict()
         self.bytes = 0
+        self._lock = Lock()
 
     def get(self, key: str) -> Heard | None:
         """What was put there, unless it was forgotten."""
-        if key not in self.held:
-            return None
-        self.held.move_to_end(key)
-        return self.held[key]
+        with self._lock:
+            if key in self.held:
+                self.held.move_to_end(key)
+            return self.held.get(key)
 
     def put(self, key: str, heard: Heard) -> Heard:
         """Keep a recording, and give it back as it is the next time."""
         audio = replace(heard.audio, samples=heard.audio.samples[:0].copy())
         kept = Heard(audio, replace(heard.tokens, from_cache=True))
-        if kept.bytes <= self.most and key not in self.held:
-            self.held[key] = kept
-            self.bytes += kept.bytes
-        while self.bytes > self.most:
-            self.bytes -= self.held.popitem(last=False)[1].bytes
+        with self._lock:
+            if kept.bytes <= self.most and key not in self.held:
+                self.held[key] = kept
+                self.bytes += kept.bytes
+            while self.bytes > self.most:
+                self.bytes -= self.held.popitem(last=False)[1].bytes
         return heard

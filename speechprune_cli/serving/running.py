@@ -48,10 +48,11 @@ class Serving:
     doors: tuple[Door, ...]
     log: Callable[[str], None]
     warn: Callable[[str], None]
+    threads: int = 1  # of one model one, of a server that reads its prompts several
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Answer until a signal, or `stop`: what is in work is finished; a second one ends it."""
-        self.service = Service(self.answering, self.served, self.warn)
+        self.service = Service(self.answering, self.served, self.warn, self.threads)
         self.listeners = [self._listener(door) for door in self.doors]
         self.loop = asyncio.get_running_loop()
         doors = zip(self.listeners, self.doors, strict=True)
