@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
 import subprocess
 import sys
 from base64 import b64encode
+from pathlib import Path
 
 import openai
 import pytest
@@ -72,15 +74,15 @@ def unmeasured(out):
     return fields
 
 
+SHORT = ["--max-new-tokens", "2"]
 WAYS = {
     "plain": [],
-    "verbose": ["--verbose", "--max-new-tokens", "5"],
+    "verbose": ["--verbose", "--max-new-tokens", "2"],
     "options": ["--choice", "on Friday", "--choice", "never"],
-    "pruned": ["--method", "uniform", "--keep", "20%", "--position", "original"],
-    "settings": ["--method", "speechprune", "--set", "temperature=0.5", "--rate", "0.5", "-v"],
-    "amount without effect": ["--method", "full", "--keep", "3"],
-    "more than there is": ["--keep", "3000"],
-    "showing": ["--show", "--budget", "all"],
+    "pruned": ["--method", "uniform", "--keep", "20%", "--position", "original", *SHORT],
+    "settings": ["--method", "speechprune", "--set", "temperature=0.5", "--rate", "0.5", *SHORT],
+    "an amount without effect": ["--method", "full", "--keep", "3", *SHORT],
+    "more than there is": ["--keep", "3000", "--show", "--budget", "all", *SHORT],
 }
 
 
@@ -245,12 +247,33 @@ def nano(tmp_path):
     process.communicate()
 
 
+def readme(language, url):
+    """A block of the README of `serving/`, for the server at that address."""
+    text = (PACKAGE / "serving" / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(rf"```{language}\n(.+?)```", text, re.S)
+    assert "http://127.0.0.1:8000/v1" in block
+    return block.replace("http://127.0.0.1:8000/v1", url)
+
+
 @pytest.mark.slow
-def test_nano_answers_for_openais_client_curl_and_ask(nano, tmp_path):
-    """As the README of `serving/` has it, ended by a signal while an answer is under way."""
+def test_the_readme_is_right(nano, tmp_path, monkeypatch, capfd):
+    """In Python and in a shell."""
+    _, url = nano
+    monkeypatch.chdir(tmp_path)
+    Path("talk.ogg").write_bytes(Path(EXAMPLE).read_bytes())
+    exec(compile(readme("python", url), "README.md", "exec"), {})  # noqa: S102
+    assert capfd.readouterr().out == f"{ANSWER.lower()} 410\n"
+    command = ["/bin/bash", "-c", readme("bash", url)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    answer = json.loads(done.stdout)
+    assert answer["choices"][0]["message"]["content"].lower() == ANSWER.lower()
+
+
+@pytest.mark.slow
+def test_nano_answers_for_openais_client_and_ask(nano, tmp_path):
+    """As long as no signal comes; then what is under way is finished."""
     process, url = nano
-    with open(EXAMPLE, "rb") as file:  # noqa: PTH123 - as users write it
-        data = b64encode(file.read()).decode()
+    data = b64encode(Path(EXAMPLE).read_bytes()).decode()
     audio = {"type": "input_audio", "input_audio": {"data": data, "format": "ogg"}}
     messages = [{"role": "user", "content": [{"type": "text", "text": QUESTION}, audio]}]
     client = openai.OpenAI(base_url=url, api_key="none")
