@@ -61,12 +61,16 @@ class Running:
         return float(value)
 
     def wait_for(self, **counts):
-        """Until `/health` says so; a test that waits for ever fails by its patience."""
+        """Until `/health` says so."""
+        self.wait_until(lambda: counts.items() <= self.health().items())
+
+    def wait_until(self, holds):
+        """A test that waits for ever fails by its patience."""
         for _ in range(3000):
-            if counts.items() <= self.health().items():
+            if holds():
                 return
             time.sleep(0.01)
-        raise AssertionError(f"{self.health()} never came to {counts}")
+        raise AssertionError("it never came to that")
 
 
 @contextmanager

@@ -102,6 +102,25 @@ def test_json_of_a_local_server_is_the_same(served, recording, capfd):
     assert unmeasured(here) == unmeasured(there)
 
 
+def test_a_model_that_reads_is_served_too(tiny_transcriber, imagining, capfd, tmp_path):
+    """With the words that were read, and their language."""
+    talk = tmp_path / "talk.wav"
+    soundfile.write(talk, make_audio(9).samples, SAMPLE_RATE)
+    model = options.ModelOptions(model=str(tiny_transcriber), dtype="float32")
+    asked = ("Why so?", "-m", tiny_transcriber, "--keep", "5", "--show", "-v", *SHORT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+        session = load(str(tiny_transcriber), dtype="float32")
+        session.encode(talk)
+        path = socket_path(model.preset, model.identity)
+        with running(session, path=path):
+            here = run(capfd, talk, *asked)
+            there = run(capfd, talk, *asked, "--server", "local")
+    assert here == there
+    assert here[0] == 0
+    assert "language: en" in here[2]
+
+
 def test_mistakes_are_those_of_one_process(served, recording, capfd, tmp_path):
     text = tmp_path / "text.wav"
     text.write_text("these are words, not sound")
