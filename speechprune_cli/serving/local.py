@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from typing import Any
 
 from speechprune_cli.errors import AudioError, SpeechPruneError, UsageError, one_line
 from speechprune_cli.serving.refusals import error_of
+from speechprune_cli.serving.sockets import unix_socket
 
 Say = Callable[[Any], None]  # told of remarks
 
@@ -28,9 +28,9 @@ class Connection(HTTPConnection):
 
     def connect(self) -> None:
         """Raises OSError, also where the socket is another user's."""
+        self.sock = unix_socket()
         if self.path.stat().st_uid != os.getuid():
             raise PermissionError(f"{self.path} belongs to another user")
-        self.sock = socket.socket(socket.AF_UNIX)
         self.sock.connect(os.fspath(self.path))
 
 

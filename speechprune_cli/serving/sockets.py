@@ -39,13 +39,20 @@ def socket_path(preset: Preset, told: Mapping[str, Any]) -> Path:
     return folder / f"{digest[:16]}.sock"
 
 
+def unix_socket() -> socket.socket:
+    """Raises SpeechPruneError where the system has none, as Windows."""
+    if not hasattr(socket, "AF_UNIX"):
+        raise SpeechPruneError("this system has no Unix sockets")
+    return socket.socket(socket.AF_UNIX)
+
+
 @contextmanager
 def own_socket(path: Path) -> Iterator[socket.socket]:
     """A socket that only this user can reach, removed at the end, one left behind by a kill too.
 
     Raises UsageError where another server has it, SpeechPruneError where the system refuses.
     """
-    with socket.socket(socket.AF_UNIX) as listening:
+    with unix_socket() as listening:
         _claim(path, listening)
         try:
             yield listening
@@ -72,7 +79,7 @@ def _claim(path: Path, listening: socket.socket) -> None:
 
 def answers(path: Path) -> bool:
     """Whether somebody listens at a socket."""
-    with suppress(OSError), socket.socket(socket.AF_UNIX) as asking:
+    with suppress(OSError), unix_socket() as asking:
         asking.connect(os.fspath(path))
         return True
     return False
