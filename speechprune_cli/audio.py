@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from io import SEEK_END, BufferedReader, FileIO
@@ -20,9 +20,10 @@ import av
 import numpy as np
 import soundfile
 
+from speechprune_cli import units
 from speechprune_cli.atomic import atomic
-from speechprune_cli.decoder import BLOCK_FRAMES, Recording
-from speechprune_cli.errors import AudioError, SpeechPruneError, UsageError
+from speechprune_cli.decoder import BLOCK_FRAMES, Block, Recording
+from speechprune_cli.errors import AudioError, SpeechPruneError, TooLongError, UsageError
 from speechprune_cli.flow import Audio
 from speechprune_cli.mixdown import Mixdown
 from speechprune_cli.sndfile import SoundFile
@@ -46,7 +47,7 @@ WRITABLE = {
 }
 
 
-def load_audio(source: str | Path, track: int | None = None) -> Audio:
+def load_audio(source: str | Path, track: int | None = None, longest: float = inf) -> Audio:
     """Decode a recording (`-` is standard input), mix it down to mono and resample it to 16 kHz.
 
     All that FFmpeg's libraries can read is read, also behind a change of rate or channels and of
@@ -54,21 +55,22 @@ def load_audio(source: str | Path, track: int | None = None) -> Audio:
     times are its own. Of several audio tracks the default one is read, or that of number `track`,
     counted from 1. Channels are averaged, or the loudest is taken where they cancel each other.
     `n` frames at `rate` become exactly `round(n * 16000 / rate)` samples. Memory beyond the
-    samples does not grow with the length.
+    samples does not grow with the length, which is at most `longest` seconds.
 
     Raises AudioError, one line that names the file and what was found in it, where it is missing,
     a folder, empty, not audio, without samples, or holds NaN, infinite or absurdly large samples;
-    UsageError where there is no such track. What is truncated, damaged, silent, very short or the
-    sound of a film is decoded, with a line in `Audio.warnings`, as is one of several tracks.
+    UsageError where there is no such track, TooLongError. What is truncated, damaged, silent, very
+    short or the sound of a film is decoded, with a line in `Audio.warnings`, as is one of several
+    tracks.
     """
     name = str(source)
-    label = "standard input" if name == "-" else name
+    label = label_of(name)
     sound, found = Mixdown(label), _Findings()
     try:
         with _open(name, label) as file:
             for part in _parts(file, label, track, found):
                 begin = float(sound.seconds)
-                sound.add(part.blocks())
+                sound.add(_within(longest, part.blocks(), begin, label))
                 found.add(part, begin)
             sha256 = _digest(file, found)
     except OSError as error:
@@ -87,6 +89,11 @@ def load_audio(source: str | Path, track: int | None = None) -> Audio:
         source_seconds=float(sound.seconds),
         warnings=tuple(f"{label}: {line}" for line in lines),
     )
+
+
+def label_of(name: str) -> str:
+    """What messages call a recording."""
+    return "standard input" if name == "-" else name
 
 
 def recording_seconds(path: str | Path) -> float:
@@ -175,6 +182,15 @@ def _parts(
             return
         rest = rest.behind(following)
         following = joint(rest)
+
+
+def _within(longest: float, blocks: Iterable[Block], begin: float, label: str) -> Iterator[Block]:
+    """The same blocks, the first of which begins there. Raises TooLongError."""
+    for block, rate in blocks:
+        begin += len(block) / rate
+        if begin > longest:
+            raise TooLongError(f"{label}: is longer than {units.length(longest)}")
+        yield block, rate
 
 
 def _by_libsndfile(file: File, part: Part, track: int | None) -> SoundFile | None:

@@ -19,6 +19,10 @@ class AudioError(SpeechPruneError):
     exit_code = 3
 
 
+class TooLongError(AudioError):
+    """A recording that is longer than is allowed."""
+
+
 class ModelError(SpeechPruneError):
     """A model that is missing, gated, offline or refused."""
 

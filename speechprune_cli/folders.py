@@ -4,6 +4,7 @@
     <cache>/kokoro        voices that `build --fetch-voices` gets
     <cache>/stored        parts of presets that `models get` fetched (`weights/stored.py`)
     <cache>/models        the user's own models, converted once (`weights/finding.py`)
+    <cache>/run           sockets of `serve`, without XDG_RUNTIME_DIR (`serving/sockets.py`)
     <cache>/benchmarks    recordings unpacked from data sets
     <config>/user.yaml    the user's default model (`config.py`)
 

@@ -14,6 +14,7 @@ from speechprune_cli.commands.models import app as models
 from speechprune_cli.commands.profile import profile
 from speechprune_cli.commands.prune import prune
 from speechprune_cli.commands.report import report
+from speechprune_cli.commands.serve import serve
 from speechprune_cli.options import ENVIRONMENT
 from speechprune_cli.running import run
 from speechprune_cli.version import __version__
@@ -29,6 +30,7 @@ app.command(epilog=ENVIRONMENT)(ask)
 app.command(epilog=ENVIRONMENT)(prune)
 app.command("eval", epilog=ENVIRONMENT)(evaluate)
 app.command(epilog=ENVIRONMENT)(profile)
+app.command(epilog=ENVIRONMENT)(serve)
 app.command()(build)
 app.command()(report)
 app.add_typer(models, name="models")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -146,6 +146,11 @@ class Output:
     def warning(self, message: str) -> None:
         """One line about what may make the result worth less; never held back."""
         self._line(f"warning: {message}")
+
+    def remarks(self, remarks: Iterable[tuple[Literal["warning", "note", "detail"], str]]) -> None:
+        """Lines, each for those whom it concerns."""
+        for level, text in remarks:
+            getattr(self, level)(text)
 
     def _line(self, message: str, style: str | None = None) -> None:
         """To stderr: wrapped between words on a terminal, one line everywhere else."""

@@ -8,6 +8,7 @@ import re
 import shutil
 from dataclasses import replace
 from fractions import Fraction
+from math import inf
 from numbers import Integral, Real
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -70,22 +71,24 @@ def _decoded(recording: Any, track: int | None) -> Audio:
     if isinstance(recording, str | os.PathLike):
         return load_audio(Path(recording) if not isinstance(recording, str) else recording, track)
     if isinstance(recording, bytes | bytearray | memoryview):
-        return _stored(io.BytesIO(recording), "the bytes given", track)
+        return stored(io.BytesIO(recording), "the bytes given", track)
     if callable(getattr(recording, "read", None)):
-        return _stored(recording, str(getattr(recording, "name", "the file given")), track)
+        return stored(recording, str(getattr(recording, "name", "the file given")), track)
     raise TypeError(
         f"a recording cannot be a {type(recording).__name__}: give a path, bytes, a file that is "
         "open in binary mode, or an array or tensor of samples with sample_rate"
     )
 
 
-def _stored(file: Any, label: str, track: int | None) -> Audio:
-    """Decoded from a copy, since decoders need a file of their own; `label` stands for its name.
+def stored(file: Any, name: str, track: int | None = None, longest: float = inf) -> Audio:
+    """Decoded from a copy, since decoders need a file of their own; `name` stands for its name.
 
-    The copy keeps the extension, which tells of formats without a header.
+    The copy keeps the extension, which tells of formats without a header. `track` and `longest` are
+    those of `load_audio`, which says what is raised.
     """
-    from speechprune_cli.audio import load_audio
+    from speechprune_cli.audio import label_of, load_audio
 
+    label = label_of(name)
     with TemporaryDirectory() as folder:
         kind = re.fullmatch(r".*(\.\w{1,9})", label, re.ASCII | re.DOTALL)
         path = Path(folder) / f"recording{kind[1] if kind else ''}"
@@ -95,11 +98,11 @@ def _stored(file: Any, label: str, track: int | None) -> Audio:
             except TypeError:
                 raise TypeError(f"{label}: open the file in binary mode") from None
         try:
-            audio = load_audio(path, track)
+            audio = load_audio(path, track, longest)
         except (AudioError, UsageError) as error:
             raise type(error)(str(error).replace(str(path), label)) from error
     warnings = tuple(each.replace(str(path), label) for each in audio.warnings)
-    return replace(audio, source=label, warnings=warnings)
+    return replace(audio, source=name, warnings=warnings)
 
 
 def _samples(recording: Any) -> np.ndarray | None:

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from speechprune_cli import options
-from speechprune_cli.commands.steps import Listening, listen
+from speechprune_cli.commands.steps import (
+    Listening,
+    check_source,
+    listen,
+    settled,
+    show,
+    show_passages,
+)
 from speechprune_cli.errors import SpeechPruneError, UsageError
 from speechprune_cli.output import Output
 from speechprune_cli.question import check_question, checked_choices
+
+if TYPE_CHECKING:
+    from speechprune_cli.config import Preset
+    from speechprune_cli.serving.local import Local
 
 Questions = Annotated[
     list[str] | None,
@@ -44,67 +57,116 @@ def ask(
     """
     out, choices = output.open(), checked_choices(answering.choice or (), "--choice")
     check_questions(audio, questions)
-    heard = listen(out, audio, model, pruning, transcribing, recording, serving.server)
+    asked = Asked(out, model.preset, choices, answering)
+    if serving.is_local:
+        local = find_server(out, audio, model, pruning, transcribing, recording)
+        respond = partial(respond_there, asked, local)
+    else:
+        heard = listen(out, audio, model, pruning, transcribing, recording, serving.server)
+        for question in questions or ():
+            heard.session.check(question, choices)
+        respond = partial(respond_here, asked, heard)
     if not questions:
-        converse(heard, choices, answering)
-    for question in questions or ():
-        heard.session.check(question, choices)
+        converse(out, respond)
     for question in questions or ():
         if choices or len(questions or ()) > 1:
             out.heading(question)
-        respond(heard, question, choices, answering)
+        respond(question)
 
 
-def converse(heard: Listening, choices: tuple[str, ...], answering: options.AnswerOptions) -> None:
-    """Answer what is typed; a question that cannot be answered does not end it."""
-    for question in typed_questions(heard.out):
-        try:
-            respond(heard, question, choices, answering)
-        except SpeechPruneError as error:
-            heard.out.warning(str(error))
+@dataclass(frozen=True)
+class Asked:
+    """How all questions are answered, and where the answers go."""
+
+    out: Output
+    preset: Preset
+    choices: tuple[str, ...]
+    answering: options.AnswerOptions
+
+    def report(self, fields: dict[str, Any]) -> None:
+        """An answer, after what was streamed of it, and what it went through."""
+        from speechprune_cli.report.facts import choices_text
+
+        out = self.out
+        if not self.choices:
+            out.text("\n")
+        elif not out.rich:
+            out.text(f"{fields['answer']}\n")
+        out.record(fields)
+        if self.answering.show:
+            show_passages(out, self.preset, fields)
+        if out.rich:
+            if fields["probabilities"]:
+                out.show(choices_text(fields["probabilities"], out.stdout.width))
+            show(out, fields)
 
 
-def respond(
-    heard: Listening, question: str, choices: tuple[str, ...], answering: options.AnswerOptions
-) -> None:
+def respond_here(asked: Asked, heard: Listening, question: str) -> None:
     """Prune, answer and report one question."""
-    from speechprune_cli.report.facts import choices_text, describe_answer
+    from speechprune_cli.report.facts import describe_answer
+    from speechprune_cli.report.remarks import on_prompt
 
-    out, session = heard.out, heard.session
+    session, choices, answering = heard.session, asked.choices, asked.answering
     selection = heard.select(question, choices)
     prompt = session.build_prompt(
         heard.tokens, selection, question, choices=choices, position=answering.position
     )
-    out.detail(prompt.text)
-    warn_of_context(heard, prompt.audio_tokens + prompt.text_tokens)
-    with out.stream() as on_text:
+    asked.out.remarks(on_prompt(session, prompt))
+    with asked.out.stream() as on_text:
         answer = session.respond(
             prompt, choices=choices, max_new_tokens=answering.max_new_tokens, on_text=on_text
         )
-    if not choices:
-        out.text("\n")
-    elif not out.rich:
-        out.text(f"{answer.text}\n")
     described = describe_answer(prompt, answer, heard.describe(selection))
-    fields = {"question": question, "choices": list(choices), **described}
-    out.record(fields)
-    if answering.show:
-        heard.show_passages(fields)
-    if out.rich:
-        if answer.probabilities:
-            out.show(choices_text(answer.probabilities, out.stdout.width))
-        heard.show(selection, fields)
+    asked.report({"question": question, "choices": list(choices), **described})
 
 
-def warn_of_context(heard: Listening, count: int) -> None:
-    """Say that a prompt of so many tokens is longer than the model was made for."""
-    model = heard.session.model
-    context = model.shape.decoder.max_position_embeddings
-    if count > context:
-        heard.out.warning(
-            f"the prompt has {count:,} tokens, {model.preset.name} was made for {context:,}: "
-            "its answer cannot be trusted, keep less"
+def respond_there(asked: Asked, local: Local, question: str) -> None:
+    """Have one question answered by the server that listens here, and report it."""
+    answering = asked.answering
+    with asked.out.stream() as on_text:
+        fields = local.ask(
+            question,
+            on_text,
+            asked.out.remarks,
+            choices=list(asked.choices),
+            position=answering.position,
+            max_tokens=answering.max_new_tokens,
         )
+    asked.report(fields)
+
+
+def find_server(
+    out: Output,
+    audio: str,
+    model: options.ModelOptions,
+    pruning: options.PruningOptions,
+    transcribing: options.TranscriptOptions,
+    recording: options.RecordingOptions,
+) -> Local:
+    """The server for this model, given the recording. Raises UsageError, AudioError."""
+    from speechprune_cli.serving.local import Local
+    from speechprune_cli.serving.sockets import socket_path
+
+    kept_here = {
+        "--transcript": transcribing.transcript,
+        "--from-transcript": transcribing.from_transcript,
+        "--no-cache": model.no_cache,
+    }
+    for name in (name for name, told in kept_here.items() if told):
+        raise UsageError(f"{name} needs the model in this process: leave --server out")
+    settled(out, model, pruning)
+    check_source(audio)
+    path, track = socket_path(model.preset, model.identity), recording.track
+    return Local(path, model.name, model.preset.name, audio, track, pruning.told)
+
+
+def converse(out: Output, respond: Callable[[str], None]) -> None:
+    """Answer what is typed; a question that cannot be answered does not end it."""
+    for question in typed_questions(out):
+        try:
+            respond(question)
+        except SpeechPruneError as error:
+            out.warning(str(error))
 
 
 def check_questions(audio: str, questions: list[str] | None) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from speechprune_cli import options
-from speechprune_cli.commands.steps import Listening, listen
+from speechprune_cli.commands.steps import Listening, listen, show
 from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.question import check_question
@@ -111,7 +111,7 @@ def prune(
     files.write(heard, selection, fields)
     out.record({**fields, "kept": selection.kept.tolist(), "files": files.names})
     if out.rich:
-        heard.show(selection, fields)
+        show(out, fields)
     else:
         found = spans(heard.tokens, selection)
         out.text("".join(f"{start:.2f}\t{end:.2f}\n" for start, end in found))

@@ -12,6 +12,7 @@ from speechprune_cli.options.model import (
 )
 from speechprune_cli.options.output import OutputOptions
 from speechprune_cli.options.pruning import GridOptions, MatchingOptions, PruningOptions
+from speechprune_cli.options.serving import ServingOptions
 
 ENVIRONMENT = (
     "Options of the model, the pruning and the answer that are not given are read from the "
@@ -30,6 +31,7 @@ __all__ = [
     "PruningOptions",
     "RecordingOptions",
     "ServerOptions",
+    "ServingOptions",
     "TranscriptOptions",
     "argument",
     "grouped",

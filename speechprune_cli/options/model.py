@@ -88,6 +88,12 @@ class ModelOptions(PlaceOptions):
         heard = by_environment("language") and self.preset.family != TRANSCRIPT
         return None if heard else self.language
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that answers depend on beside the preset."""
+        place = {name: told for name, told in self.place.items() if name != "offline"}
+        return {**place, "language": self.spoken}
+
     def load(self, out: Output, server: str | None = None) -> Session:
         """Load the model, saying where it runs and why."""
         from speechprune_cli.pipeline import load
@@ -101,14 +107,20 @@ class ModelOptions(PlaceOptions):
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """Who reads the prompts, if not the model here."""
+    """Who reads the prompts, if not the model in this process."""
 
     server: str | None = loading(
         "An OpenAI-compatible server (vLLM, llama.cpp, Ollama) that reads the prompts, as "
-        "http://localhost:8000; then no decoder is loaded here.",
+        "http://localhost:8000; then no decoder is loaded here. In `ask`, local: the speechprune "
+        "serve that runs here with the same model and options.",
         "URL",
         env=True,
     )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a server of our own, on this machine."""
+        return self.server == "local"
 
 
 @dataclass(frozen=True)

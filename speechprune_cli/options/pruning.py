@@ -87,6 +87,15 @@ class PruningOptions(MatchingOptions, CommonPruning):
         spec = MethodSpec.parse(self.method or defaults.method, amount, preset=defaults.settings)
         return spec.told(self.settings).seeded(self.seed)
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """What is asked for, as a server takes it. Raises UsageError."""
+        keep, rate = preferred(self.keep, self.rate)
+        names = ("method", "query", "seed")
+        told = {name: getattr(self, name) for name in names}
+        told |= {"keep": keep, "rate": rate, "budget": self.b1, "set": self.settings or None}
+        return {name: value for name, value in told.items() if value is not None}
+
 
 @dataclass(frozen=True)
 class GridOptions(CommonPruning):

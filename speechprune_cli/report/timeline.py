@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.units import clock
 
@@ -47,6 +48,16 @@ class Timeline:
             scores=np.bincount(second[heard], scores[heard], last + 1) / counts.clip(1),
             ranked=len(kept) > 0 and bool(np.ptp(scores[kept]) > 0),
         )
+
+    @classmethod
+    def read(cls, fields: Mapping[str, Any]) -> Timeline:
+        """From the JSON fields of a selection (`facts.py`)."""
+        import numpy as np
+
+        columns = {
+            name: np.array(fields["timeline"][name]) for name in ("tokens", "kept", "scores")
+        }
+        return cls(**columns, ranked=bool(fields["best_seconds"]))
 
     @property
     def peak(self) -> float:

@@ -1,0 +1,1 @@
+"""`speechprune serve`: an OpenAI-compatible server whose recordings are pruned."""

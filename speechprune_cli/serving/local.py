@@ -1,0 +1,145 @@
+"""The side of `ask --server local`: a recording's bytes through the user's own socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from pathlib import Path
+from typing import Any
+
+from speechprune_cli.errors import AudioError, SpeechPruneError, UsageError, one_line
+from speechprune_cli.serving.refusals import error_of
+from speechprune_cli.serving.sockets import unix_socket
+
+Say = Callable[[Any], None]  # told of remarks
+
+
+class Connection(HTTPConnection):
+    """HTTP through a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost")
+        self.path = path
+
+    def connect(self) -> None:
+        """Raises OSError, also where the socket is another user's."""
+        self.sock = unix_socket()
+        if self.path.stat().st_uid != os.getuid():
+            raise PermissionError(f"{self.path} belongs to another user")
+        self.sock.connect(os.fspath(self.path))
+
+
+@dataclass
+class Local:
+    """A server that runs here, and a recording that it is asked about."""
+
+    path: Path  # of the socket
+    model: str
+    name: str  # of the model's preset
+    source: str  # of the recording: a path, or `-`
+    track: int | None
+    pruning: dict[str, Any]
+    told: bool = field(default=False, init=False)  # whether what is said of the recording was
+
+    def __post_init__(self) -> None:
+        """Raises UsageError where no server listens, AudioError where there is no recording."""
+        self._connected().close()
+        self.data = b64encode(_content(self.source)).decode()
+
+    def ask(
+        self, question: str, on_text: Callable[[str], None], say: Say, **options: Any
+    ) -> dict[str, Any]:
+        """The fields of `ask --json`; `on_text` gets the answer, `say` the rest, as they come.
+
+        Raises what `ask` does in one process, SpeechPruneError where the server fails.
+        """
+        recording = {"data": self.data, "name": self.source}
+        content = [
+            {"type": "text", "text": question},
+            {"type": "input_audio", "input_audio": recording},
+        ]
+        body = {
+            "model": self.name,
+            "messages": [{"role": "user", "content": content}],
+            "pruning": self.pruning,
+            "track": self.track,
+            "stream": True,
+            "details": True,
+            **options,
+        }
+        for chunk in self._chunks(json.dumps(body).encode()):
+            own = chunk.get("speechprune", {})
+            if "remarks" in own:
+                self._say(own["remarks"], say)
+            elif own:
+                return own
+            elif not options.get("choices"):
+                on_text(chunk["choices"][0]["delta"]["content"])
+        raise SpeechPruneError("the server ended before its answer did")
+
+    def _say(self, remarks: dict[str, Any], say: Say) -> None:
+        """What concerns the recording is said once."""
+        if not self.told:
+            say(remarks["recording"])
+        say(remarks["question"])
+        self.told = True
+
+    def _chunks(self, body: bytes) -> Iterator[dict[str, Any]]:
+        """What the server sends. Raises what its errors say."""
+        connection = self._connected()
+        try:
+            connection.request(
+                "POST", "/v1/chat/completions", body, {"Content-Type": "application/json"}
+            )
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise error_of(answer.status, json.loads(answer.read())["error"])
+            for chunk in _events(answer):
+                if "error" in chunk:
+                    raise error_of(500, chunk["error"])
+                yield chunk
+        except (OSError, HTTPException, ValueError) as error:
+            raise SpeechPruneError(
+                f"the server failed: {one_line(error) or 'it is gone'}"
+            ) from error
+        finally:
+            connection.close()
+
+    def _connected(self) -> Connection:
+        """Raises UsageError where no server for this model runs."""
+        connection = Connection(self.path)
+        try:
+            connection.connect()
+        except OSError as error:
+            start = f"speechprune serve --model {self.model}"
+            reason = f"no server for this model and these options runs here: start {start}"
+            raise UsageError(reason) from error
+        return connection
+
+
+def _events(answer: HTTPResponse) -> Iterator[dict[str, Any]]:
+    for line in answer:
+        data = line.removeprefix(b"data:").strip()
+        if line.startswith(b"data:") and data != b"[DONE]":
+            yield json.loads(data)
+
+
+def _content(source: str) -> bytes:
+    """Of the recording's file. Raises AudioError."""
+    label = "standard input" if source == "-" else source
+    try:
+        content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except IsADirectoryError:
+        raise AudioError(f"{label}: is a folder, not a recording") from None
+    except FileNotFoundError:
+        raise AudioError(f"{label}: there is no such file") from None
+    except OSError as error:
+        raise AudioError(f"{label}: cannot be read: {error.strerror or error}") from error
+    if not content:
+        raise AudioError(f"{label}: is empty (0 bytes)")
+    return content
