@@ -189,7 +189,7 @@ def test_package_indexes(attack, served, tmp_path):
         else:
             served.file = lambda path: mutated(file(path) or b"", random)
         command = ("models", "get", "alone", "--from", "index", "--quiet")
-        show = partial(_show, tmp_path / "presets")
+        show = partial(show_presets, tmp_path / "presets")
         return Target(
             "get", command, {"work/x": b""}, "work/x", {0, 1, 4}, _kept, prepare=show, also=_right
         )
@@ -201,7 +201,7 @@ def _kept(data: bytes, _: Random) -> bytes:
     return data
 
 
-def _show(presets: Path) -> None:
+def show_presets(presets: Path) -> None:
     config.presets_folder = lambda: presets
 
 

@@ -74,6 +74,8 @@ def run_together(jobs: Sequence[Job]) -> list[Outcome]:
         streams = [Path(folder) / str(number) for number in range(len(jobs))]
         for each in streams:
             each.mkdir()
+            for name in ("out", "err"):
+                (each / name).touch()
         processes = [
             FORKS.Process(target=_work, args=(job, each))
             for job, each in zip(jobs, streams, strict=True)
@@ -154,8 +156,8 @@ def _main(arguments: list[str]) -> int:
 def _redirect(stdin: Path | None, streams: Path) -> None:
     opened = (
         os.open(stdin or os.devnull, os.O_RDONLY),
-        os.open(streams / "out", os.O_WRONLY | os.O_CREAT),
-        os.open(streams / "err", os.O_WRONLY | os.O_CREAT),
+        os.open(streams / "out", os.O_WRONLY),
+        os.open(streams / "err", os.O_WRONLY),
     )
     for number, file in enumerate(opened):
         os.dup2(file, number)
