@@ -107,10 +107,22 @@ def alike_alone(target: Target, number: str, random: Random, folder: Path) -> li
 
 
 def set_up(target: Target, box: Path) -> Job:
-    """The box with its files, and what is run in it."""
+    """What is run, in a box with its files."""
+    job = new_box(box, target.files)
+    return replace(
+        job,
+        arguments=target.command,
+        environment={**job.environment, **target.environment},
+        stdin=box / target.stdin if target.stdin else None,
+        prepare=target.prepare,
+    )
+
+
+def new_box(box: Path, files: Files) -> Job:
+    """No command yet, with folders of its own for all that it may write."""
     for name in FOLDERS:
         (box / name).mkdir(parents=True)
-    for name, content in target.files.items():
+    for name, content in files.items():
         path = box / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, bytes):
@@ -124,9 +136,7 @@ def set_up(target: Target, box: Path) -> Job:
         "SPEECHPRUNE_CACHE_DIR": str(box / "cache"),
         "SPEECHPRUNE_CONFIG_DIR": str(box / "config"),
     }
-    job = Job(target.command, box / "work", {**environment, **target.environment})
-    stdin = box / target.stdin if target.stdin else None
-    return replace(job, stdin=stdin, prepare=target.prepare)
+    return Job((), box / "work", environment)
 
 
 def faults(

@@ -122,7 +122,7 @@ def test_eval(survives, tiny_model_folder, tmp_path):
     options = ["-m", str(tiny_model_folder), "--max-new-tokens", "3", "--method", "uniform"]
     command = ["eval", "jsonl", "--data", "d/index.jsonl", "-o", "r", "--rate", "0.4", *options]
     target = Target("eval", command, {"work/d": tmp_path / "data"}, "", {0})
-    survives("eval", Work(target, _resumed_run, _run_told))
+    survives("eval", Work(target, _resumed_run, run_told))
 
 
 def _resumed_run(job: Job) -> Job:
@@ -130,7 +130,7 @@ def _resumed_run(job: Job) -> Job:
     return replace(job, arguments=["eval", "--resume", "r"]) if begun else job
 
 
-def _run_told(box: Path) -> Any:
+def run_told(box: Path) -> Any:
     """All but times; files that are not a run's are seen."""
     run = box / "work/r"
     results = json.loads((run / "results.json").read_text())
@@ -146,10 +146,10 @@ def _timeless(value: Any) -> Any:
 
 def test_build(survives):
     target = Target("build", ["build", "b", *BUILD], {}, "", {0})
-    survives("build", Work(target, _same, partial(_files, "work/b")))
+    survives("build", Work(target, _same, partial(files_told, "work/b")))
 
 
-def _files(folder: str, box: Path) -> dict[str, bytes]:
+def files_told(folder: str, box: Path) -> dict[str, bytes]:
     """All that there are, but what says how long it took."""
     found = (path for path in (box / folder).rglob("*") if path.is_file() and path.name != ".lock")
     return {str(path.relative_to(box)): TOOK.sub(b"", path.read_bytes()) for path in found}
@@ -160,7 +160,7 @@ def test_fetch(survives, served, tmp_path):
     command = ["models", "get", "alone", "--from", "index", "--quiet"]
     prepare = partial(show_presets, tmp_path / "presets")
     target = Target("get", command, {}, "", {0}, prepare=prepare)
-    survives("fetch", Work(target, _same, partial(_files, "cache/stored")))
+    survives("fetch", Work(target, _same, partial(files_told, "cache/stored")))
 
 
 class Writing(recogniser.Recogniser):
@@ -170,7 +170,7 @@ class Writing(recogniser.Recogniser):
         yield from StandIn().transcribe(samples, language, on_progress, done)
 
 
-def _write_quickly() -> None:
+def write_quickly() -> None:
     recogniser.Recogniser = Writing
 
 
@@ -178,7 +178,7 @@ def test_transcription(survives, tiny_transcriber, recording):
     """As it is kept, by a recogniser that needs no time."""
     command = ["ask", "a.wav", "Who?", "-m", str(tiny_transcriber), "--transcript", "t.json"]
     files = {"work/a.wav": recording}
-    target = Target("ask", command, files, "", {0}, prepare=_write_quickly)
+    target = Target("ask", command, files, "", {0}, prepare=write_quickly)
     survives("transcription", Work(target, _same, _transcript))
 
 

@@ -90,20 +90,28 @@ def run_together(jobs: Sequence[Job]) -> list[Outcome]:
 
 
 def run_alone(job: Job) -> Outcome:
-    """By an interpreter that is started for it, as a user would."""
+    """By an interpreter that is started for it, as a user would; its memory counts as a whole."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        began = time.monotonic()
+        process = started(job, stdout=out, stderr=err)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = code = os.waitstatus_to_exitcode(status)
+        seconds = time.monotonic() - began
+        said = [file.seek(0) or file.read() for file in (out, err)]
+    return Outcome(code, *said, seconds, usage.ru_maxrss / 1024, 0)
+
+
+def started(job: Job, **streams: Any) -> subprocess.Popen[bytes]:
+    """The interpreter, with the code of this checkout."""
     source = str(Path(__file__).parents[2])
     path = os.pathsep.join([source, *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
-    environment = {**os.environ, **job.environment, "PYTHONPATH": path}
-    began = time.monotonic()
-    done = subprocess.run(
+    return subprocess.Popen(
         [sys.executable, "-m", "speechprune_cli", *job.arguments],
         cwd=job.folder,
-        env=environment,
+        env={**os.environ, **job.environment, "PYTHONPATH": path},
         stdin=job.stdin.open("rb") if job.stdin else subprocess.DEVNULL,
-        capture_output=True,
-        timeout=job.patience,
+        **streams,
     )
-    return Outcome(done.returncode, done.stdout, done.stderr, time.monotonic() - began, 0.0, 0)
 
 
 def _ended(job: Job, process: Any, streams: Path, began: float) -> Outcome:
