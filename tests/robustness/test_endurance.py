@@ -28,7 +28,7 @@ COMMANDS = {
     "ask": ("ask", "hour.flac", QUESTION, "--json"),
     "prune": ("prune", "hour.flac", QUESTION, "--json", "--no-cache"),
     "eval": ("eval", "jsonl", "--data", "hour.jsonl", "-o", "run", "--json", "--keep", "1%"),
-    "profile": ("profile", "nano", "--measure", "--seconds", str(HOUR), "--repeats", "1"),
+    "profile": ("profile", "tiny", "--measure", "--seconds", str(HOUR), "--repeats", "1"),
 }
 
 
