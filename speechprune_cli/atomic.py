@@ -44,6 +44,13 @@ def atomic(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def sweep(folder: Path) -> None:
+    """Remove what kills left of `atomic` in a folder that this process holds."""
+    for path in folder.rglob(".*"):
+        if PARTIAL.fullmatch(path.name):
+            path.unlink()
+
+
 def sync(path: Path) -> None:
     """Wait until a file's content, or a folder's list of files, is on the disk."""
     if path.is_dir() and os.name != "posix":  # where a folder cannot be opened

@@ -38,6 +38,8 @@ from speechprune_cli.stated import (
 )
 
 File = BufferedReader | FileIO
+EXPLAINED = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b".snd", b"caff", b"fLaC", b"OggS")
+"""What files begin with of which libsndfile can say what is wrong; of mp3 it prints that."""
 WRITABLE = {
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
@@ -217,6 +219,9 @@ def _problem(part: Part) -> str | None:
     """Why FFmpeg cannot open it, where its bytes or libsndfile say more than FFmpeg does."""
     if ends_early(part):
         return "it is cut off before its index"
+    part.seek(0)
+    if not part.read(4).startswith(EXPLAINED):
+        return None
     part.seek(0)
     try:
         soundfile.info(part)

@@ -42,6 +42,7 @@ UNREADABLE = (
     LookupError,
     ArithmeticError,
     AttributeError,
+    AssertionError,  # of mistral-common
     RecursionError,
 )
 """What libraries raise for files that are not as they expect."""
@@ -145,13 +146,18 @@ def read_checkpoint(folder: Path, revision: str, *, source: str) -> Checkpoint:
         if (folder / name).exists():
             read_json(folder / name)
     weights = _weight_files(folder)
-    for path in weights:  # safetensors compares the header with the file's length
-        try:
-            with safe_open(path, framework="pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path} is damaged or cut short: {one_line(error)}") from error
+    for path in weights:
+        check_weights(path)
     return Checkpoint(folder, source, revision or _fingerprint(folder), config, weights)
+
+
+def check_weights(path: Path) -> None:
+    """Raise ModelError where a file of weights is damaged or shorter than its header says."""
+    try:
+        with safe_open(path, framework="pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is damaged or cut short: {one_line(error)}") from error
 
 
 def is_local(preset: Preset) -> bool:

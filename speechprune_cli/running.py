@@ -16,6 +16,7 @@ from speechprune_cli.escaping import printable
 from speechprune_cli.streams import prepare_streams
 
 NO_ROOM = re.compile(r"failed to map segment|cannot allocate memory", re.I)
+LONGEST = 1200  # characters of a line
 UNWRITABLE = (errno.EBADF, errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -72,7 +73,7 @@ class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """One line: a warning, or a note where the command shows those."""
         label = "warning: " if record.levelno >= logging.WARNING else ""
-        print(f"{label}{printable(record.getMessage())}", file=sys.stderr)
+        print(f"{label}{_line(record.getMessage())}", file=sys.stderr)
 
 
 def fail(error: SpeechPruneError) -> int:
@@ -80,5 +81,11 @@ def fail(error: SpeechPruneError) -> int:
     label = "error:"
     if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         label = f"\033[1;31m{label}\033[0m"
-    print(label, printable(" ".join(str(error).split())), file=sys.stderr)
+    print(label, _line(" ".join(str(error).split())), file=sys.stderr)
     return error.exit_code
+
+
+def _line(message: str) -> str:
+    """Printable, and no page where it says what a file holds."""
+    shown, half = printable(message), LONGEST // 2
+    return shown if len(shown) <= LONGEST else f"{shown[:half]} ... {shown[-half:]}"

@@ -21,6 +21,10 @@ NOT_AUDIO = {
     "text.wav": (b"these are words, not sound\n" * 40, r"not audio: .*b'these are words,'$"),
     "text.mp3": (b"these are words, not sound\n" * 40, r"not audio|no samples"),
     "one.wav": (b"R", r"not audio"),
+    "cut.mp3": (
+        b"ID3\x04" + bytes(5) + b"\x0a" + bytes(10) + b"\xff\xf3\x40\xc0" + bytes(60),
+        r"not audio",
+    ),
     "cut.wav": (wav_bytes(b"")[:20], r"not audio"),
     "noise.wav": (np.random.default_rng(0).bytes(50_000), r"not audio|no samples"),
     "channels.wav": (wav_bytes(bytes(100), channels=0), r"not audio: Channel count is zero; "),
@@ -30,7 +34,7 @@ NOT_AUDIO = {
 
 
 @pytest.mark.parametrize("name", NOT_AUDIO)
-def test_what_is_not_audio(tmp_path: Path, name: str) -> None:
+def test_what_is_not_audio(tmp_path: Path, name: str, capfd) -> None:
     content, message = NOT_AUDIO[name]
     path = tmp_path / name
     path.write_bytes(content)
@@ -38,6 +42,7 @@ def test_what_is_not_audio(tmp_path: Path, name: str) -> None:
         load_audio(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == "", "no library has a word to say"
 
 
 def test_a_playlist_opens_no_other_file(tmp_path: Path) -> None:

@@ -68,6 +68,8 @@ FAULTS = {
     "no tokenizer": removed("tokenizer.json", "tokenizer_config.json"),
     "no tokenizer.json": removed("tokenizer.json"),
     "tokenizer {}": written("tokenizer.json", "{}"),
+    "tokenizer padding": changed("tokenizer.json", padding=0.5),
+    "padding side": changed("preprocessor_config.json", padding_side=False),
     "no extractor": removed("preprocessor_config.json"),
     "text_config": changed("config.json", text_config="x"),
     "audio_config": changed("config.json", audio_config=[]),

@@ -80,6 +80,13 @@ def test_usage(fails, arguments, complaint):
     assert complaint in line
 
 
+def test_a_line_is_no_page(fails):
+    code, line = fails("ask", "a.wav", QUESTION, "--rate", "x" * 5000)
+    assert code == USAGE
+    assert len(line) < 1300
+    assert line.startswith("Invalid value for '--rate'")
+
+
 def test_unknown_commands(fails):
     assert fails("train") == (USAGE, "No such command 'train'.")
 

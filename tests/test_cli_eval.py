@@ -434,6 +434,9 @@ def test_a_folder_where_a_kill_left_half_a_file_can_be_used(index, tiny_model_fo
     (folder / f".run.{'0' * 32}.json").write_text('{"version"')
     begin(index, tiny_model_folder, folder, "--method", "full", "--limit", "1")
     assert not list(folder.glob(".run.*"))
+    (folder / f".results.{'0' * 32}.json").write_text("[")
+    assert run("--resume", folder)[0] == 0
+    assert {path.name for path in folder.glob(".*")} <= {".lock"}
 
 
 HOLD = """

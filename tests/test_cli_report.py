@@ -115,11 +115,14 @@ def test_methods_are_drawn_under_each_other(run_with_lines, capfd):
     [
         (["--versus", "phase1"], "has no answers of 'phase1' at any rate beside others: it has "),
         (["elsewhere", "--versus", "cue"], "give one folder"),
+        (["--versus", "cue", "--plot", "forest.svg"], "holds no results: finish it with"),
     ],
 )
 def test_what_cannot_be_compared(run_with_lines, arguments, message, capfd):
     assert main(["report", run_with_lines, *arguments]) == 2
-    assert message in capfd.readouterr().err
+    captured = capfd.readouterr()
+    assert captured.out == "", "an error comes alone"
+    assert message in captured.err
 
 
 def test_results_survive_being_saved():

@@ -172,3 +172,11 @@ class TestPublishedFiles:
         monkeypatch.setattr("speechprune_cli.extras.find_spec", lambda _: None)
         with pytest.raises(UsageError, match=r"needs peft: pip install 'speechprune\[lora\]'"):
             load(str(folder), device="cpu", cache=False)
+
+
+def test_a_damaged_adapter_is_an_error(tiny_granite_folder, tmp_path):
+    folder = shutil.copytree(tiny_granite_folder, tmp_path / "model")
+    path = folder / "adapter_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ModelError, match=r"adapter_model\.safetensors is damaged or cut short"):
+        load(str(folder), device="cpu", cache=False)

@@ -147,6 +147,19 @@ def test_a_killed_run_is_gone_on_with(tmp_path):
         assert recogniser.made == 8 - pieces
 
 
+def test_what_kills_left_beside_an_entry_is_removed(tmp_path):
+    """Killed while the entry was written, and once it was there."""
+    whole = transcribed(AUDIO, StandIn(), None, tmp_path)
+    (entry,) = tmp_path.glob("*.json")
+    entry.with_suffix(".partial").write_bytes(b"")
+    assert transcribed(AUDIO, StandIn(refuse=True), None, tmp_path) == replace(whole, kept=True)
+    assert list(tmp_path.iterdir()) == [entry]
+    entry.unlink()
+    entry.with_name(f".{entry.stem}.{'0' * 32}.json").write_text("{")
+    assert transcribed(AUDIO, StandIn(), None, tmp_path) == whole
+    assert list(tmp_path.iterdir()) == [entry]
+
+
 @pytest.mark.parametrize("cut", range(1, 400, 57))
 def test_a_torn_line_does_not_count(tmp_path, cut):
     whole = transcribed(AUDIO, StandIn(), "en", tmp_path)

@@ -83,7 +83,9 @@ def understood(preset: Preset) -> Iterator[None]:
     """Where files of a model are read. Raises ModelError for all that libraries raise there."""
     try:
         yield
-    except (*UNREADABLE, *_refusals()) as error:
+    except Exception as error:  # tokenizers raises nothing narrower
+        if type(error) is not Exception and not isinstance(error, (*UNREADABLE, *_refusals())):
+            raise
         kind = type(error).__name__
         raise ModelError(
             f"{preset.source}: its files are no model that can be read ({kind}: {one_line(error)})"

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from speechprune_cli.checkpoint import check_weights
 from speechprune_cli.errors import ModelError, one_line
 from speechprune_cli.extras import need
 
@@ -44,10 +45,11 @@ def base_alone(folder: Path) -> Iterator[Path]:
 
 
 def weight_file(folder: Path) -> Path:
-    """Of the adapter in a folder. Raises ModelError where it is missing or pickled."""
+    """Of the adapter in a folder. Raises ModelError where it is missing, pickled or damaged."""
     need("peft", WHAT, EXTRA)
     if not (folder / WEIGHTS).is_file():
         raise ModelError(f"{folder}: the adapter's {WEIGHTS} is missing")
+    check_weights(folder / WEIGHTS)
     return folder / WEIGHTS
 
 

@@ -120,6 +120,7 @@ class WindowedLM(SpeechLM):
     ) -> AudioTokens:
         import torch
 
+        from speechprune_cli.backends import understood
         from speechprune_cli.backends.listening import loudness
         from speechprune_cli.device import Stopwatch
 
@@ -127,7 +128,8 @@ class WindowedLM(SpeechLM):
         total = self.encoder.tokens(len(audio.samples))
         if total == 0:
             raise AudioError(f"{audio.source}: {audio.seconds:.3f} s is too short to encode")
-        with self._guard(audio, total, batch_size), torch.no_grad():
+        ready = understood(self.preset)  # settings of the extractor are used here first
+        with self._guard(audio, total, batch_size), ready, torch.no_grad():
             embeds, attention = self._joined(audio, total, batch_size, on_progress)
         times = self.times(total, audio)
         return AudioTokens(

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speechprune_cli.atomic import locked
+from speechprune_cli.atomic import locked, sweep
 from speechprune_cli.bench.controls import controls
 from speechprune_cli.bench.line import Line
 from speechprune_cli.bench.metrics import doubts, hard_ids, summarise
@@ -151,6 +151,7 @@ class OpenRun:
         from speechprune_cli.bench.jobs import answer_missing
 
         with locked(self.run.folder, "run"):
+            sweep(self.run.folder)
             with pool.load(self.plan, observer.on_note) as (workers, environment):
                 self.run.write_environment(environment)
                 lines = self.run.lines()

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from speechprune_cli.atomic import PARTIAL, atomic, locked
+from speechprune_cli.atomic import atomic, locked, sweep
 from speechprune_cli.builder.checks import CHECKS
 from speechprune_cli.builder.plan import Plan
 from speechprune_cli.builder.script import Sample
@@ -44,9 +44,7 @@ class BuildFolder:
         with locked(self.folder, "build"):
             self._claim(plan, sources)
             (self.folder / "samples").mkdir(exist_ok=True)
-            for path in self.folder.rglob(".*"):
-                if PARTIAL.fullmatch(path.name):
-                    path.unlink()
+            sweep(self.folder)
             yield
 
     def _refuse_another(self) -> None:

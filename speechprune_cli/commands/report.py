@@ -81,11 +81,12 @@ def show_versus(out: Output, folders: Sequence[Path], shown: ReportOptions, meth
         raise UsageError(
             f"{run.folder} has no answers of {method!r} at any rate beside others: it has {there}"
         )
+    drawn = [(shown.plot, read(run.folder)[0])] if shown.plot is not None else []
     for test in found.tests:
         out.record({"folder": str(run.folder), **asdict(test)})
     out.tables([found.table()], "markdown" if shown.markdown else "")
-    if shown.plot is not None:
-        forest(read(run.folder)[0], method, shown.plot)
+    for path, results in drawn:
+        forest(results, method, path)
 
 
 def read(folder: Path) -> list[Results]:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from speechprune_cli.atomic import atomic
+from speechprune_cli.atomic import PARTIAL, atomic
 from speechprune_cli.errors import SpeechPruneError
 from speechprune_cli.escaping import json_text
 from speechprune_cli.transcripts.journal import Journal
@@ -94,6 +94,7 @@ def _found(
     kept = _kept(entry)  # which needs neither the lock nor its library
     if kept is None:
         with _held(entry) as writable:
+            _sweep(entry)
             kept = _kept(entry, log.debug)  # its trouble was told
             if kept is None:
                 with Journal(entry.with_suffix(".partial") if writable else None) as journal:
@@ -101,8 +102,18 @@ def _found(
                     if journal.kept and keep(entry, transcript):
                         journal.remove()
                 return transcript
+    with suppress(OSError):  # of a run that was killed once the entry was there
+        entry.with_suffix(".partial").unlink()
     on_progress(audio.seconds)
     return replace(kept, kept=True)
+
+
+def _sweep(entry: Path) -> None:
+    """Remove what kills left of `atomic` beside the entry, which this process holds."""
+    with suppress(OSError):
+        for path in entry.parent.glob(f".{entry.stem}.*"):
+            if PARTIAL.fullmatch(path.name):
+                path.unlink()
 
 
 def _made(

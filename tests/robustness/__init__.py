@@ -1,0 +1,1 @@
+"""What no input, kill or neighbour may do; see the README."""
