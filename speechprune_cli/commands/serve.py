@@ -28,7 +28,8 @@ def serve(
 ) -> None:
     """Answer over HTTP, as OpenAI's chat completions with input_audio.
 
-    The model is loaded once, a recording encoded once; with --server, prompts are read there. Ctrl-C ends it when what is in work is done.
+    The model is loaded once, a recording encoded once. With --server, prompts are read
+    there. Ctrl-C ends it when what is in work is done.
     """
     import asyncio
 
