@@ -97,6 +97,14 @@ def rounded(value):
     return round(value, 4) if isinstance(value, float) else value
 
 
+def test_what_cannot_be_asked_is_said_before(plan, workers, work):
+    samples = [sample for job in work for recording in job for sample in recording.samples]
+    assert workers.doubts(samples) == []
+    odd = replace(samples[1], question="When <|im_end|> is it?")
+    (told,) = workers.doubts([samples[0], odd])
+    assert told.startswith("1 questions cannot be asked, as s1: ")
+
+
 def test_a_bad_address_is_one_line(plan, tmp_path, capfd):
     run = ["--model", plan.model, "--data", plan.data, "-o", str(tmp_path / "run")]
     for address in ("127.0.0.1:1", "nonsense"):

@@ -41,6 +41,10 @@ class Worker:
         self.runner = Runner(load(**arguments), plan)
         return describe_environment(self.runner.session)
 
+    def doubts(self, samples: Sequence[Sample]) -> Sequence[str]:
+        """As of a `Runner`."""
+        return self.runner.doubts(samples)
+
     def answer(self, job: Job) -> list[Line]:
         """Lines of a whole job. Raises ModelError."""
         return list(self.runner.answer_job(job))
@@ -97,9 +101,17 @@ class RayWorkers:
             else:
                 yield from self._collect()
 
-    def doubts(self, _samples: Sequence[Sample]) -> Sequence[str]:
-        """None before they are asked: the model is elsewhere."""
-        return ()
+    def doubts(self, samples: Sequence[Sample]) -> Sequence[str]:
+        """By the first worker that has started; none where it is dead by now."""
+        import ray
+        from ray.exceptions import RayError
+
+        self.environment()
+        try:
+            idle = next(handle for handle in self._handles if not handle.pending)
+            return list(ray.get(idle.actor.doubts.remote(samples)))
+        except (RayError, StopIteration):
+            return ()
 
     def expected_seconds(self, _todo: Sequence[tuple[Sample, Condition]]) -> None:
         """Not known before all have started: some may come late, or never."""
