@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from speechprune_cli.flow import AudioTokens
 
-FORMAT = 3
+FORMAT = 4
 TENSORS = ("embeds", "times", "loudness", "attention")  # of AudioTokens; the last may be None
 NUMBERS = ("per_second", "seconds", "encode_seconds", "nominal_times")  # kept as metadata, in JSON
 ENTRY = re.compile(r"[0-9a-f]{64}\.safetensors")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from speechprune_cli.flow import Audio, Transcript
 
-FORMAT = 2  # the next number makes all anew: whenever the same sound gives other words
+FORMAT = 3  # the next number makes all anew: whenever the same sound gives other words
 
 log = logging.getLogger("speechprune")
 
