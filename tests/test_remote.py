@@ -285,8 +285,9 @@ class TestWrongServers:
 
     def test_one_that_comes_back_with_other_weights(self, served, server, other):
         server.lm, server.faults = other.model, [DOWN]
-        with pytest.raises(ServerError, match="other weights"):
-            served.respond(prompt_of(served))
+        for _ in range(2):
+            with pytest.raises(ServerError, match="other weights"):
+                served.respond(prompt_of(served))
 
     def test_one_that_comes_back_is_compared_again(self, whole, served, server):
         server.faults = [DOWN]
@@ -448,7 +449,7 @@ def test_what_is_no_such_server(server, joined):
     with pytest.raises(ServerError, match="it lists no models under /v1/models"):
         joined("audio_embeds", f"{server.url}/elsewhere")
     server.close()
-    with pytest.raises(ServerError, match="cannot be reached: Connection refused"):
+    with pytest.raises(ServerError, match="it cannot be reached: Connection refused"):
         joined("audio_embeds", server.url)
 
 

@@ -124,7 +124,7 @@ class Client:
                 if isinstance(event, dict) and event.get("error"):
                     raise self._refused(500, json.dumps(event))
                 yield event
-            raise BusyError(f"{self.address.url}: the connection was lost in the answer")
+            raise self._lost("the connection was lost in the answer")
 
     @contextmanager
     def _answer(
@@ -148,9 +148,8 @@ class Client:
         except (ssl.SSLError, socket.gaierror) as error:
             raise ServerError(f"{self.address.url} cannot be reached: {one_line(error)}") from error
         except (OSError, HTTPException) as error:
-            self.losses += 1
             reason = getattr(error, "strerror", None) or one_line(error) or type(error).__name__
-            raise BusyError(f"{self.address.url} cannot be reached: {reason}") from error
+            raise self._lost(f"it cannot be reached: {reason}") from error
         finally:
             with self._lock:
                 self._open.discard(connection)
@@ -180,10 +179,17 @@ class Client:
         if status in (401, 403):
             return ServerError(f"{url} wants another key: put it into {KEYS[0]} ({said})")
         if status in BUSY:
-            error = BusyError(f"{url}: {said}")
+            away = status in (502, 503, 504)  # as told by who stands in front of it
+            error = self._lost(said) if away else BusyError(f"{url}: {said}")
             error.pause = float(pause) if pause and pause.isdecimal() else None
             return error
         return RefusedError(f"{url} refuses: {said}")
+
+    def _lost(self, reason: str) -> BusyError:
+        """Who is asked next may be another server at the same address."""
+        with self._lock:
+            self.losses += 1
+        return BusyError(f"{self.address.url}: {reason}")
 
     def _missing(self, path: str) -> ServerError:
         return ServerError(

@@ -123,9 +123,9 @@ class RemoteReader:
         """What is answered, by the server that was compared: one that was away is compared anew."""
         answer = ask()
         with self._lock:
-            if self._verified != self.client.losses:
-                self._verified = self.client.losses
+            if self._verified != (losses := self.client.losses):
                 self.verify()
+                self._verified = losses
         return answer
 
     def answer(
