@@ -54,8 +54,7 @@ def served(tiny_model_folder, tmp_path_factory, recording):
         session = load(str(tiny_model_folder), dtype="float32")
         session.encode(recording)
         path = socket_path(model.preset, model.identity)
-        with running(session, path=path) as server:
-            server.path = path
+        with running(session, key="of other doors", path=path) as server:
             yield server
 
 
