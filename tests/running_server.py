@@ -74,7 +74,7 @@ class Running:
 
 
 @contextmanager
-def running(session, limits=None, key=None, path: Path | None = None, pruning=None):
+def running(session, limits=None, key=None, path: Path | None = None, pruning=None, threads=1):
     """A server around a session; `path` is that of its socket for `--server local`."""
     limits, lines = limits or Limits(), []
     name = session.model.preset.name
@@ -82,15 +82,16 @@ def running(session, limits=None, key=None, path: Path | None = None, pruning=No
     with address("127.0.0.1", 0) as listening:
         doors = [Door(listening, key, None if key else LOOPBACK)]
         if path is None:
-            yield from _run(session, limits, served, doors, lines)
+            yield from _run(session, limits, served, doors, lines, threads)
             return
         with own_socket(path) as own:
-            yield from _run(session, limits, served, [*doors, Door(own)], lines)
+            yield from _run(session, limits, served, [*doors, Door(own)], lines, threads)
 
 
-def _run(session, limits, served, doors, lines):
+def _run(session, limits, served, doors, lines, threads):
     begun = threading.Event()
-    serving = Serving(Answering(session, limits), served, tuple(doors), lines.append, lines.append)
+    say = (lines.append, lines.append)
+    serving = Serving(Answering(session, limits), served, tuple(doors), *say, threads)
     port = doors[0].socket.getsockname()[1]
     thread = threading.Thread(target=lambda: asyncio.run(serving.run(begun.set)))
     thread.start()

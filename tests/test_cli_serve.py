@@ -54,8 +54,7 @@ def served(tiny_model_folder, tmp_path_factory, recording):
         session = load(str(tiny_model_folder), dtype="float32")
         session.encode(recording)
         path = socket_path(model.preset, model.identity)
-        with running(session, path=path) as server:
-            server.path = path
+        with running(session, key="of other doors", path=path) as server:
             yield server
 
 
@@ -325,3 +324,21 @@ def test_nano_answers_for_openais_client_and_ask(nano, tmp_path):
     assert process.returncode == 0
     assert "Traceback" not in errors
     assert not list((tmp_path / "speechprune").glob("*.sock"))
+
+
+@pytest.mark.slow
+def test_under_load_nothing_is_lost_and_memory_is_flat(monkeypatch):
+    """The README's table, from fewer requests; the script fails where two answers differ."""
+    monkeypatch.setenv("SPEECHPRUNE_MODEL", "nano")
+    script = Path(__file__).parent / "benchmarks" / "load.py"
+    done = subprocess.run(
+        [sys.executable, script, "--requests", "40"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    print(done.stdout)
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()[-2:]]
+    assert [row[0] for row in rows] == ["unpruned", "pruned"]
+    for _, *cells in rows:
+        lost, _, halfway, after = map(float, cells[-4:])
+        assert lost == 0
+        assert after < 1.25 * halfway

@@ -7,6 +7,7 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Barrier
 
 import openai
 import pytest
@@ -487,6 +488,25 @@ def test_at_the_end_what_is_in_work_is_finished_and_what_waits_refused(session, 
         server.thread.join(60)
         with pytest.raises(ConnectionError):
             server.health()
+
+
+class Meeting(Session):
+    """A session each of whose answers waits for another one."""
+
+    def respond(self, prompt, **how):
+        self.met.wait(60)
+        return super().respond(prompt, **how)
+
+
+def test_where_a_server_reads_prompts_several_are_answered_at_a_time(session, talk):
+    meeting = Meeting(session.model)
+    meeting.met = Barrier(2)
+    body = chat(session.model.preset.name, talk, stream=True)
+    with running(meeting, threads=2) as server, ThreadPoolExecutor(2) as pool:
+        path = "/v1/chat/completions"
+        found = [pool.submit(server.request, "POST", path, body) for _ in range(2)]
+        assert [each.result()[0] for each in found] == [200, 200]
+        assert all(each.result()[2].endswith(b"data: [DONE]\n\n") for each in found)
 
 
 class Broken(Session):
