@@ -28,8 +28,7 @@ TINY = "tiny"  # where 90,000 tokens are read by the decoder; else by nano
 COMMANDS = {
     "ask": ("ask", "hour.flac", QUESTION, "--json", "--no-cache"),
     "prune": ("prune", "hour.flac", QUESTION, "--json", "--no-cache"),
-    "eval": ("eval", "jsonl", "--data", "hour.jsonl", "-o", "run", "--json", "--keep", "1%")
-    + ("-m", TINY),
+    "eval": ("eval", "jsonl", "--data", "hour.jsonl", "-o", "run", "--keep", "1%", "-m", TINY),
     "profile": ("profile", TINY, "--measure", "--seconds", str(HOUR), "--repeats", "1"),
 }
 
