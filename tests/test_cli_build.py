@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -196,6 +197,17 @@ def test_two_processes_make_the_bytes_of_one(whole, build, tmp_path):
     code, _, err = build(tmp_path / "two", *SHORT, "--workers", "2")
     assert (code, err) == (0, "")
     assert contents(tmp_path / "two") == contents(whole)
+
+
+def test_a_sample_that_lacks_what_was_measured_is_measured_again(whole, build, tmp_path):
+    folder = shutil.copytree(whole, tmp_path / "set")
+    path = folder / "samples" / "001.json"
+    sample = json.loads(path.read_text())
+    assert sample["measures"]["sound"].pop("seconds") > 0
+    path.write_text(json.dumps(sample))
+    assert build(folder, *SHORT)[0] == 0
+    assert contents(folder) == contents(whole)
+    assert json.loads(path.read_text()) == json.loads((whole / "samples/001.json").read_text())
 
 
 def test_spirals_own_layout_is_read_and_the_sentence_found_to_the_sample(build, tmp_path):

@@ -328,6 +328,14 @@ def test_a_missing_recording_is_an_error_until_it_is_there(tiny_model_folder, tm
     assert len(answers(answered)) == 8
 
 
+def test_resume_refuses_numbers_that_json_does_not_have(one):
+    path = one / "run.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": NaN'))
+    code, line = fails("--resume", one)
+    assert code == USAGE
+    assert f"{path}: damaged or edited" in line
+
+
 def test_resume_refuses_what_is_not_the_same_run(one):
     index = one.parent / "index.jsonl"
     before = (one / "lines.jsonl").read_bytes()

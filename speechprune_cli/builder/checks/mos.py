@@ -19,6 +19,8 @@ from speechprune_cli.flow import SAMPLE_RATE
 class Mos(Check):
     """On pieces of 9 seconds, as it was trained, and their mean."""
 
+    finds = frozenset({"p808", "overall"})
+
     def check(self) -> None:
         """The package, and what it imports without saying so."""
         for package in ("speechmos", "librosa"):

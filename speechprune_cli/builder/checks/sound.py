@@ -16,6 +16,8 @@ from speechprune_cli.extras import need
 class Sound(Check):
     """By ITU-R BS.1770, as pyloudnorm computes it."""
 
+    finds = frozenset({"seconds", "lufs", "clipped"})
+
     def check(self) -> None:
         """The loudness meter."""
         need("pyloudnorm", "speechprune build", "build")

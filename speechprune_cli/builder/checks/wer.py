@@ -25,6 +25,8 @@ BEAM = 1  # greedy: a beam of 5 takes twice as long
 class Wer(Check):
     """Text is normalised as OpenAI does before it is compared: numbers, spelling, hesitations."""
 
+    finds = frozenset({"errors", "words"})
+
     asr: str = ""
     """A folder or a Hub name of a model for faster-whisper (`large-v3`); none: the stored base."""
 
