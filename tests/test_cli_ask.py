@@ -226,10 +226,10 @@ class Terminal:
 
         A signal that arrives just before readline waits for a key is seen at the next one only.
         """
-        for _ in range(20):
+        for _ in range(5):
             self.process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
-                return self.process.wait(timeout=5)
+                return self.process.wait(timeout=20)
         raise AssertionError("the command does not end")
 
 
