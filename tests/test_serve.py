@@ -490,6 +490,18 @@ def test_at_the_end_what_is_in_work_is_finished_and_what_waits_refused(session, 
             server.health()
 
 
+def test_who_is_told_twice_to_end_does_not_finish_what_is_in_work(session, talk):
+    with running(session) as server:
+        client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
+        pieces = create(client, server, talk, stream=True, max_tokens=4096)
+        next(pieces)
+        stop(server)
+        stop(server)
+        server.thread.join(60)
+        assert not server.thread.is_alive()
+        pieces.close()
+
+
 class Meeting(Session):
     """A session each of whose answers waits for another one."""
 

@@ -24,7 +24,10 @@ from speechprune_cli.output import Output
 from speechprune_cli.question import check_question, checked_choices
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from speechprune_cli.config import Preset
+    from speechprune_cli.report.remarks import Remark
     from speechprune_cli.serving.local import Local
 
 Questions = Annotated[
@@ -57,7 +60,8 @@ def ask(
     """
     out, choices = output.open(), checked_choices(answering.choice or (), "--choice")
     check_questions(audio, questions)
-    asked = Asked(out, model.preset, choices, answering)
+    headed = len(questions or ()) > (0 if choices else 1)
+    asked = Asked(out, model.preset, choices, answering, headed)
     if serving.is_local:
         local = find_server(out, audio, model, pruning, transcribing, recording)
         respond = partial(respond_there, asked, local)
@@ -69,8 +73,6 @@ def ask(
     if not questions:
         converse(out, respond)
     for question in questions or ():
-        if choices or len(questions or ()) > 1:
-            out.heading(question)
         respond(question)
 
 
@@ -82,6 +84,12 @@ class Asked:
     preset: Preset
     choices: tuple[str, ...]
     answering: options.AnswerOptions
+    headed: bool  # whether the question stands above its answer
+
+    def head(self, question: str) -> None:
+        """The question, where people may not know which it is."""
+        if self.headed:
+            self.out.heading(question)
 
     def report(self, fields: dict[str, Any]) -> None:
         """An answer, after what was streamed of it, and what it went through."""
@@ -107,6 +115,7 @@ def respond_here(asked: Asked, heard: Listening, question: str) -> None:
     from speechprune_cli.report.remarks import on_prompt
 
     session, choices, answering = heard.session, asked.choices, asked.answering
+    asked.head(question)
     selection = heard.select(question, choices)
     prompt = session.build_prompt(
         heard.tokens, selection, question, choices=choices, position=answering.position
@@ -122,12 +131,18 @@ def respond_here(asked: Asked, heard: Listening, question: str) -> None:
 
 def respond_there(asked: Asked, local: Local, question: str) -> None:
     """Have one question answered by the server that listens here, and report it."""
-    answering = asked.answering
-    with asked.out.stream() as on_text:
+    answering, out = asked.answering, asked.out
+
+    def say(on_recording: Iterable[Remark], on_question: Iterable[Remark]) -> None:
+        out.remarks(on_recording)
+        asked.head(question)
+        out.remarks(on_question)
+
+    with out.stream() as on_text:
         fields = local.ask(
             question,
             on_text,
-            asked.out.remarks,
+            say,
             choices=list(asked.choices),
             position=answering.position,
             max_tokens=answering.max_new_tokens,

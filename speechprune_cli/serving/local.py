@@ -16,7 +16,7 @@ from speechprune_cli.errors import AudioError, SpeechPruneError, UsageError, one
 from speechprune_cli.serving.refusals import error_of
 from speechprune_cli.serving.sockets import unix_socket
 
-Say = Callable[[Any], None]  # told of remarks
+Say = Callable[[Any, Any], None]  # told of remarks on the recording, and on the question
 
 
 class Connection(HTTPConnection):
@@ -84,9 +84,7 @@ class Local:
 
     def _say(self, remarks: dict[str, Any], say: Say) -> None:
         """What concerns the recording is said once."""
-        if not self.told:
-            say(remarks["recording"])
-        say(remarks["question"])
+        say([] if self.told else remarks["recording"], remarks["question"])
         self.told = True
 
     def _chunks(self, body: bytes) -> Iterator[dict[str, Any]]:
