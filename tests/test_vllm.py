@@ -14,7 +14,9 @@ import vllm_server
 from bench_data import answers, read_lines, write_benchmark
 from conftest import make_audio
 from spoken import imagining  # noqa: F401 - a fixture
-from tiny_models import QUESTION, make_tiny_model, make_tiny_transcriber
+from tiny_flamingo import make_tiny_flamingo
+from tiny_glm_asr import make_tiny_glm_asr
+from tiny_models import QUESTION, TEXT, make_tiny_model, make_tiny_transcriber
 
 from speechprune_cli.bench.run import Observer, evaluate, resume
 from speechprune_cli.config import PACKAGE
@@ -177,6 +179,35 @@ def test_a_transcript_is_read_by_its_token_ids(reader_server, transcriber):
     )
     assert theirs.text == ours.text
     assert theirs.probabilities == pytest.approx(ours.probabilities, abs=1e-4)
+
+
+@pytest.mark.usefixtures("imagining")
+def test_any_other_server_is_sent_text(reader_server, transcriber, monkeypatch):
+    """vLLM as if it were not known to be one."""
+    monkeypatch.setattr("speechprune_cli.remote.server.OWNERS", {})
+    whole = load(str(transcriber), dtype="float32", cache=False)
+    served = load(str(transcriber), dtype="float32", cache=False, server=reader_server.url)
+    assert any("plain text" in decision for decision in served.decisions)
+    ours, theirs = (each.respond(prompt_of(each, 60, keep="100%")) for each in (whole, served))
+    assert theirs.text.rstrip("\ufffd") == ours.text.rstrip("\ufffd")  # half a character at the end
+    assert theirs.new_tokens - ours.new_tokens in (0, 1)  # the end token may count
+    prompt = prompt_of(served, 60, choices=CHOICES)
+    assert "A. on Friday\nB. in the red house" in prompt.asked
+    answer = served.respond(prompt, choices=CHOICES)
+    assert answer.probabilities is None or answer.text in CHOICES
+
+
+@pytest.mark.parametrize("make", [make_tiny_flamingo, make_tiny_glm_asr])
+def test_other_classes_that_take_audio(vllm, tmp_path, monkeypatch, make):
+    monkeypatch.setitem(TEXT, "hidden_size", HEADS["hidden_size"])
+    folder = make(tmp_path / "tiny")
+    whole = load(str(folder), dtype="float32", cache=False)
+    with vllm_server.serving(folder, *vllm_server.FLAGS, log=tmp_path / "log") as found:
+        served = load(str(folder), dtype="float32", cache=False, server=found.url)
+        assert any("as audio_embeds" in decision for decision in served.decisions)
+        for keep in ("100%", "10%"):
+            prompts = [prompt_of(each, 40, keep=keep) for each in (whole, served)]
+            assert said(served, prompts[1]) == said(whole, prompts[0])
 
 
 class Killing(Observer):

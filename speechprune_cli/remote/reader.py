@@ -31,6 +31,7 @@ GREEDY: dict[str, dict[str, Any]] = {
         "repetition_penalty": 1,  # else that of generation_config.json
         "presence_penalty": 0,
         "frequency_penalty": 0,
+        "ignore_eos": True,  # an answer ends with the model's end tokens, not the tokenizer's
         "return_token_ids": True,
         "return_tokens_as_token_ids": True,
     },
