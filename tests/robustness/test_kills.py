@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX's"),
 ]
 KILLS = 30  # at random points, of each work
-FEW, EXAMPLES = 6, 6  # random points and file operations where not the whole is asked for
+FEW, EXAMPLES = 5, 5  # random points and file operations where not the whole is asked for
 RESUMED_TOO = 0.3  # share of them where the resumed one is killed as well
 TOOK = re.compile(rb'"took": [\d.]+|took [\d.]+ s a sample')
 MEETING = Path(recogniser.__file__).parents[1] / "examples/meeting.ogg"
@@ -104,7 +104,7 @@ def _at_operations(
     """At each of them, and where a file reaches a length; or at some examples."""
     at = range(operations)
     chosen = list(at) if whole else sorted(random.sample(at, min(EXAMPLES, operations)))
-    lengths = [int(10 ** random.uniform(0, 5)) for _ in range(30 if whole else 3)]
+    lengths = [int(10 ** random.uniform(0, 5)) for _ in range(KILLS if whole else 2)]
     deaths = [Death(folder, each) for each in chosen]
     deaths += [Death(folder, None, each) for each in lengths]
     return [[{"death": death}] for death in deaths]
