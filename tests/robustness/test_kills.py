@@ -74,20 +74,28 @@ def survives(campaign, tmp_path) -> Callable[..., None]:
     def kill(name: str, work: Work, *, few: int = FEW, every: bool = True) -> None:
         kills = KILLS if campaign.whole else few
         expected, seconds, operations = work.whole(tmp_path / "whole")
-        random, killed = Random(f"{campaign.seed}/{name}"), 0
+        random = Random(f"{campaign.seed}/{name}")
         ways = [*_at_random(random, seconds, kills)]
         if every:
             ways += _at_operations(random, tmp_path, operations, campaign.whole)
-        for number, deaths in enumerate(ways):
-            box = tmp_path / str(number)
-            found, times = work.after(box, [_placed(death, box) for death in deaths])
-            assert found == expected, (name, deaths)
-            killed += times
-            shutil.rmtree(box)
-        campaign.lines.append(
-            f"{name}: {killed} kills, {kills} runs at random points, {len(ways) - kills} at file "
-            f"operations of {operations}: all as one that was not killed ({seconds:.1f} s)"
-        )
+        killed: list[int] = []
+        wrong = []
+        try:
+            for number, deaths in enumerate(ways):
+                box = tmp_path / str(number)
+                found, times = work.after(box, [_placed(death, box) for death in deaths])
+                killed.append(times)
+                if found == expected:
+                    shutil.rmtree(box)
+                else:
+                    wrong.append(f"{box}: {deaths}")
+        finally:
+            campaign.lines.append(
+                f"{name}: {len(killed)} of {len(ways)} runs, {sum(killed)} kills, at {kills} random "
+                f"points of {seconds:.1f} s, else at {operations} file operations and at lengths of "
+                f"files; {len(wrong)} ended otherwise than one that was left alone"
+            )
+        assert not wrong, "\n".join(wrong)
 
     return kill
 
