@@ -90,10 +90,10 @@ def survives(campaign, tmp_path) -> Callable[..., None]:
                 else:
                     wrong.append(f"{box}: {deaths}")
         finally:
+            points = f"{kills} random points of {seconds:.1f} s, else {operations} operations"
             campaign.lines.append(
-                f"{name}: {len(killed)} of {len(ways)} runs, {sum(killed)} kills, at {kills} random "
-                f"points of {seconds:.1f} s, else at {operations} file operations and at lengths of "
-                f"files; {len(wrong)} ended otherwise than one that was left alone"
+                f"{name}: {len(killed)} of {len(ways)} runs, {sum(killed)} kills ({points} and "
+                f"lengths of files), {len(wrong)} ended otherwise than one that was left alone"
             )
         assert not wrong, "\n".join(wrong)
 
