@@ -151,7 +151,8 @@ def test_what_kills_left_beside_an_entry_is_removed(tmp_path):
     """Killed while the entry was written, and once it was there."""
     whole = transcribed(AUDIO, StandIn(), None, tmp_path)
     (entry,) = tmp_path.glob("*.json")
-    entry.with_suffix(".partial").write_bytes(b"")
+    for left in (entry.with_suffix(".partial"), entry.with_name(f".{entry.stem}.lock")):
+        left.write_bytes(b"")
     assert transcribed(AUDIO, StandIn(refuse=True), None, tmp_path) == replace(whole, kept=True)
     assert list(tmp_path.iterdir()) == [entry]
     entry.unlink()

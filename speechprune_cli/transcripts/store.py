@@ -102,8 +102,9 @@ def _found(
                     if journal.kept and keep(entry, transcript):
                         journal.remove()
                 return transcript
-    with suppress(OSError):  # of a run that was killed once the entry was there
-        entry.with_suffix(".partial").unlink()
+    for left in (entry.with_suffix(".partial"), _lock_of(entry)):  # by a kill once it was there
+        with suppress(OSError):
+            left.unlink()
     on_progress(audio.seconds)
     return replace(kept, kept=True)
 
@@ -157,6 +158,10 @@ def entry_of(audio: Audio, recogniser: Recognises, language: str | None, folder:
     return folder / f"{_digest(fields)}.json"
 
 
+def _lock_of(entry: Path) -> Path:
+    return entry.with_name(f".{entry.stem}.lock")
+
+
 @contextmanager
 def _held(entry: Path) -> Iterator[bool]:
     """One process at a time makes an entry; the others wait, and find it there.
@@ -165,7 +170,7 @@ def _held(entry: Path) -> Iterator[bool]:
     """
     from filelock import FileLock
 
-    lock = FileLock(entry.with_name(f".{entry.stem}.lock"))
+    lock = FileLock(_lock_of(entry))
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from speechprune_cli.main import app
 from speechprune_cli.methods import PRUNERS
 
-LEFT_OUT = ("--ray", "--workers", "--gpus")  # which start processes that outlive this one
+LEFT_OUT = ("--ray", "--workers", "--gpus", "--verbose")
+"""What starts processes that outlive this one; notes, which are neither warnings nor errors."""
 LASTING = {"--max-new-tokens", "--samples", "--seconds", "--repeats", "--limit", "--batch-size"}
 NUMBERS = "0 1 2 3 -1 0.5 1.5 20% 150 0.0001 -0 nan inf -inf 1e-400 007 ٣ ½ 0x10 1_0 1,5"
 HUGE = "99999999999999999999 1e300 1e400 -99999999999999999999"

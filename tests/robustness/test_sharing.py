@@ -38,8 +38,18 @@ def together(campaign, what: str, jobs: Sequence[Job]) -> list[Outcome]:
     return outcomes
 
 
-@pytest.mark.parametrize("times", range(3))
+@pytest.fixture
+def times(campaign) -> range:
+    """How often, as every time is another race."""
+    return range(3 if campaign.whole else 1)
+
+
 def test_one_token_cache(campaign, tiny_model_folder, recording, tmp_path, times):
+    for each in times:
+        _share_tokens(campaign, tiny_model_folder, recording, tmp_path / str(each))
+
+
+def _share_tokens(campaign, tiny_model_folder, recording, tmp_path):
     alone, shared = (_asking(tmp_path / name, tiny_model_folder, recording) for name in "ab")
     outcomes = together(campaign, "token cache", shared)
     assert [each.out for each in outcomes] == [run(job).out for job in alone]
@@ -73,10 +83,14 @@ def shared_folder(
     return tell(job.folder.parent)
 
 
-@pytest.mark.parametrize("times", range(3))
 def test_one_run_folder(campaign, tiny_model_folder, tmp_path, times):
+    for each in times:
+        _share_run(campaign, tiny_model_folder, tmp_path / str(each))
+
+
+def _share_run(campaign, tiny_model_folder, tmp_path):
     data = tmp_path / "data"
-    data.mkdir()
+    data.mkdir(parents=True)
     write_benchmark(data, "short", "two", "öffen")
     command = ("eval", "jsonl", "--data", "d/index.jsonl", "-o", "r", "--rate", "0.4")
     command += ("-m", str(tiny_model_folder), "--max-new-tokens", "3", "--method", "uniform")
