@@ -15,6 +15,7 @@ import soundfile
 from conftest import make_audio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_server import ModelServer
 from running_server import chat, raw, running, stop
 
 from speechprune_cli.errors import UsageError
@@ -519,6 +520,31 @@ def test_where_a_server_reads_prompts_several_are_answered_at_a_time(session, ta
         found = [pool.submit(server.request, "POST", path, body) for _ in range(2)]
         assert [each.result()[0] for each in found] == [200, 200]
         assert all(each.result()[2].endswith(b"data: [DONE]\n\n") for each in found)
+
+
+def test_prompts_may_be_read_by_another_server(tiny_qwen2_folder, talk, monkeypatch):
+    """As `serve --server URL` has it: the answers are those of one process, its failures told."""
+    monkeypatch.setattr("speechprune_cli.remote.http.PAUSES", (0.0, 0.0))
+    whole = load(str(tiny_qwen2_folder), cache=False)
+    reader = ModelServer(whole.model)
+    session = load(str(tiny_qwen2_folder), cache=False, server=reader.url)
+    expected = whole.ask(talk, QUESTION, max_new_tokens=8).answer.text
+    body = chat(session.model.preset.name, talk)
+    with running(session, threads=4) as server:
+        client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
+        with ThreadPoolExecutor(4) as pool:
+            found = [pool.submit(server.complete, body) for _ in range(4)]
+            stream = [
+                chunk.choices[0].delta.content or ""
+                for chunk in create(client, server, talk, stream=True)
+            ]
+        assert {each.result()[1]["choices"][0]["message"]["content"] for each in found} == {
+            expected
+        }
+        assert "".join(stream).strip() == expected
+        reader.close()
+        status, answer = server.complete(body)
+        assert (status, answer["error"]["code"]) == (502, "reader_error")
 
 
 class Broken(Session):

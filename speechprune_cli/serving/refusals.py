@@ -22,6 +22,7 @@ from speechprune_cli.errors import (
     ModelError,
     NumericError,
     OutOfMemoryError,
+    ServerError,
     SpeechPruneError,
     TooLongError,
     UsageError,
@@ -61,8 +62,9 @@ KINDS: dict[type[SpeechPruneError], tuple[int, str, str]] = {  # the first that 
     AudioError: (400, "audio_error", INVALID),
     OutOfMemoryError: (503, "out_of_memory", FAILED),
     NumericError: (500, "numeric_error", FAILED),
+    ServerError: (502, "reader_error", FAILED),
     ModelError: (503, "model_error", FAILED),
-    SpeechPruneError: (502, "failed", FAILED),
+    SpeechPruneError: (500, "failed", FAILED),
 }
 PARAMS = {"usage_error": None, "too_long_error": "messages", "audio_error": "messages"}
 
