@@ -53,7 +53,7 @@ FEWEST = 10  # segments, as of fewer hardly any can stand out beyond chance
 LITTLE_EVIDENCE = 1.0
 """80 s of audio tokens that are aligned to no words stay below this in nine cases of ten, in
 clauses of 4.4 s; the more there is to choose from, the further chance alone gets."""
-DOUBTFUL = 2.0  # evidence of sentences, which four of ten questions stay below that find no answer
+DOUBTFUL = 2.0  # evidence of sentences, below which what is said often holds no answer
 
 
 @dataclass(frozen=True)
