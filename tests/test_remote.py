@@ -17,7 +17,7 @@ from tiny_models import QUESTION, make_tiny_model
 
 from speechprune_cli import remote
 from speechprune_cli.backends import load_backend
-from speechprune_cli.bench.run import evaluate
+from speechprune_cli.bench.run import Observer, evaluate, resume
 from speechprune_cli.config import resolve_model
 from speechprune_cli.errors import ServerError, UsageError
 from speechprune_cli.main import main
@@ -509,6 +509,25 @@ class TestCommands:
             assert done.errors == 0
             found.append(answers(read_lines(done.folder)))
         assert dict(map(rounded, found[1].items())) == dict(map(rounded, found[0].items()))
+        with pytest.raises(UsageError, match="was begun without --server: leave it out"):
+            resume(tmp_path / "run True", server=server.url)
+        moved = ModelServer(server.lm)
+        server.close()
+        resume(tmp_path / "run False", server=moved.url)
+        moved.close()
+
+    @pytest.mark.slow
+    def test_a_run_that_is_interrupted_waits_for_no_answer(self, server, folders, tmp_path):
+        class Impatient(Observer):
+            def on_line(self, line):
+                server.faults = [Fault(sleeps=500)] * 1000
+                raise KeyboardInterrupt
+
+        data = write_benchmark(tmp_path)
+        told = {"model": str(folders["audio_embeds"]), "output": tmp_path / "run", "data": data}
+        amounts = {"methods": ["cue"], "keep": ["20%"]}
+        with pytest.raises(KeyboardInterrupt):
+            evaluate("jsonl", **told, **amounts, server=server.url, observer=Impatient())
 
 
 def rounded(item):

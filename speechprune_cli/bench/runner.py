@@ -7,7 +7,7 @@ same length, so they are read as one batch with hardly any padding.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from string import ascii_uppercase
 
@@ -65,7 +65,7 @@ class Runner:
         self.session, self.plan = session, plan
         self._silence: AudioTokens | None = None
 
-    def answer(self, jobs: Iterable[Sequence[RecordingJob]]) -> Iterator[Line]:
+    def answer(self, jobs: Iterable[Sequence[RecordingJob]]) -> Generator[Line]:
         """Lines of all jobs, as they are made."""
         if self.session.reader is not None:
             yield from Ahead(self.session, self.answer_job).answer(map(tuple, jobs))

@@ -131,12 +131,12 @@ class Client:
         self, method: str, path: str, body: dict[str, Any] | None, seconds: float
     ) -> Iterator[HTTPResponse | None]:
         """What the server says. Raises BusyError, ServerError, RefusedError."""
-        if self._closed.is_set():
-            raise ServerError(f"{self.address.url}: given up")
         connection = self._connection(seconds)
         with self._lock:
             self._open.add(connection)
         try:
+            if self._closed.is_set():
+                raise ServerError(f"{self.address.url}: given up")
             answer = self._request(connection, method, path, body)
             if answer.status >= 400 and answer.status != 404:
                 raise self._refused(answer.status, _told(answer), answer.headers.get("Retry-After"))
