@@ -5,6 +5,7 @@
     <cache>/stored        parts of presets that `models get` fetched (`weights/stored.py`)
     <cache>/models        the user's own models, converted once (`weights/finding.py`)
     <cache>/benchmarks    recordings unpacked from data sets
+    <cache>/probes        right answers to compare servers with (`remote/probe.py`)
     <config>/user.yaml    the user's default model (`config.py`)
 
 `<cache>` is SPEECHPRUNE_CACHE_DIR, or the user's cache folder as the system has it, `<config>`
