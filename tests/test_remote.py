@@ -37,27 +37,41 @@ def _hasty(monkeypatch):
     monkeypatch.setattr("speechprune_cli.remote.http.PAUSES", (0.0, 0.0))
 
 
+FOLDERS = {
+    "audio_embeds": "tiny_qwen2_folder",
+    "prompt_embeds": "tiny_music_flamingo_folder",
+    "token ids": "tiny_transcriber",
+}
+"""A model for each way in which prompts go to vLLM."""
+RARELY = pytest.mark.slow
+
+
+class Made(dict):
+    """What is made when it is first wanted."""
+
+    def __init__(self, make):
+        self.make = make
+
+    def __missing__(self, name):
+        self[name] = self.make(name)
+        return self[name]
+
+
 @pytest.fixture(scope="module")
-def folders(tiny_qwen2_folder, tiny_music_flamingo_folder, tiny_transcriber, imagining):
-    """A model for each way in which prompts go to vLLM."""
-    return {
-        "audio_embeds": tiny_qwen2_folder,
-        "prompt_embeds": tiny_music_flamingo_folder,
-        "token ids": tiny_transcriber,
-    }
+def folders(request, imagining):
+    return Made(lambda name: request.getfixturevalue(FOLDERS[name]))
 
 
 @pytest.fixture(scope="module")
 def wholes(folders):
     """The models in this process."""
-    return {name: load(str(folder), cache=False) for name, folder in folders.items()}
+    return Made(lambda name: load(str(folders[name]), cache=False))
 
 
 @pytest.fixture(scope="module")
 def bares(folders):
     """The models without their decoders."""
-    presets = {name: resolve_model(str(folder)) for name, folder in folders.items()}
-    return {name: load_backend(preset, decoder=False) for name, preset in presets.items()}
+    return Made(lambda name: load_backend(resolve_model(str(folders[name])), decoder=False))
 
 
 @pytest.fixture
@@ -125,7 +139,7 @@ def said(session, **told):
     return answer.text, answer.new_tokens, answer.finished, pieces
 
 
-@pytest.fixture(params=["audio_embeds", "prompt_embeds", "token ids"])
+@pytest.fixture(params=["audio_embeds", pytest.param("prompt_embeds", marks=RARELY), "token ids"])
 def both(request, joined, wholes):
     """A model here, and the same with its decoder at a server."""
     whole = wholes[request.param]
@@ -274,7 +288,9 @@ class TestWrongServers:
         with pytest.raises(ServerError, match="serves another model"):
             connect()
 
-    @pytest.mark.parametrize("flag", ["--enable-mm-embeds", "--enable-prompt-embeds"])
+    @pytest.mark.parametrize(
+        "flag", ["--enable-mm-embeds", pytest.param("--enable-prompt-embeds", marks=RARELY)]
+    )
     def test_a_missing_flag_is_named(self, joined, wholes, flag):
         kind = "audio_embeds" if "mm" in flag else "prompt_embeds"
         server = ModelServer(wholes[kind].model)
@@ -366,6 +382,7 @@ def test_a_prompt_that_is_too_long_is_not_sent(server, connect):
     assert not server.requests
 
 
+@RARELY
 def test_an_answer_ends_where_the_context_does(server, connect):
     prompt = prompt_of(connect(), keep="100%")
     server.context = prompt.audio_tokens + prompt.text_tokens + 2
@@ -453,6 +470,7 @@ def test_what_is_no_such_server(server, joined):
         joined("audio_embeds", server.url)
 
 
+@RARELY
 def test_threads_ask_side_by_side(whole, served):
     prompts = [prompt_of(served, keep=str(count)) for count in range(1, 9)]
     found: dict[int, str] = {}
