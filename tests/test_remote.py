@@ -365,6 +365,16 @@ def test_what_stays_is_one_line(served, server, faults, told):
     assert "\n" not in str(refusal.value)
 
 
+def test_an_answer_that_nobody_has_seen_is_asked_for_again(whole, served, server):
+    server.faults = [Fault(cuts_after=2), Fault(cuts_after=5)]
+    prompts = [[prompt_of(each)] for each in (served, whole)]
+    (theirs,), (ours,) = (
+        each.respond_batch(some, max_new_tokens=9)
+        for each, some in zip((served, whole), prompts, strict=True)
+    )
+    assert (theirs.text, theirs.new_tokens) == (ours.text, ours.new_tokens)
+
+
 def test_a_slow_server_is_given_up(connect, server, monkeypatch):
     monkeypatch.setenv("SPEECHPRUNE_SERVER_TIMEOUT", "0.2")
     served = connect()
