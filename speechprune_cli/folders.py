@@ -6,6 +6,7 @@
     <cache>/models        the user's own models, converted once (`weights/finding.py`)
     <cache>/run           sockets of `serve`, without XDG_RUNTIME_DIR (`serving/sockets.py`)
     <cache>/benchmarks    recordings unpacked from data sets
+    <cache>/probes        right answers to compare servers with (`remote/probe.py`)
     <config>/user.yaml    the user's default model (`config.py`)
 
 `<cache>` is SPEECHPRUNE_CACHE_DIR, or the user's cache folder as the system has it, `<config>`

@@ -9,7 +9,6 @@ import base64
 import io
 import json
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -50,7 +49,7 @@ class ModelServer:
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.busy = self.busiest = 0
-        self.lock = threading.Lock()
+        self.lock, self.closed = threading.Lock(), threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -73,6 +72,7 @@ class ModelServer:
 
     def close(self) -> None:
         """No longer there."""
+        self.closed.set()
         self.http.shutdown()
         self.http.server_close()
 
@@ -96,7 +96,7 @@ class ModelServer:
             fault = self.faults.pop(0) if self.faults else FINE
             self.busy += 1
             self.busiest = max(self.busiest, self.busy)
-        time.sleep(fault.sleeps)
+        self.closed.wait(fault.sleeps)
         with self.lock:
             self.busy -= 1
         if fault.drops:

@@ -17,7 +17,7 @@ from tiny_models import QUESTION, make_tiny_model
 
 from speechprune_cli import remote
 from speechprune_cli.backends import load_backend
-from speechprune_cli.bench.run import evaluate
+from speechprune_cli.bench.run import Observer, evaluate, resume
 from speechprune_cli.config import resolve_model
 from speechprune_cli.errors import ServerError, UsageError
 from speechprune_cli.main import main
@@ -37,27 +37,41 @@ def _hasty(monkeypatch):
     monkeypatch.setattr("speechprune_cli.remote.http.PAUSES", (0.0, 0.0))
 
 
+FOLDERS = {
+    "audio_embeds": "tiny_qwen2_folder",
+    "prompt_embeds": "tiny_music_flamingo_folder",
+    "token ids": "tiny_transcriber",
+}
+"""A model for each way in which prompts go to vLLM."""
+RARELY = pytest.mark.slow
+
+
+class Made(dict):
+    """What is made when it is first wanted."""
+
+    def __init__(self, make):
+        self.make = make
+
+    def __missing__(self, name):
+        self[name] = self.make(name)
+        return self[name]
+
+
 @pytest.fixture(scope="module")
-def folders(tiny_qwen2_folder, tiny_music_flamingo_folder, tiny_transcriber, imagining):
-    """A model for each way in which prompts go to vLLM."""
-    return {
-        "audio_embeds": tiny_qwen2_folder,
-        "prompt_embeds": tiny_music_flamingo_folder,
-        "token ids": tiny_transcriber,
-    }
+def folders(request, imagining):
+    return Made(lambda name: request.getfixturevalue(FOLDERS[name]))
 
 
 @pytest.fixture(scope="module")
 def wholes(folders):
     """The models in this process."""
-    return {name: load(str(folder), cache=False) for name, folder in folders.items()}
+    return Made(lambda name: load(str(folders[name]), cache=False))
 
 
 @pytest.fixture(scope="module")
 def bares(folders):
     """The models without their decoders."""
-    presets = {name: resolve_model(str(folder)) for name, folder in folders.items()}
-    return {name: load_backend(preset, decoder=False) for name, preset in presets.items()}
+    return Made(lambda name: load_backend(resolve_model(str(folders[name])), decoder=False))
 
 
 @pytest.fixture
@@ -125,7 +139,7 @@ def said(session, **told):
     return answer.text, answer.new_tokens, answer.finished, pieces
 
 
-@pytest.fixture(params=["audio_embeds", "prompt_embeds", "token ids"])
+@pytest.fixture(params=["audio_embeds", pytest.param("prompt_embeds", marks=RARELY), "token ids"])
 def both(request, joined, wholes):
     """A model here, and the same with its decoder at a server."""
     whole = wholes[request.param]
@@ -274,7 +288,9 @@ class TestWrongServers:
         with pytest.raises(ServerError, match="serves another model"):
             connect()
 
-    @pytest.mark.parametrize("flag", ["--enable-mm-embeds", "--enable-prompt-embeds"])
+    @pytest.mark.parametrize(
+        "flag", ["--enable-mm-embeds", pytest.param("--enable-prompt-embeds", marks=RARELY)]
+    )
     def test_a_missing_flag_is_named(self, joined, wholes, flag):
         kind = "audio_embeds" if "mm" in flag else "prompt_embeds"
         server = ModelServer(wholes[kind].model)
@@ -349,6 +365,16 @@ def test_what_stays_is_one_line(served, server, faults, told):
     assert "\n" not in str(refusal.value)
 
 
+def test_an_answer_that_nobody_has_seen_is_asked_for_again(whole, served, server):
+    server.faults = [Fault(cuts_after=2), Fault(cuts_after=5)]
+    prompts = [[prompt_of(each)] for each in (served, whole)]
+    (theirs,), (ours,) = (
+        each.respond_batch(some, max_new_tokens=9)
+        for each, some in zip((served, whole), prompts, strict=True)
+    )
+    assert (theirs.text, theirs.new_tokens) == (ours.text, ours.new_tokens)
+
+
 def test_a_slow_server_is_given_up(connect, server, monkeypatch):
     monkeypatch.setenv("SPEECHPRUNE_SERVER_TIMEOUT", "0.2")
     served = connect()
@@ -366,6 +392,7 @@ def test_a_prompt_that_is_too_long_is_not_sent(server, connect):
     assert not server.requests
 
 
+@RARELY
 def test_an_answer_ends_where_the_context_does(server, connect):
     prompt = prompt_of(connect(), keep="100%")
     server.context = prompt.audio_tokens + prompt.text_tokens + 2
@@ -453,6 +480,7 @@ def test_what_is_no_such_server(server, joined):
         joined("audio_embeds", server.url)
 
 
+@RARELY
 def test_threads_ask_side_by_side(whole, served):
     prompts = [prompt_of(served, keep=str(count)) for count in range(1, 9)]
     found: dict[int, str] = {}
@@ -509,6 +537,25 @@ class TestCommands:
             assert done.errors == 0
             found.append(answers(read_lines(done.folder)))
         assert dict(map(rounded, found[1].items())) == dict(map(rounded, found[0].items()))
+        with pytest.raises(UsageError, match="was begun without --server: leave it out"):
+            resume(tmp_path / "run True", server=server.url)
+        moved = ModelServer(server.lm)
+        server.close()
+        resume(tmp_path / "run False", server=moved.url)
+        moved.close()
+
+    @pytest.mark.slow
+    def test_a_run_that_is_interrupted_waits_for_no_answer(self, server, folders, tmp_path):
+        class Impatient(Observer):
+            def on_line(self, line):
+                server.faults = [Fault(sleeps=500)] * 1000
+                raise KeyboardInterrupt
+
+        data = write_benchmark(tmp_path)
+        told = {"model": str(folders["audio_embeds"]), "output": tmp_path / "run", "data": data}
+        amounts = {"methods": ["cue"], "keep": ["20%"]}
+        with pytest.raises(KeyboardInterrupt):
+            evaluate("jsonl", **told, **amounts, server=server.url, observer=Impatient())
 
 
 def rounded(item):

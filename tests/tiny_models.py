@@ -59,8 +59,9 @@ def make_tiny_model(folder: Path, text_family: str, **told: Any) -> Path:
         audio_config=Qwen2AudioEncoderConfig(**AUDIO),
         text_config=AutoConfig.for_model(
             text_family,
-            **{"vocab_size": tokenizer.get_vocab_size(), "bos_token_id": None, **ends},
-            **{**TEXT, **told},
+            **{"vocab_size": tokenizer.get_vocab_size(), "bos_token_id": None, **ends}
+            | TEXT
+            | told,
         ),
         audio_token_index=tokenizer.token_to_id("<|AUDIO|>"),
     )

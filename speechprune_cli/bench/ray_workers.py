@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -87,7 +87,7 @@ class RayWorkers:
             list(self._collect())
         return self._described
 
-    def answer(self, jobs: Iterable[Job]) -> Iterator[Line]:
+    def answer(self, jobs: Iterable[Job]) -> Generator[Line]:
         """Lines of all jobs, as workers finish them. Raises SpeechPruneError."""
         fresh = map(Assignment, jobs)
         while True:

@@ -7,7 +7,7 @@ same length, so they are read as one batch with hardly any padding.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from string import ascii_uppercase
@@ -66,7 +66,7 @@ class Runner:
         self.session, self.plan = session, plan
         self._silence: AudioTokens | None = None
 
-    def answer(self, jobs: Iterable[Sequence[RecordingJob]]) -> Iterator[Line]:
+    def answer(self, jobs: Iterable[Sequence[RecordingJob]]) -> Generator[Line]:
         """Lines of all jobs, as they are made."""
         if self.session.reader is not None:
             yield from Ahead(self.session, self.answer_job).answer(map(tuple, jobs))
@@ -155,7 +155,9 @@ class Runner:
     def _orders(self, sample: Sample) -> list[Order]:
         """Where the prompt does not show the options, their order cannot matter."""
         turned, defaults = rotations(len(sample.options)), self.session.model.preset.defaults
-        listed = self.plan.scoring != "likelihood" or defaults.list_choices
+        reader = self.session.reader
+        lettered = self.plan.scoring != "likelihood" or (reader is not None and reader.by_letter)
+        listed = lettered or defaults.list_choices
         return turned if self.plan.permute_options and listed else turned[:1]
 
     def _prompt(

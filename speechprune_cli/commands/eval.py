@@ -19,6 +19,7 @@ from speechprune_cli.options import (
     grouped,
 )
 from speechprune_cli.options.evaluation import BenchmarkOptions, RunOptions, WorkerOptions
+from speechprune_cli.options.grouping import by_environment
 from speechprune_cli.output import Output
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def evaluate(
                 run.resume,
                 benchmark=benchmark,
                 observer=progress,
-                server=serving.server,
+                server=None if by_environment("server") else serving.server,
                 **work,
             )
         elif benchmark is None:

@@ -10,11 +10,11 @@ import json
 import logging
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from threading import BoundedSemaphore, Event, Lock
-from typing import Any
+from typing import Any, TypeVar
 
 from speechprune_cli.errors import ServerError, UsageError, one_line
 from speechprune_cli.remote.address import KEYS, TIMEOUT, Address, key, requests, timeout
@@ -26,6 +26,7 @@ BUSY = (408, 409, 425, 429, 500, 502, 503, 504)
 MOST_BYTES = 2**26  # of an answer
 
 log = logging.getLogger("speechprune")
+T = TypeVar("T")
 
 
 class BusyError(ServerError):
@@ -55,61 +56,10 @@ class Client:
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """JSON, after further tries where need be. Raises ServerError, RefusedError."""
-        for again in self._tries():
-            try:
-                return self._post(path, body)
-            except BusyError as error:
-                again(error)
-        return self._post(path, body)
+        return self.patiently(lambda: self._post(path, body))
 
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Events of an answer as it is written.
-
-        Tried again until there is a first one. Raises ServerError, also where the connection is
-        lost in the middle, and RefusedError.
-        """
-        begun = False
-        for again in self._tries():
-            try:
-                for event in self._stream(path, body):
-                    begun = True
-                    yield event
-            except BusyError as error:
-                if begun:
-                    raise
-                again(error)
-            else:
-                return
-        yield from self._stream(path, body)
-
-    def close(self) -> None:
-        """End all that is under way, whoever waits for it."""
-        self._closed.set()
-        with self._lock:
-            for connection in self._open:
-                with suppress(OSError):
-                    if connection.sock is not None:
-                        connection.sock.shutdown(socket.SHUT_RDWR)
-
-    def _tries(self) -> Iterator[Any]:
-        """For each further try, what waits before it."""
-        for pause in PAUSES:
-
-            def wait(error: BusyError, pause: float = pause) -> None:
-                told = pause if error.pause is None else min(error.pause, LONGEST_PAUSE)
-                log.info("%s: tried again in %.1f s", error, told)
-                if self._closed.wait(told):
-                    raise ServerError(f"{self.address.url}: given up") from error
-
-            yield wait
-
-    def _post(self, path: str, body: dict[str, Any]) -> Any:
-        with self._slots, self._answer("POST", path, body, self.timeout) as answer:
-            if answer is None:
-                raise self._missing(path)
-            return self._json(path, answer.read(MOST_BYTES))
-
-    def _stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Events of an answer as it is written, tried once. Raises ServerError, RefusedError."""
         body = {**body, "stream": True}
         with self._slots, self._answer("POST", path, body, self.timeout) as answer:
             if answer is None:
@@ -126,17 +76,52 @@ class Client:
                 yield event
             raise self._lost("the connection was lost in the answer")
 
+    def patiently(self, ask: Callable[[], T], over: Callable[[], bool] = lambda: False) -> T:
+        """What `ask` gives; where the server is busy or away it is tried again, unless `over`.
+
+        Raises ServerError, RefusedError.
+        """
+        for pause in PAUSES:
+            try:
+                return ask()
+            except BusyError as error:
+                if over():
+                    raise
+                self._wait(error, pause)
+        return ask()
+
+    def close(self) -> None:
+        """End all that is under way, whoever waits for it."""
+        self._closed.set()
+        with self._lock:
+            for connection in self._open:
+                with suppress(OSError):
+                    if connection.sock is not None:
+                        connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def _wait(self, error: BusyError, pause: float) -> None:
+        pause = pause if error.pause is None else min(error.pause, LONGEST_PAUSE)
+        log.info("%s: tried again in %.1f s", error, pause)
+        if self._closed.wait(pause):
+            raise ServerError(f"{self.address.url}: given up") from error
+
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        with self._slots, self._answer("POST", path, body, self.timeout) as answer:
+            if answer is None:
+                raise self._missing(path)
+            return self._json(path, answer.read(MOST_BYTES))
+
     @contextmanager
     def _answer(
         self, method: str, path: str, body: dict[str, Any] | None, seconds: float
     ) -> Iterator[HTTPResponse | None]:
         """What the server says. Raises BusyError, ServerError, RefusedError."""
-        if self._closed.is_set():
-            raise ServerError(f"{self.address.url}: given up")
         connection = self._connection(seconds)
         with self._lock:
             self._open.add(connection)
         try:
+            if self._closed.is_set():
+                raise ServerError(f"{self.address.url}: given up")
             answer = self._request(connection, method, path, body)
             if answer.status >= 400 and answer.status != 404:
                 raise self._refused(answer.status, _told(answer), answer.headers.get("Retry-After"))

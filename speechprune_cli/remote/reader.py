@@ -132,6 +132,22 @@ class RemoteReader:
     def answer(
         self, prompt: Prompt, max_new_tokens: int, on_text: Callable[[str], None] | None = None
     ) -> Answer:
+        """Tried again where the server is busy or away, until some of it was passed on."""
+        passed: list[str] = []
+
+        def pass_on(text: str) -> None:
+            passed.append(text)
+            if on_text is not None:
+                on_text(text)
+
+        told = None if on_text is None else pass_on
+        return self.client.patiently(
+            lambda: self.write(prompt, max_new_tokens, told), lambda: bool(passed)
+        )
+
+    def write(
+        self, prompt: Prompt, max_new_tokens: int, on_text: Callable[[str], None] | None
+    ) -> Answer:
         """Token by token where the server tells their ids, else by their text."""
         vllm = self.server.engine == VLLM
         wanted = max_new_tokens + vllm  # one more tells whether it would have ended there
