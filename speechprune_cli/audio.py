@@ -22,7 +22,7 @@ import soundfile
 
 from speechprune_cli import units
 from speechprune_cli.atomic import atomic
-from speechprune_cli.decoder import BLOCK_FRAMES, Block, Recording
+from speechprune_cli.decoder import BLOCK_FRAMES, SLACK, Block, Recording
 from speechprune_cli.errors import AudioError, SpeechPruneError, TooLongError, UsageError
 from speechprune_cli.flow import Audio
 from speechprune_cli.mixdown import Mixdown
@@ -276,7 +276,9 @@ class _Findings:
             yield f"{self.tracks} audio tracks: {taken}, --track takes another"
         if self.film:
             yield "a film: only its sound is heard, its pictures are not looked at"
-        if self.missing:
+        if 0 < self.missing < SLACK:
+            yield f"truncated: its last {1000 * self.missing:.2g} ms are missing"
+        elif self.missing:
             claim = f"its header says {read + self.missing:.2f} s"
             yield f"truncated: {claim}, only {read:.2f} s could be read"
         elif self.is_damaged and not self.lost:

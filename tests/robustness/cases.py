@@ -42,17 +42,6 @@ class Target:
     also: Callable[[Path], list[str]] = lambda _: []  # what else is wrong in the box afterwards
 
 
-def log(name, outcome, faults):
-    import os
-
-    if os.environ.get("CAMPLOG"):
-        with Path(os.environ["CAMPLOG"]).open(
-            "a", encoding="utf-8", errors="backslashreplace"
-        ) as f:
-            told = f"{name} {outcome.code} {outcome.seconds:.1f} {outcome.megabytes:.0f}"
-            f.write(f"{told} {faults} {outcome.err[-300:]!r}\n")
-
-
 @dataclass
 class Tally:
     """What a group of cases has come to."""
@@ -64,7 +53,6 @@ class Tally:
 
     def add(self, name: str, outcome: Outcome, faults: Sequence[str]) -> None:
         """One more."""
-        log(name, outcome, faults)
         self.codes[outcome.code] += 1
         self.seconds = max(self.seconds, outcome.seconds)
         self.megabytes = max(self.megabytes, outcome.megabytes)

@@ -22,6 +22,32 @@ PLACES = "a.wav a.srt d.jsonl r . missing /dev/null /proc/self/mem made.wav made
 PLACES += " made.vtt made.safetensors made made/in.svg empty.wav d.jsonl/x ~ ~x /"
 EVAL = "jsonl --data d.jsonl -o made --limit 1 -m"
 BUILD = "made --samples 1 --seconds 10 --speaker espeak"
+RIGHT = {
+    "--keep": "20% 5 100% 0.1%",
+    "--rate": "0 0.2 0.99",
+    "--position": "repacked original",
+    "--query": "question question+choices",
+    "--set": "reach=0.5 temperature=0.5 seed=3",
+    "--choice": "Friday never yes a",
+    "--dtype": "float32 bfloat16 float16",
+    "--device": "cpu auto",
+    "--language": "en german",
+    "--budget": "1 10 750",
+    "--track": "1 2",
+    "--transcript": "made.srt made.vtt made.json made.txt",
+    "--from-transcript": "a.srt a.vtt a.json",
+    "--output": "made.safetensors made-too",
+    "--audio": "made.wav made.flac made.opus made.mp3",
+    "--plot": "made.png made.svg made.pdf",
+    "--tsne": "made.png",
+    "--scoring": "likelihood letter generate open",
+    "--seconds": "10 30 1e6",
+    "--versus": "uniform full",
+    "--layout": "jsonl spiral",
+    "--format": "flac opus wav",
+    "--speaker": "espeak",
+    "--check": "none",
+}
 TEXT = st.text(st.characters(exclude_characters="\0"), max_size=8)
 ODD = ("", " ", "-", "--", "--json", "\ud800", "\x1b[2J", "[/b]", "%s", "x" * 3000)
 ODD += ("£50", "🎉", "<|AUDIO|>", "<|im_end|>", "../" * 50)
@@ -46,7 +72,7 @@ def command_lines(draw: st.DrawFn, models: Sequence[str]) -> list[str]:
     path, command = draw(st.sampled_from(COMMANDS))
     options = [each for each in command.params if each.param_type_name == "option"]
     options = [each for each in options if each.opts[0] not in LEFT_OUT]
-    chosen = draw(st.lists(st.sampled_from(options), max_size=5))
+    chosen = draw(st.lists(st.sampled_from(options), max_size=4))
     line = [*path, *draw(_needed(path[-1], models))]
     for option in chosen:
         line.append(option.opts[0])
@@ -58,9 +84,11 @@ def command_lines(draw: st.DrawFn, models: Sequence[str]) -> list[str]:
 def _value(option: str, models: Sequence[str]) -> st.SearchStrategy[str]:
     numbers = NUMBERS.split() + ([] if option in LASTING else HUGE.split())
     known = [*WORDS.split(), *PLACES.split(), *numbers, *ODD]
-    likely = {"--model": models, "--method": PRUNERS.names, "--set": WORDS.split()}.get(option)
-    likely = likely or (numbers if option in LASTING else None)
-    return st.one_of(st.sampled_from(list(likely or known)), st.sampled_from(known), TEXT)
+    if option in LASTING:
+        known = numbers
+    right = {"--model": models, "--method": PRUNERS.names}.get(option) or RIGHT.get(option, "3 0.5")
+    likely = st.sampled_from(list(right.split() if isinstance(right, str) else right))
+    return st.one_of(likely, likely, st.sampled_from(known), TEXT)
 
 
 def _needed(command: str, models: Sequence[str]) -> st.SearchStrategy[list[str]]:
