@@ -229,6 +229,14 @@ class TestPlainServers:
             assert sum(answer.probabilities.values()) == pytest.approx(1)
             assert answer.text in CHOICES
 
+    @pytest.mark.parametrize("choices", [(), CHOICES])
+    def test_a_prompt_that_is_cut_in_silence_is_refused(self, joined, plain, choices):
+        served = joined("token ids", plain.url)
+        prompt = prompt_of(served, keep="100%", choices=choices)
+        plain.keeps = 40
+        with pytest.raises(ServerError, match=r"read 40 tokens .*\(OLLAMA_CONTEXT_LENGTH\)"):
+            served.respond(prompt, choices=choices, max_new_tokens=2)
+
     def test_token_ids_go_to_llama_cpp(self, joined, plain, wholes):
         plain.engine = "llama.cpp"
         served = joined("token ids", plain.url)

@@ -16,7 +16,7 @@ from speechprune_cli.flow import Answer
 from speechprune_cli.remote import letters, scoring
 from speechprune_cli.remote.http import Client, RefusedError
 from speechprune_cli.remote.reply import Piece, Writing
-from speechprune_cli.remote.server import LLAMA_CPP, VLLM, Server
+from speechprune_cli.remote.server import LLAMA_CPP, OLLAMA, OTHER, VLLM, Server
 from speechprune_cli.remote.ways import CHAT, AudioEmbeds, Body, PromptEmbeds, Way, reason
 
 if TYPE_CHECKING:
@@ -40,6 +40,15 @@ GREEDY: dict[str, dict[str, Any]] = {
 """What each engine is told, so that it takes the likeliest token each time."""
 TIES = {4: 1e-3, 2: 0.05}
 """By bytes a value: two tokens whose log-probabilities are so near, another engine may swap."""
+
+
+CONTEXTS = {
+    VLLM: "--max-model-len",
+    LLAMA_CPP: "--ctx-size",
+    OLLAMA: "OLLAMA_CONTEXT_LENGTH",
+    OTHER: "see its manual",
+}
+"""What sets how many tokens each engine reads. Some cut a longer prompt and say nothing."""
 
 
 class FlagError(ServerError):
@@ -214,7 +223,13 @@ class RemoteReader:
         return {"logprobs": count}
 
     def check(self, piece: Piece, way: Way, prompt: Prompt, said: Sequence[int]) -> None:
-        """Raise ServerError where the server read another prompt than it was to."""
+        """Raise ServerError where the server read another prompt than it was to, or less of it."""
+        if piece.prompt_count and piece.prompt_count < (least := way.least(prompt)):
+            raise ServerError(
+                f"{self.client.address.url} read {piece.prompt_count:,} tokens of a prompt that has "
+                f"{least:,} at least: give it a longer context ({CONTEXTS[self.server.engine]}), "
+                "or keep less"
+            )
         if not piece.prompt_ids or way.read(prompt, said, list(piece.prompt_ids)):
             return
         if said:
@@ -236,7 +251,7 @@ class RemoteReader:
         if length >= self.server.context:
             raise UsageError(
                 f"the prompt has {length:,} tokens, {self.client.address.url} reads "
-                f"{self.server.context:,} at most (its --max-model-len): keep less"
+                f"{self.server.context:,} at most (its {CONTEXTS[self.server.engine]}): keep less"
             )
         return min(wanted, self.server.context - length)
 

@@ -23,6 +23,7 @@ class Piece:
     tops: tuple[Mapping[str, float], ...]  # log-probabilities at each, by the token's name
     finish: str | None  # why it ended, with the last piece
     prompt_ids: Sequence[int] | None  # what was read, where that is told
+    prompt_count: int | None  # how many tokens were read, likewise
     count: int | None  # tokens of the whole answer, likewise
 
     @classmethod
@@ -31,14 +32,15 @@ class Piece:
         try:
             choice: dict[str, Any] = next(iter(event["choices"]), {})
             said = choice.get("message") or choice.get("delta") or {}
-            ids = choice.get("token_ids")
+            ids, usage = choice.get("token_ids"), event.get("usage") or {}
             return cls(
                 text=choice.get("text") or said.get("content") or "",
                 ids=None if ids is None else tuple(ids),
                 tops=_tops(choice.get("logprobs") or {}),
                 finish=choice.get("finish_reason"),
                 prompt_ids=event.get("prompt_token_ids") or choice.get("prompt_token_ids"),
-                count=(event.get("usage") or {}).get("completion_tokens"),
+                prompt_count=usage.get("prompt_tokens"),
+                count=usage.get("completion_tokens"),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ServerError(f"the server's answer is no completion: {event!r:.80}") from error
