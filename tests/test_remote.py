@@ -24,6 +24,7 @@ from speechprune_cli.main import main
 from speechprune_cli.pipeline import Session, load
 from speechprune_cli.remote.address import Address
 from speechprune_cli.remote.letters import letter_shares
+from speechprune_cli.remote.probe import Right, alike_text
 from speechprune_cli.remote.server import check_version
 
 CHOICES = ["on Friday", "in the red house", "nie, in Köln"]
@@ -256,6 +257,37 @@ def test_letters_are_told_apart_by_their_first_token():
     assert letter_shares({"the": -0.1}, 3) == []
 
 
+class TestRightTexts:
+    """Answers of servers that tell no token ids: 1 "on", 2 "Friday", 3 " Monday", 9 the end."""
+
+    RIGHT = Right(
+        [1, 2, 9],
+        ["on", "on Friday", "on Friday"],
+        [{"1": 0.0}, {"2": 0.0, "3": 0.1, "9": 0.2, "7": 0.1}, {"9": 0.0, "4": 2.0}],
+        [
+            {"1": "on"},
+            {"2": "on Friday", "3": "on Monday", "9": "on", "7": "on"},  # 7 is markup
+            {"9": "on Friday", "4": "on Friday, then"},
+        ],
+    )
+
+    @pytest.mark.parametrize(
+        ("text", "ended", "right"),
+        [
+            ("on Friday", True, True),
+            ("on Friday", False, False),
+            ("on Friday, then", False, False),
+            ("on Monday evening", False, True),
+            ("onMonday", False, False),
+            ("on", True, True),
+            ("on Sunday", False, False),
+            ("", True, False),
+        ],
+    )
+    def test_it_goes_on_and_ends_as_the_right_one(self, text, ended, right):
+        assert alike_text(self.RIGHT, text, ended, {9}) is right
+
+
 class TestWrongServers:
     """A server that would answer as another model is refused before the first answer."""
 
@@ -316,6 +348,11 @@ class TestWrongServers:
         monkeypatch.setattr("speechprune_cli.remote.probe.right_answers", refuse)
         connect()
         assert "not compared with" in caplog.text
+
+    def test_quantising_what_is_not_loaded(self, folders, server):
+        with pytest.raises(UsageError, match="--quantize nf4: with --server"):
+            load(str(folders["audio_embeds"]), server=server.url, quantize="nf4")
+        assert not server.headers
 
     def test_a_family_that_no_server_reads(self, tiny_gemma4_folder, server):
         with pytest.raises(UsageError, match="takes no --server"):

@@ -154,12 +154,14 @@ class RemoteReader:
                 writing.add(piece)
         return writing.answer(peak.bytes())
 
-    def beginning(self, prompt: Prompt, count: int, way: Way) -> tuple[list[int] | None, str]:
-        """The first `count` tokens of an answer, where their ids are told, and their text."""
+    def beginning(self, prompt: Prompt, count: int, way: Way) -> tuple[list[int] | None, str, bool]:
+        """The first `count` tokens of an answer, where their ids are told, their text, and whether
+        that is all of it."""
         piece = self.once(prompt, {"max_tokens": self.room(prompt, count)}, way=way)
+        ended = piece.finish == "stop"
         if piece.ids is None:
-            return None, piece.text.strip()
-        return list(piece.ids), self.model.text_of(piece.ids)
+            return None, piece.text.strip(), ended
+        return list(piece.ids), self.model.text_of(piece.ids), ended
 
     def find_behind(self, prompt: Prompt) -> None:
         """Where a server takes embeddings of words too, beginnings of answers go as these."""
@@ -226,9 +228,9 @@ class RemoteReader:
         """Raise ServerError where the server read another prompt than it was to, or less of it."""
         if piece.prompt_count and piece.prompt_count < (least := way.least(prompt)):
             raise ServerError(
-                f"{self.client.address.url} read {piece.prompt_count:,} tokens of a prompt that has "
-                f"{least:,} at least: give it a longer context ({CONTEXTS[self.server.engine]}), "
-                "or keep less"
+                f"{self.client.address.url} read {piece.prompt_count:,} tokens of a prompt that "
+                f"has {least:,} at least: give it a longer context "
+                f"({CONTEXTS[self.server.engine]}), or keep less"
             )
         if not piece.prompt_ids or way.read(prompt, said, list(piece.prompt_ids)):
             return
