@@ -114,9 +114,20 @@ class PlainText(Way):
         return len(self.model.text_ids(self.text(prompt)))
 
     def text(self, prompt: Prompt) -> str:
-        """What a user says."""
+        """What a user says. Raises UsageError where a server would read markup in it."""
         reader: Any = self.model
-        return str(reader.chat_text(self.model.text_of(words(prompt)), prompt.asked))
+        text = str(reader.chat_text(self.model.text_of(words(prompt)), prompt.asked))
+        plain, marked = (
+            each.encode(text, add_special_tokens=False).tokens
+            for each in (reader.chat.words, reader.chat.markup)
+        )
+        if plain != marked:
+            found = ", ".join(sorted(set(marked) - set(plain)))
+            raise UsageError(
+                f"the question or the recording says {found}, which a server that is sent text may "
+                "read as markup: leave it out, or use vLLM or llama.cpp"
+            )
+        return text
 
 
 WAYS: dict[str, Callable[..., Way]] = {
