@@ -230,6 +230,16 @@ class TestPlainServers:
             assert sum(answer.probabilities.values()) == pytest.approx(1)
             assert answer.text in CHOICES
 
+    def test_markup_is_not_sent_as_text(self, joined, plain, wholes):
+        served = joined("token ids", plain.url)
+        ends = wholes["token ids"].model.end_tokens
+        token = served.model.chat.markup.id_to_token(min(ends))
+        prompt = dataclasses.replace(prompt_of(served), asked=f"What is {token}?")
+        plain.requests.clear()
+        with pytest.raises(UsageError, match=re.escape(f"says {token}, which")):
+            served.respond(prompt)
+        assert not plain.requests
+
     @pytest.mark.parametrize("choices", [(), CHOICES])
     def test_a_prompt_that_is_cut_in_silence_is_refused(self, joined, plain, choices):
         served = joined("token ids", plain.url)
@@ -237,6 +247,11 @@ class TestPlainServers:
         plain.keeps = 40
         with pytest.raises(ServerError, match=r"read 40 tokens .*\(OLLAMA_CONTEXT_LENGTH\)"):
             served.respond(prompt, choices=choices, max_new_tokens=2)
+
+    def test_more_options_than_letters(self, joined, plain):
+        served = joined("token ids", plain.url)
+        with pytest.raises(UsageError, match="27 options, but there are 26 letters"):
+            served.respond(prompt_of(served), choices=[f"number {each}" for each in range(27)])
 
     def test_token_ids_go_to_llama_cpp(self, joined, plain, wholes):
         plain.engine = "llama.cpp"
@@ -250,11 +265,15 @@ class TestPlainServers:
 
 
 def test_letters_are_told_apart_by_their_first_token():
-    top = {"B": -1.0, " B": -0.5, "A": -2.0, "the": -0.1}
+    top = {"B": -1.0, " B": -0.5, "A": -2.0, "the": -0.9}
     shares = letter_shares(top, 3)
     assert shares.index(max(shares)) == 1
     assert shares[2] == shares[0], "one that is not told is as unlikely as the last that is"
     assert letter_shares({"the": -0.1}, 3) == []
+    assert letter_shares({}, 3) == []
+    assert letter_shares({"A": -0.5, "the": -0.1}, 3) == [], "what follows `the` decides"
+    assert letter_shares({"a": -0.1, "B": -0.5}, 3) == [], "`a` is a word"
+    assert letter_shares({"B": -800.0, "A": -900.0}, 2) == pytest.approx([0, 1])
 
 
 class TestRightTexts:
