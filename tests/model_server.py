@@ -33,6 +33,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     drops: bool = False  # the connection, before anything is said
     cuts_after: int | None = None  # events of a stream
+    short: bool = False  # what is sent, of what is announced
     sleeps: float = 0.0
 
 
@@ -124,7 +125,9 @@ class ModelServer:
             ]
         events[0] |= {"prompt_token_ids": ids} if self.engine == "vLLM" else {}
         if not body.get("stream"):
-            send(handler, 200, joined(events, chat, len(embeds)))
+            headers = {"Content-Length": "1000000"} if fault.short else {}
+            handler.close_connection = fault.short
+            send(handler, 200, joined(events, chat, len(embeds)), headers)
             return
         handler.close_connection = True
         handler.send_response(200)
@@ -248,8 +251,7 @@ def send(handler: Any, status: int, said: Any, headers: dict[str, str] | None = 
     """An answer in one piece."""
     content = said.encode() if isinstance(said, str) else json.dumps(said).encode()
     handler.send_response(status)
-    for name, value in (headers or {}).items():
+    for name, value in {"Content-Length": str(len(content)), **(headers or {})}.items():
         handler.send_header(name, value)
-    handler.send_header("Content-Length", str(len(content)))
     handler.end_headers()
     handler.wfile.write(content)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import threading
+from http.client import HTTPConnection
 
 import pytest
 from bench_data import answers, read_lines, write_benchmark
@@ -411,6 +412,41 @@ def test_what_stays_is_one_line(served, server, faults, told):
         served.respond(prompt_of(served), max_new_tokens=9, on_text=lambda _: None)
     assert server.url in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_half_an_answer_that_nobody_saw_is_asked_again(whole, served, server):
+    prompt = prompt_of(served)
+    server.faults = [Fault(cuts_after=2)]
+    answer, wanted = (each.respond(prompt, max_new_tokens=9) for each in (served, whole))
+    assert (answer.text, answer.new_tokens) == (wanted.text, wanted.new_tokens)
+
+
+def test_a_body_that_is_cut_short_is_asked_again(whole, served, server):
+    prompt = prompt_of(served, choices=CHOICES)
+    server.faults = [Fault(short=True)]
+    answer, wanted = (each.respond(prompt, choices=CHOICES) for each in (served, whole))
+    assert answer.text == wanted.text
+    assert not server.faults
+
+
+def test_what_a_server_refuses_is_its_fault(served, server):
+    server.faults = [Fault(418, "a teapot")]
+    with pytest.raises(UsageError) as refusal:
+        served.respond(prompt_of(served))
+    assert refusal.value.exit_code == 6
+
+
+def test_a_reader_that_is_closed_asks_nothing_more(served, server, monkeypatch):
+    connect = HTTPConnection.connect
+
+    def late(connection):
+        connect(connection)
+        served.reader.close()
+
+    monkeypatch.setattr(HTTPConnection, "connect", late)
+    with pytest.raises(ServerError, match="given up"):
+        served.respond(prompt_of(served))
+    assert not server.requests
 
 
 def test_a_slow_server_is_given_up(connect, server, monkeypatch):

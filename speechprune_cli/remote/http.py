@@ -10,11 +10,11 @@ import json
 import logging
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from threading import BoundedSemaphore, Event, Lock
-from typing import Any
+from typing import Any, TypeVar
 
 from speechprune_cli.errors import ServerError, UsageError, one_line
 from speechprune_cli.remote.address import KEYS, TIMEOUT, Address, key, requests, timeout
@@ -25,6 +25,7 @@ GREETING = 10.0  # seconds for what any server tells at once
 BUSY = (408, 409, 425, 429, 500, 502, 503, 504)
 MOST_BYTES = 2**26  # of an answer
 
+T = TypeVar("T")
 log = logging.getLogger("speechprune")
 
 
@@ -34,8 +35,14 @@ class BusyError(ServerError):
     pause: float | None = None  # seconds that the server asks for
 
 
+class CutError(BusyError):
+    """Lost in the middle of an answer."""
+
+
 class RefusedError(UsageError):
-    """A request that this server does not take, as it says."""
+    """A request that this server does not take, as it says: of an evaluation, one question fails."""
+
+    exit_code = ServerError.exit_code
 
 
 class Client:
@@ -51,22 +58,26 @@ class Client:
     def get(self, path: str) -> Any:
         """JSON that is told at once; None where nothing is there (404). Raises ServerError."""
         with self._answer("GET", path, None, GREETING) as answer:
-            return None if answer is None else self._json(path, answer.read(MOST_BYTES))
+            return None if answer is None else self._json(path, self._read(answer))
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """JSON, after further tries where need be. Raises ServerError, RefusedError."""
-        for again in self._tries():
+        return self.again(lambda: self._post(path, body), BusyError)
+
+    def again(self, ask: Callable[[], T], after: type[BusyError]) -> T:
+        """What `ask` gives, after further tries where it raises `after`."""
+        for wait in self._tries():
             try:
-                return self._post(path, body)
-            except BusyError as error:
-                again(error)
-        return self._post(path, body)
+                return ask()
+            except after as error:
+                wait(error)
+        return ask()
 
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Events of an answer as it is written.
 
-        Tried again until there is a first one. Raises ServerError, also where the connection is
-        lost in the middle, and RefusedError.
+        Tried again until there is a first one. Raises ServerError, CutError where the connection
+        is lost in the middle, and RefusedError.
         """
         begun = False
         for again in self._tries():
@@ -76,7 +87,7 @@ class Client:
                     yield event
             except BusyError as error:
                 if begun:
-                    raise
+                    raise CutError(str(error)) from error
                 again(error)
             else:
                 return
@@ -107,7 +118,14 @@ class Client:
         with self._slots, self._answer("POST", path, body, self.timeout) as answer:
             if answer is None:
                 raise self._missing(path)
-            return self._json(path, answer.read(MOST_BYTES))
+            return self._json(path, self._read(answer))
+
+    def _read(self, answer: HTTPResponse) -> bytes:
+        """All of it. Raises BusyError where less comes than was announced."""
+        content = answer.read(MOST_BYTES)
+        if answer.length and len(content) < MOST_BYTES:
+            raise self._lost("the connection was lost in the answer")
+        return content
 
     def _stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         body = {**body, "stream": True}
@@ -170,6 +188,9 @@ class Client:
         if secret := key():
             headers["Authorization"] = f"Bearer {secret}"
         content = None if body is None else json.dumps(body).encode()
+        connection.connect()
+        if self._closed.is_set():  # while it was on its way
+            raise ServerError(f"{self.address.url}: given up")
         connection.request(method, self.address.path + path, content, headers)
         return connection.getresponse()
 

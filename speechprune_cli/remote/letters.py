@@ -46,7 +46,8 @@ def _choose(reader: RemoteReader, prompt: Prompt, choices: Sequence[str]) -> Ans
 def letter_shares(top: Mapping[str, float], count: int) -> list[float]:
     """How likely each of the first `count` letters is; none where another token is likelier.
 
-    Then the answer begins with something else, and what follows decides. A letter that is not among the likeliest tokens is as unlikely as the last of these.
+    Then the answer begins with something else, and what follows decides. A letter that is not among
+    the likeliest tokens is as unlikely as the last of these.
     """
     told: dict[str, float] = {}
     for name, value in top.items():

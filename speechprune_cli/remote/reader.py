@@ -14,7 +14,7 @@ from speechprune_cli.device import PeakMemory
 from speechprune_cli.errors import ServerError, UsageError
 from speechprune_cli.flow import Answer
 from speechprune_cli.remote import letters, scoring
-from speechprune_cli.remote.http import Client, RefusedError
+from speechprune_cli.remote.http import Client, CutError, RefusedError
 from speechprune_cli.remote.reply import Piece, Writing
 from speechprune_cli.remote.server import LLAMA_CPP, OLLAMA, OTHER, VLLM, Server
 from speechprune_cli.remote.ways import CHAT, AudioEmbeds, Body, PromptEmbeds, Way, reason
@@ -141,7 +141,18 @@ class RemoteReader:
     def answer(
         self, prompt: Prompt, max_new_tokens: int, on_text: Callable[[str], None] | None = None
     ) -> Answer:
-        """Token by token where the server tells their ids, else by their text."""
+        """Token by token where the server tells their ids, else by their text.
+
+        What is lost in the middle is asked again where nobody has seen the beginning.
+        """
+        if on_text is None:
+            return self.client.again(lambda: self.written(prompt, max_new_tokens, None), CutError)
+        return self.written(prompt, max_new_tokens, on_text)
+
+    def written(
+        self, prompt: Prompt, max_new_tokens: int, on_text: Callable[[str], None] | None
+    ) -> Answer:
+        """An answer, once. Raises CutError where it is lost in the middle."""
         vllm = self.server.engine == VLLM
         wanted = max_new_tokens + vllm  # one more tells whether it would have ended there
         told = {"max_tokens": self.room(prompt, wanted), **self.nearest(2)}
