@@ -23,7 +23,7 @@ from speechprune_cli.config import resolve_model
 from speechprune_cli.errors import ServerError, UsageError
 from speechprune_cli.main import main
 from speechprune_cli.pipeline import Session, load
-from speechprune_cli.remote.address import Address
+from speechprune_cli.remote.address import Address, key
 from speechprune_cli.remote.letters import letter_shares
 from speechprune_cli.remote.probe import Right, alike_text
 from speechprune_cli.remote.server import check_version
@@ -501,12 +501,40 @@ def test_the_key_is_sent_and_not_shown(connect, server, monkeypatch):
         ("http://", "give an address such as"),
         ("http://here:99999", "Port out of range"),
         ("http://me:secret@here", "leave the key out of the address"),
+        ("http://me:secret@here:99999", "leave the key out of the address"),
+        ("http://me:secret@[::1", "leave the key out of the address"),
+        ("http://here?key=secret", "leave the key out of the address"),
+        ("http://[::1:8000", "Invalid IPv6 URL"),
+        ("http://foo..bar:8000", "label empty"),
+        ("http://here/ü", "give an address such as"),
+        ("http://he re", "give an address such as"),
+        ("http://here/a b", "give an address such as"),
     ],
 )
 def test_an_address_that_is_none(url, told):
     with pytest.raises(UsageError, match=told) as refusal:
         Address.parse(url)
     assert "secret" not in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("secret", ["s3cret\r\nHost: evil", "s3crét", "s3 cret"])
+def test_a_key_that_is_none_is_not_shown(connect, monkeypatch, secret):
+    monkeypatch.setenv("SPEECHPRUNE_SERVER_KEY", secret)
+    with pytest.raises(UsageError, match="SPEECHPRUNE_SERVER_KEY: a key has") as refusal:
+        connect()
+    assert "s3" not in str(refusal.value)
+
+
+def test_whose_key_goes_where(monkeypatch):
+    monkeypatch.delenv("SPEECHPRUNE_SERVER_KEY", raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "theirs\r\n")
+    near = ["http://localhost", "http://127.0.0.2:8000", "http://[::1]:8000", "https://far.org"]
+    far = ["http://far.org", "http://192.168.0.7:8000"]
+    assert {key(Address.parse(url)) for url in near} == {"theirs"}
+    assert {key(Address.parse(url)) for url in far} == {None}
+    monkeypatch.setenv("SPEECHPRUNE_SERVER_KEY", "ours")
+    assert {key(Address.parse(url)) for url in (*near, *far)} == {"ours"}
 
 
 def test_addresses():
@@ -548,6 +576,9 @@ def test_one_of_several_models_is_named(server, joined):
 def test_what_is_no_such_server(server, joined):
     with pytest.raises(ServerError, match="it lists no models under /v1/models"):
         joined("audio_embeds", f"{server.url}/elsewhere")
+    server.names = [None]
+    with pytest.raises(ServerError, match="it lists no models under /v1/models"):
+        joined("audio_embeds", server.url)
     server.close()
     with pytest.raises(ServerError, match="it cannot be reached: Connection refused"):
         joined("audio_embeds", server.url)

@@ -40,7 +40,7 @@ class CutError(BusyError):
 
 
 class RefusedError(UsageError):
-    """A request that this server does not take, as it says: of an evaluation, one question fails."""
+    """A request that this server does not take, as it says: one question fails."""
 
     exit_code = ServerError.exit_code
 
@@ -185,7 +185,7 @@ class Client:
         self, connection: HTTPConnection, method: str, path: str, body: dict[str, Any] | None
     ) -> HTTPResponse:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if secret := key():
+        if secret := key(self.address):
             headers["Authorization"] = f"Bearer {secret}"
         content = None if body is None else json.dumps(body).encode()
         connection.connect()

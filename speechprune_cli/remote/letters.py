@@ -56,6 +56,6 @@ def letter_shares(top: Mapping[str, float], count: int) -> list[float]:
     letters = list(ascii_uppercase[:count])
     if not told or max(told, key=told.__getitem__) not in letters:
         return []
-    most, rest = max(told.values()), min(told.values())
+    most, rest = max(told.values()), min(top.values())
     weights = [math.exp(told.get(letter, rest) - most) for letter in letters]
     return [weight / sum(weights) for weight in weights]
