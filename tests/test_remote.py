@@ -354,6 +354,15 @@ class TestWrongServers:
         assert said(served) == said(whole)
         assert len(server.requests) == 2 + 6, "one again, and three fixed prompts in two ways"
 
+    def test_one_that_was_replaced_while_nobody_spoke(self, served, server, other, monkeypatch):
+        served.respond(prompt_of(served), max_new_tokens=1)
+        assert len(server.requests) == 1
+        server.lm = other.model
+        monkeypatch.setattr("speechprune_cli.remote.reader.SILENCE", 0.0)
+        for _ in range(2):
+            with pytest.raises(ServerError, match="other weights"):
+                served.respond(prompt_of(served), max_new_tokens=1)
+
     def test_right_answers_are_computed_once(self, connect, monkeypatch):
         connect()
         monkeypatch.setattr("speechprune_cli.remote.probe.compute", None)
@@ -602,7 +611,8 @@ def test_threads_ask_side_by_side(whole, served):
 
 def test_ties_are_counted(served, server, whole):
     prompt = prompt_of(served)
-    assert served.respond(prompt).ties == 0
+    answer = served.respond(prompt)
+    assert (answer.ties, answer.peak_memory_bytes) == (0, 0)
     served.reader.tie = float("inf")
     answer = served.respond(prompt, max_new_tokens=4)
     assert answer.ties >= answer.new_tokens > 0

@@ -10,7 +10,6 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.backends.decoding import Generation
-from speechprune_cli.device import PeakMemory
 from speechprune_cli.errors import ServerError, UsageError
 from speechprune_cli.flow import Answer
 from speechprune_cli.remote import letters, scoring
@@ -51,6 +50,10 @@ CONTEXTS = {
 """What sets how many tokens each engine reads. Some cut a longer prompt and say nothing."""
 
 
+SILENCE = 30.0
+"""Seconds after which another server may have started at the same address, unnoticed."""
+
+
 class FlagError(ServerError):
     """A server that was started without what it is asked for."""
 
@@ -73,6 +76,7 @@ class RemoteReader:
         )
         self.verify: Callable[[], None] = lambda: None
         self._verified, self._lock = client.losses, Lock()
+        self._heard = time.monotonic()  # when it was last known to be the one compared
 
     @property
     def options(self) -> str:
@@ -130,12 +134,17 @@ class RemoteReader:
         self.pool.shutdown(wait=False, cancel_futures=True)
 
     def sure(self, ask: Callable[[], Any]) -> Any:
-        """What is answered, by the server that was compared: one that was away is compared anew."""
+        """What is answered, by the server that was compared.
+
+        One that was away, or with which nobody spoke for a while, is compared anew.
+        """
+        silent = time.monotonic() - SILENCE
         answer = ask()
         with self._lock:
-            if self._verified != (losses := self.client.losses):
+            losses = self.client.losses
+            if self._verified != losses or self._heard < silent:
                 self.verify()
-                self._verified = losses
+            self._verified, self._heard = losses, time.monotonic()
         return answer
 
     def answer(
@@ -158,12 +167,11 @@ class RemoteReader:
         told = {"max_tokens": self.room(prompt, wanted), **self.nearest(2)}
         if not vllm:
             told["stream_options"] = {"include_usage": True}
-        peak = PeakMemory(self.model.device)
         writing = Writing(Generation(self.model, max_new_tokens, on_text), self.tie)
         with closing(self.pieces(self.body(self.way, prompt, told), prompt)) as pieces:
             for piece in pieces:
                 writing.add(piece)
-        return writing.answer(peak.bytes())
+        return writing.answer()
 
     def beginning(self, prompt: Prompt, count: int, way: Way) -> tuple[list[int] | None, str, bool]:
         """The first `count` tokens of an answer, where their ids are told, their text, and whether
