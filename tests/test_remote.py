@@ -214,6 +214,7 @@ class TestPlainServers:
         assert message.startswith("Transcript of a recording:\n\n")
         assert message.endswith(f"in as few words as possible.\n{QUESTION}")
         assert not {"repetition_penalty", "stop_token_ids"} & set(plain.requests[-1])
+        assert plain.requests[-1]["presence_penalty"] == 0
         assert any("plain text" in line for line in served.decisions)
 
     @pytest.mark.parametrize("tells", [True, False])

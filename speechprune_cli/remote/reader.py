@@ -34,9 +34,11 @@ GREEDY: dict[str, dict[str, Any]] = {
         "return_token_ids": True,
         "return_tokens_as_token_ids": True,
     },
-    LLAMA_CPP: {"temperature": 0, "repeat_penalty": 1},
+    LLAMA_CPP: {"temperature": 0, "repeat_penalty": 1, "presence_penalty": 0},
+    OLLAMA: {"temperature": 0, "presence_penalty": 0, "frequency_penalty": 0},
 }
-"""What each engine is told, so that it takes the likeliest token each time."""
+"""What each engine is told, so that it takes the likeliest token each time; Ollama takes no
+`repeat_penalty` in OpenAI's format."""
 TIES = {4: 1e-3, 2: 0.05}
 """By bytes a value: two tokens whose log-probabilities are so near, another engine may swap."""
 
