@@ -63,7 +63,7 @@ def load(
     models that write transcripts (default: as it sounds). `server` is the address of an
     OpenAI-compatible server that reads the prompts: then no decoder is loaded here (`remote/`).
     Raises what `load_backend` and `connect` raise, and UsageError for a language that the model
-    does not know.
+    does not know, and for `quantize` with a server.
     """
     from speechprune_cli.backends import load_backend
     from speechprune_cli.cache import TokenCache
@@ -71,6 +71,8 @@ def load(
     from speechprune_cli.remote import connect
 
     preset = resolve_model(model or default_model())
+    if server is not None and quantize != "none":
+        raise UsageError(f"--quantize {quantize}: with --server, the decoder to quantise is there")
     if language is not None and preset.family != TRANSCRIPT:
         raise UsageError(f"{preset.name} takes no --language: it writes no transcript")
     whole = partial(load_backend, preset, revision, device, dtype, quantize, offline)

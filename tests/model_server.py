@@ -32,6 +32,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     drops: bool = False  # the connection, before anything is said
     cuts_after: int | None = None  # events of a stream
+    short: bool = False  # what is sent, of what is announced
     sleeps: float = 0.0
 
 
@@ -45,6 +46,7 @@ class ModelServer:
         self.lm, self.engine, self.version = lm, engine, "0.32.0"
         self.names, self.context, self.flags = ["served"], 4096, FLAGS
         self.tells_likelihoods = True
+        self.keeps: int | None = None  # tokens of a text, the last, where it is cut in silence
         self.faults: list[Fault] = []
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -123,7 +125,9 @@ class ModelServer:
             ]
         events[0] |= {"prompt_token_ids": ids} if self.engine == "vLLM" else {}
         if not body.get("stream"):
-            send(handler, 200, joined(events, chat))
+            headers = {"Content-Length": "1000000"} if fault.short else {}
+            handler.close_connection = fault.short
+            send(handler, 200, joined(events, chat, len(embeds)), headers)
             return
         handler.close_connection = True
         handler.send_response(200)
@@ -133,7 +137,7 @@ class ModelServer:
                 return
             handler.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
         if body.get("stream_options"):
-            usage = {"choices": [], "usage": {"completion_tokens": len(events)}}
+            usage = {"choices": [], "usage": used(events, len(embeds))}
             handler.wfile.write(f"data: {json.dumps(usage)}\n\n".encode())
         handler.wfile.write(b"data: [DONE]\n\n")
 
@@ -150,8 +154,9 @@ class ModelServer:
         said = lm.text_ids(body["messages"][1]["content"]) if len(body["messages"]) > 1 else []
         content = body["messages"][0]["content"]
         if isinstance(content, str):
-            ids = lm.chat.prompt("", content, audio="")
-            return lm.embed([*ids.before, *ids.after]), [*ids.before, *ids.after]
+            prompt = lm.chat.prompt("", content, audio="")
+            ids = [*prompt.before, *prompt.after][-(self.keeps or 0) :]
+            return lm.embed(ids), ids
         if FLAGS[0] not in self.flags:
             raise ValueError(f"You must set `{FLAGS[0]}` to input `audio_embeds`")
         audio = self.fitting(content[0]["audio_embeds"])
@@ -225,7 +230,7 @@ def likelihoods(chat: bool, token: str, value: float, top: dict[str, float]) -> 
     return {"content": [{"token": token, "logprob": value, "top_logprobs": rows}]}
 
 
-def joined(events: Sequence[dict[str, Any]], chat: bool) -> dict[str, Any]:
+def joined(events: Sequence[dict[str, Any]], chat: bool, read: int) -> dict[str, Any]:
     """A stream as one answer; log-probabilities are those of its first token."""
     choices = [event["choices"][0] for event in events]
     texts = [each["delta"]["content"] if chat else each["text"] for each in choices]
@@ -234,15 +239,19 @@ def joined(events: Sequence[dict[str, Any]], chat: bool) -> dict[str, Any]:
     if "token_ids" in whole:
         whole["token_ids"] = [token for each in choices for token in each["token_ids"]]
     whole.pop("delta", None)
-    return {**events[0], "choices": [whole], "usage": {"completion_tokens": len(events)}}
+    return {**events[0], "choices": [whole], "usage": used(events, read)}
+
+
+def used(events: Sequence[dict[str, Any]], read: int) -> dict[str, int]:
+    """How many tokens were read and written."""
+    return {"prompt_tokens": read, "completion_tokens": len(events)}
 
 
 def send(handler: Any, status: int, said: Any, headers: dict[str, str] | None = None) -> None:
     """An answer in one piece."""
     content = said.encode() if isinstance(said, str) else json.dumps(said).encode()
     handler.send_response(status)
-    for name, value in (headers or {}).items():
+    for name, value in {"Content-Length": str(len(content)), **(headers or {})}.items():
         handler.send_header(name, value)
-    handler.send_header("Content-Length", str(len(content)))
     handler.end_headers()
     handler.wfile.write(content)

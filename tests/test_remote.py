@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import threading
+from http.client import HTTPConnection
 
 import pytest
 from bench_data import answers, read_lines, write_benchmark
@@ -22,8 +23,9 @@ from speechprune_cli.config import resolve_model
 from speechprune_cli.errors import ServerError, UsageError
 from speechprune_cli.main import main
 from speechprune_cli.pipeline import Session, load
-from speechprune_cli.remote.address import Address
+from speechprune_cli.remote.address import Address, key
 from speechprune_cli.remote.letters import letter_shares
+from speechprune_cli.remote.probe import Right, alike_text
 from speechprune_cli.remote.server import check_version
 
 CHOICES = ["on Friday", "in the red house", "nie, in Köln"]
@@ -226,6 +228,7 @@ class TestPlainServers:
         assert message.startswith("Transcript of a recording:\n\n")
         assert message.endswith(f"in as few words as possible.\n{QUESTION}")
         assert not {"repetition_penalty", "stop_token_ids"} & set(plain.requests[-1])
+        assert plain.requests[-1]["presence_penalty"] == 0
         assert any("plain text" in line for line in served.decisions)
 
     @pytest.mark.parametrize("tells", [True, False])
@@ -243,6 +246,29 @@ class TestPlainServers:
             assert sum(answer.probabilities.values()) == pytest.approx(1)
             assert answer.text in CHOICES
 
+    def test_markup_is_not_sent_as_text(self, joined, plain, wholes):
+        served = joined("token ids", plain.url)
+        ends = wholes["token ids"].model.end_tokens
+        token = served.model.chat.markup.id_to_token(min(ends))
+        prompt = dataclasses.replace(prompt_of(served), asked=f"What is {token}?")
+        plain.requests.clear()
+        with pytest.raises(UsageError, match=re.escape(f"says {token}, which")):
+            served.respond(prompt)
+        assert not plain.requests
+
+    @pytest.mark.parametrize("choices", [(), CHOICES])
+    def test_a_prompt_that_is_cut_in_silence_is_refused(self, joined, plain, choices):
+        served = joined("token ids", plain.url)
+        prompt = prompt_of(served, keep="100%", choices=choices)
+        plain.keeps = 40
+        with pytest.raises(ServerError, match=r"read 40 tokens .*\(OLLAMA_CONTEXT_LENGTH\)"):
+            served.respond(prompt, choices=choices, max_new_tokens=2)
+
+    def test_more_options_than_letters(self, joined, plain):
+        served = joined("token ids", plain.url)
+        with pytest.raises(UsageError, match="27 options, but there are 26 letters"):
+            served.respond(prompt_of(served), choices=[f"number {each}" for each in range(27)])
+
     def test_token_ids_go_to_llama_cpp(self, joined, plain, wholes):
         plain.engine = "llama.cpp"
         served = joined("token ids", plain.url)
@@ -255,11 +281,46 @@ class TestPlainServers:
 
 
 def test_letters_are_told_apart_by_their_first_token():
-    top = {"B": -1.0, " B": -0.5, "A": -2.0, "the": -0.1}
+    top = {"B": -1.0, " B": -0.5, "A": -2.0, "the": -0.9}
     shares = letter_shares(top, 3)
     assert shares.index(max(shares)) == 1
     assert shares[2] == shares[0], "one that is not told is as unlikely as the last that is"
     assert letter_shares({"the": -0.1}, 3) == []
+    assert letter_shares({}, 3) == []
+    assert letter_shares({"A": -0.5, "the": -0.1}, 3) == [], "what follows `the` decides"
+    assert letter_shares({"a": -0.1, "B": -0.5}, 3) == [], "`a` is a word"
+    assert letter_shares({"B": -800.0, "A": -900.0}, 2) == pytest.approx([0, 1])
+
+
+class TestRightTexts:
+    """Answers of servers that tell no token ids: 1 "on", 2 "Friday", 3 " Monday", 9 the end."""
+
+    RIGHT = Right(
+        [1, 2, 9],
+        ["on", "on Friday", "on Friday"],
+        [{"1": 0.0}, {"2": 0.0, "3": 0.1, "9": 0.2, "7": 0.1}, {"9": 0.0, "4": 2.0}],
+        [
+            {"1": "on"},
+            {"2": "on Friday", "3": "on Monday", "9": "on", "7": "on"},  # 7 is markup
+            {"9": "on Friday", "4": "on Friday, then"},
+        ],
+    )
+
+    @pytest.mark.parametrize(
+        ("text", "ended", "right"),
+        [
+            ("on Friday", True, True),
+            ("on Friday", False, False),
+            ("on Friday, then", False, False),
+            ("on Monday evening", False, True),
+            ("onMonday", False, False),
+            ("on", True, True),
+            ("on Sunday", False, False),
+            ("", True, False),
+        ],
+    )
+    def test_it_goes_on_and_ends_as_the_right_one(self, text, ended, right):
+        assert alike_text(self.RIGHT, text, ended, {9}) is right
 
 
 class TestWrongServers:
@@ -310,6 +371,15 @@ class TestWrongServers:
         assert said(served) == said(whole)
         assert len(server.requests) == 2 + 6, "one again, and three fixed prompts in two ways"
 
+    def test_one_that_was_replaced_while_nobody_spoke(self, served, server, other, monkeypatch):
+        served.respond(prompt_of(served), max_new_tokens=1)
+        assert len(server.requests) == 1
+        server.lm = other.model
+        monkeypatch.setattr("speechprune_cli.remote.reader.SILENCE", 0.0)
+        for _ in range(2):
+            with pytest.raises(ServerError, match="other weights"):
+                served.respond(prompt_of(served), max_new_tokens=1)
+
     def test_right_answers_are_computed_once(self, connect, monkeypatch):
         connect()
         monkeypatch.setattr("speechprune_cli.remote.probe.compute", None)
@@ -324,6 +394,11 @@ class TestWrongServers:
         monkeypatch.setattr("speechprune_cli.remote.probe.right_answers", refuse)
         connect()
         assert "not compared with" in caplog.text
+
+    def test_quantising_what_is_not_loaded(self, folders, server):
+        with pytest.raises(UsageError, match="--quantize nf4: with --server"):
+            load(str(folders["audio_embeds"]), server=server.url, quantize="nf4")
+        assert not server.headers
 
     def test_a_family_that_no_server_reads(self, tiny_gemma4_folder, server):
         with pytest.raises(UsageError, match="takes no --server"):
@@ -373,6 +448,34 @@ def test_an_answer_that_nobody_has_seen_is_asked_for_again(whole, served, server
         for each, some in zip((served, whole), prompts, strict=True)
     )
     assert (theirs.text, theirs.new_tokens) == (ours.text, ours.new_tokens)
+
+
+def test_a_body_that_is_cut_short_is_asked_again(whole, served, server):
+    prompt = prompt_of(served, choices=CHOICES)
+    server.faults = [Fault(short=True)]
+    answer, wanted = (each.respond(prompt, choices=CHOICES) for each in (served, whole))
+    assert answer.text == wanted.text
+    assert not server.faults
+
+
+def test_what_a_server_refuses_is_its_fault(served, server):
+    server.faults = [Fault(418, "a teapot")]
+    with pytest.raises(UsageError) as refusal:
+        served.respond(prompt_of(served))
+    assert refusal.value.exit_code == 6
+
+
+def test_a_reader_that_is_closed_asks_nothing_more(served, server, monkeypatch):
+    connect = HTTPConnection.connect
+
+    def late(connection):
+        connect(connection)
+        served.reader.close()
+
+    monkeypatch.setattr(HTTPConnection, "connect", late)
+    with pytest.raises(ServerError, match="given up"):
+        served.respond(prompt_of(served))
+    assert not server.requests
 
 
 def test_a_slow_server_is_given_up(connect, server, monkeypatch):
@@ -428,12 +531,40 @@ def test_the_key_is_sent_and_not_shown(connect, server, monkeypatch):
         ("http://", "give an address such as"),
         ("http://here:99999", "Port out of range"),
         ("http://me:secret@here", "leave the key out of the address"),
+        ("http://me:secret@here:99999", "leave the key out of the address"),
+        ("http://me:secret@[::1", "leave the key out of the address"),
+        ("http://here?key=secret", "leave the key out of the address"),
+        ("http://[::1:8000", "Invalid IPv6 URL"),
+        ("http://foo..bar:8000", "label empty"),
+        ("http://here/ü", "give an address such as"),
+        ("http://he re", "give an address such as"),
+        ("http://here/a b", "give an address such as"),
     ],
 )
 def test_an_address_that_is_none(url, told):
     with pytest.raises(UsageError, match=told) as refusal:
         Address.parse(url)
     assert "secret" not in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("secret", ["s3cret\r\nHost: evil", "s3crét", "s3 cret"])
+def test_a_key_that_is_none_is_not_shown(connect, monkeypatch, secret):
+    monkeypatch.setenv("SPEECHPRUNE_SERVER_KEY", secret)
+    with pytest.raises(UsageError, match="SPEECHPRUNE_SERVER_KEY: a key has") as refusal:
+        connect()
+    assert "s3" not in str(refusal.value)
+
+
+def test_whose_key_goes_where(monkeypatch):
+    monkeypatch.delenv("SPEECHPRUNE_SERVER_KEY", raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "theirs\r\n")
+    near = ["http://localhost", "http://127.0.0.2:8000", "http://[::1]:8000", "https://far.org"]
+    far = ["http://far.org", "http://192.168.0.7:8000"]
+    assert {key(Address.parse(url)) for url in near} == {"theirs"}
+    assert {key(Address.parse(url)) for url in far} == {None}
+    monkeypatch.setenv("SPEECHPRUNE_SERVER_KEY", "ours")
+    assert {key(Address.parse(url)) for url in (*near, *far)} == {"ours"}
 
 
 def test_addresses():
@@ -475,6 +606,9 @@ def test_one_of_several_models_is_named(server, joined):
 def test_what_is_no_such_server(server, joined):
     with pytest.raises(ServerError, match="it lists no models under /v1/models"):
         joined("audio_embeds", f"{server.url}/elsewhere")
+    server.names = [None]
+    with pytest.raises(ServerError, match="it lists no models under /v1/models"):
+        joined("audio_embeds", server.url)
     server.close()
     with pytest.raises(ServerError, match="it cannot be reached: Connection refused"):
         joined("audio_embeds", server.url)
@@ -499,7 +633,8 @@ def test_threads_ask_side_by_side(whole, served):
 
 def test_ties_are_counted(served, server, whole):
     prompt = prompt_of(served)
-    assert served.respond(prompt).ties == 0
+    answer = served.respond(prompt)
+    assert (answer.ties, answer.peak_memory_bytes) == (0, 0)
     served.reader.tie = float("inf")
     answer = served.respond(prompt, max_new_tokens=4)
     assert answer.ties >= answer.new_tokens > 0

@@ -36,7 +36,9 @@ class BusyError(ServerError):
 
 
 class RefusedError(UsageError):
-    """A request that this server does not take, as it says."""
+    """A request that this server does not take, as it says: one question fails."""
+
+    exit_code = ServerError.exit_code
 
 
 class Client:
@@ -52,7 +54,7 @@ class Client:
     def get(self, path: str) -> Any:
         """JSON that is told at once; None where nothing is there (404). Raises ServerError."""
         with self._answer("GET", path, None, GREETING) as answer:
-            return None if answer is None else self._json(path, answer.read(MOST_BYTES))
+            return None if answer is None else self._json(path, self._read(answer))
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """JSON, after further tries where need be. Raises ServerError, RefusedError."""
@@ -109,7 +111,14 @@ class Client:
         with self._slots, self._answer("POST", path, body, self.timeout) as answer:
             if answer is None:
                 raise self._missing(path)
-            return self._json(path, answer.read(MOST_BYTES))
+            return self._json(path, self._read(answer))
+
+    def _read(self, answer: HTTPResponse) -> bytes:
+        """All of it. Raises BusyError where less comes than was announced."""
+        content = answer.read(MOST_BYTES)
+        if answer.length and len(content) < MOST_BYTES:
+            raise self._lost("the connection was lost in the answer")
+        return content
 
     @contextmanager
     def _answer(
@@ -152,9 +161,12 @@ class Client:
         self, connection: HTTPConnection, method: str, path: str, body: dict[str, Any] | None
     ) -> HTTPResponse:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if secret := key():
+        if secret := key(self.address):
             headers["Authorization"] = f"Bearer {secret}"
         content = None if body is None else json.dumps(body).encode()
+        connection.connect()
+        if self._closed.is_set():  # while it was on its way
+            raise ServerError(f"{self.address.url}: given up")
         connection.request(method, self.address.path + path, content, headers)
         return connection.getresponse()
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
+from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import Answer
 from speechprune_cli.named import parse_letter
 
@@ -22,7 +23,12 @@ TOLD = 20  # likeliest tokens, as many as any server tells
 def choose(
     reader: RemoteReader, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]
 ) -> list[Answer]:
-    """The option whose letter is likeliest, or is answered. Raises ServerError."""
+    """The option whose letter is likeliest, or is answered. Raises ServerError, UsageError."""
+    if (most := max(map(len, choices), default=0)) > len(ascii_uppercase):
+        raise UsageError(
+            f"choices: {most} options, but there are {len(ascii_uppercase)} letters to name them "
+            "by, as this server needs: give fewer, or use vLLM"
+        )
     answers: list[Answer] = reader.each(lambda *row: _choose(reader, *row), prompts, choices)
     return answers
 
@@ -38,17 +44,18 @@ def _choose(reader: RemoteReader, prompt: Prompt, choices: Sequence[str]) -> Ans
 
 
 def letter_shares(top: Mapping[str, float], count: int) -> list[float]:
-    """How likely each of the first `count` letters is among them; none where none is told.
+    """How likely each of the first `count` letters is; none where another token is likelier.
 
-    A letter that is not among the likeliest tokens is as unlikely as the last of these.
+    Then the answer begins with something else, and what follows decides. A letter that is not among
+    the likeliest tokens is as unlikely as the last of these.
     """
     told: dict[str, float] = {}
     for name, value in top.items():
-        letter = name.strip(" \u0120\u2581").upper()
+        letter = name.strip(" \u0120\u2581")
         told[letter] = max(value, told.get(letter, -math.inf))
-    letters = ascii_uppercase[:count]
-    if not any(letter in told for letter in letters):
+    letters = list(ascii_uppercase[:count])
+    if not told or max(told, key=told.__getitem__) not in letters:
         return []
-    rest = min(top.values())
-    weights = [math.exp(told.get(letter, rest)) for letter in letters]
+    most, rest = max(told.values()), min(top.values())
+    weights = [math.exp(told.get(letter, rest) - most) for letter in letters]
     return [weight / sum(weights) for weight in weights]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from speechprune_cli.remote.reader import RemoteReader
 
 log = logging.getLogger("speechprune")
-FORMAT = 1  # of what is kept, and of the prompts
+FORMAT = 2  # of what is kept, and of the prompts
 HEARD = "The report is due on Friday, and nobody has lived in the red house since the spring."
 """What stands for audio: its words' embeddings are the same on every machine."""
 QUESTIONS = ("When is the report due?", "Who lives in the red house?", "Repeat all you heard.")
@@ -43,10 +43,11 @@ class Right:
     ids: list[int]  # up to an end token, which is the last then
     texts: list[str]  # all of it that is said so far, at each
     others: list[dict[str, float]]  # at each: by their ids, how much less likely tokens are
+    instead: list[dict[str, str]]  # at each: by their ids, all of the text that ends with them
 
     def cut(self, count: int) -> Self:
         """Its first tokens."""
-        return type(self)(self.ids[:count], self.texts[:count], self.others[:count])
+        return type(self)(*(each[:count] for each in vars(self).values()))
 
 
 def check_answers(reader: RemoteReader, load_whole: Callable[[], SpeechLM]) -> str:
@@ -73,8 +74,9 @@ def compare(reader: RemoteReader, prompts: Sequence[Prompt], rights: Sequence[Ri
     ways = dict.fromkeys((reader.way, reader.behind))
     for way, (prompt, right) in product(ways, zip(prompts, rights, strict=True)):
         begun = right.cut(reader.room(prompt, len(right.ids)))
-        ids, text = reader.beginning(prompt, len(begun.ids), way)
-        if not (alike(begun, ids) if ids is not None else alike_text(begun, text)):
+        ids, text, ended = reader.beginning(prompt, len(begun.ids) + 1, way)
+        ends = reader.model.end_tokens
+        if not (alike(begun, ids) if ids is not None else alike_text(begun, text, ended, ends)):
             wanted = begun.texts[-1]
             raise ServerError(
                 f"{reader.client.address.url} answers a fixed prompt with {text!r}, "
@@ -92,15 +94,29 @@ def alike(right: Right, ids: Sequence[int]) -> bool:
     return True
 
 
-def alike_text(right: Right, text: str) -> bool:
-    """The same for who tells no ids: the text goes on as it should, or as it might."""
-    said = ""
-    for at, whole in enumerate(right.texts):
-        if not text.startswith(whole.strip().rstrip("\ufffd")):
-            near = (name for name, less in right.others[at].items() if less < LIKELY)
-            return any(text.startswith((said + name).strip()) for name in near if name)
-        said = whole
+def alike_text(right: Right, text: str, ended: bool, ends: Set[int]) -> bool:
+    """The same for who tells no ids: the text goes on, or has ended, as it should or might.
+
+    `ends` are the end tokens, `text` a token longer than what is right.
+    """
+
+    def fits(token: int, whole: str) -> bool:
+        said = whole.strip().rstrip("\ufffd")
+        return text == said and ended if token in ends else text.startswith(said)
+
+    before = ""
+    for at, (token, whole) in enumerate(zip(right.ids, right.texts, strict=True)):
+        if not fits(token, whole):
+            near = (int(other) for other, less in right.others[at].items() if less < LIKELY)
+            found = ((other, right.instead[at][str(other)]) for other in near)
+            return any(fits(*each) for each in found if each[0] in ends or adds(each[1], before))
+        before = whole
     return True
+
+
+def adds(whole: str, before: str) -> bool:
+    """Whether a text says more than its beginning, in whole characters."""
+    return whole.strip().rstrip("\ufffd") != before.strip().rstrip("\ufffd")
 
 
 def probe(model: SpeechLM, question: str) -> Prompt:
@@ -151,25 +167,16 @@ def compute(whole: SpeechLM, prompt: Prompt) -> Right:
     from speechprune_cli.backends.decoding import read_prompts
 
     ids: list[int] = []
-    texts, others = [], []
+    texts, others, instead = [], [], []
     with torch.no_grad():
         state, logits = read_prompts(whole, [prompt])
         while True:
             values, tokens = logits[0].float().log_softmax(-1).topk(min(TOLD, logits.shape[-1]))
-            ids.append(int(tokens[0]))
-            less = (values[0] - values).tolist()
-            others.append(named(whole, tokens.tolist(), less))
-            texts.append(whole.text_of(ids))
+            likely = tokens.tolist()
+            others.append(dict(zip(map(str, likely), (values[0] - values).tolist(), strict=True)))
+            instead.append({str(token): whole.text_of([*ids, token]) for token in likely})
+            ids.append(likely[0])
+            texts.append(instead[-1][str(ids[-1])])
             if len(ids) == STEPS or ids[-1] in whole.end_tokens:
-                return Right(ids, texts, others)
+                return Right(ids, texts, others, instead)
             logits = whole.head(state.read_on(tokens[None, :1])[:, -1])
-
-
-def named(model: SpeechLM, tokens: Sequence[int], less: Sequence[float]) -> dict[str, float]:
-    """By id, and by text for those who tell no ids, where that is no number itself."""
-    found = dict(zip(map(str, tokens), less, strict=True))
-    for token, value in zip(tokens, less, strict=True):
-        text = model.text_of([token])
-        if text.strip() and not text.strip().isdecimal():
-            found.setdefault(text, value)
-    return found

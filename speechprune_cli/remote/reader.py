@@ -10,13 +10,12 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.backends.decoding import Generation
-from speechprune_cli.device import PeakMemory
 from speechprune_cli.errors import ServerError, UsageError
 from speechprune_cli.flow import Answer
 from speechprune_cli.remote import letters, scoring
 from speechprune_cli.remote.http import Client, RefusedError
 from speechprune_cli.remote.reply import Piece, Writing
-from speechprune_cli.remote.server import LLAMA_CPP, VLLM, Server
+from speechprune_cli.remote.server import LLAMA_CPP, OLLAMA, OTHER, VLLM, Server
 from speechprune_cli.remote.ways import CHAT, AudioEmbeds, Body, PromptEmbeds, Way, reason
 
 if TYPE_CHECKING:
@@ -35,11 +34,26 @@ GREEDY: dict[str, dict[str, Any]] = {
         "return_token_ids": True,
         "return_tokens_as_token_ids": True,
     },
-    LLAMA_CPP: {"temperature": 0, "repeat_penalty": 1},
+    LLAMA_CPP: {"temperature": 0, "repeat_penalty": 1, "presence_penalty": 0},
+    OLLAMA: {"temperature": 0, "presence_penalty": 0, "frequency_penalty": 0},
 }
-"""What each engine is told, so that it takes the likeliest token each time."""
+"""What each engine is told, so that it takes the likeliest token each time; Ollama takes no
+`repeat_penalty` in OpenAI's format."""
 TIES = {4: 1e-3, 2: 0.05}
 """By bytes a value: two tokens whose log-probabilities are so near, another engine may swap."""
+
+
+CONTEXTS = {
+    VLLM: "--max-model-len",
+    LLAMA_CPP: "--ctx-size",
+    OLLAMA: "OLLAMA_CONTEXT_LENGTH",
+    OTHER: "see its manual",
+}
+"""What sets how many tokens each engine reads. Some cut a longer prompt and say nothing."""
+
+
+SILENCE = 30.0
+"""Seconds after which another server may have started at the same address, unnoticed."""
 
 
 class FlagError(ServerError):
@@ -64,6 +78,7 @@ class RemoteReader:
         )
         self.verify: Callable[[], None] = lambda: None
         self._verified, self._lock = client.losses, Lock()
+        self._heard = time.monotonic()  # when it was last known to be the one compared
 
     @property
     def options(self) -> str:
@@ -121,12 +136,17 @@ class RemoteReader:
         self.pool.shutdown(wait=False, cancel_futures=True)
 
     def sure(self, ask: Callable[[], Any]) -> Any:
-        """What is answered, by the server that was compared: one that was away is compared anew."""
+        """What is answered, by the server that was compared.
+
+        One that was away, or with which nobody spoke for a while, is compared anew.
+        """
+        silent = time.monotonic() - SILENCE
         answer = ask()
         with self._lock:
-            if self._verified != (losses := self.client.losses):
+            losses = self.client.losses
+            if self._verified != losses or self._heard < silent:
                 self.verify()
-                self._verified = losses
+            self._verified, self._heard = losses, time.monotonic()
         return answer
 
     def answer(
@@ -154,19 +174,20 @@ class RemoteReader:
         told = {"max_tokens": self.room(prompt, wanted), **self.nearest(2)}
         if not vllm:
             told["stream_options"] = {"include_usage": True}
-        peak = PeakMemory(self.model.device)
         writing = Writing(Generation(self.model, max_new_tokens, on_text), self.tie)
         with closing(self.pieces(self.body(self.way, prompt, told), prompt)) as pieces:
             for piece in pieces:
                 writing.add(piece)
-        return writing.answer(peak.bytes())
+        return writing.answer()
 
-    def beginning(self, prompt: Prompt, count: int, way: Way) -> tuple[list[int] | None, str]:
-        """The first `count` tokens of an answer, where their ids are told, and their text."""
+    def beginning(self, prompt: Prompt, count: int, way: Way) -> tuple[list[int] | None, str, bool]:
+        """The first `count` tokens of an answer, where their ids are told, their text, and whether
+        that is all of it."""
         piece = self.once(prompt, {"max_tokens": self.room(prompt, count)}, way=way)
+        ended = piece.finish == "stop"
         if piece.ids is None:
-            return None, piece.text.strip()
-        return list(piece.ids), self.model.text_of(piece.ids)
+            return None, piece.text.strip(), ended
+        return list(piece.ids), self.model.text_of(piece.ids), ended
 
     def find_behind(self, prompt: Prompt) -> None:
         """Where a server takes embeddings of words too, beginnings of answers go as these."""
@@ -230,7 +251,13 @@ class RemoteReader:
         return {"logprobs": count}
 
     def check(self, piece: Piece, way: Way, prompt: Prompt, said: Sequence[int]) -> None:
-        """Raise ServerError where the server read another prompt than it was to."""
+        """Raise ServerError where the server read another prompt than it was to, or less of it."""
+        if piece.prompt_count and piece.prompt_count < (least := way.least(prompt)):
+            raise ServerError(
+                f"{self.client.address.url} read {piece.prompt_count:,} tokens of a prompt that "
+                f"has {least:,} at least: give it a longer context "
+                f"({CONTEXTS[self.server.engine]}), or keep less"
+            )
         if not piece.prompt_ids or way.read(prompt, said, list(piece.prompt_ids)):
             return
         if said:
@@ -252,7 +279,7 @@ class RemoteReader:
         if length >= self.server.context:
             raise UsageError(
                 f"the prompt has {length:,} tokens, {self.client.address.url} reads "
-                f"{self.server.context:,} at most (its --max-model-len): keep less"
+                f"{self.server.context:,} at most (its {CONTEXTS[self.server.engine]}): keep less"
             )
         return min(wanted, self.server.context - length)
 

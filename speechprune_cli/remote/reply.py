@@ -23,6 +23,7 @@ class Piece:
     tops: tuple[Mapping[str, float], ...]  # log-probabilities at each, by the token's name
     finish: str | None  # why it ended, with the last piece
     prompt_ids: Sequence[int] | None  # what was read, where that is told
+    prompt_count: int | None  # how many tokens were read, likewise
     count: int | None  # tokens of the whole answer, likewise
 
     @classmethod
@@ -31,14 +32,15 @@ class Piece:
         try:
             choice: dict[str, Any] = next(iter(event["choices"]), {})
             said = choice.get("message") or choice.get("delta") or {}
-            ids = choice.get("token_ids")
+            ids, usage = choice.get("token_ids"), event.get("usage") or {}
             return cls(
                 text=choice.get("text") or said.get("content") or "",
                 ids=None if ids is None else tuple(ids),
                 tops=_tops(choice.get("logprobs") or {}),
                 finish=choice.get("finish_reason"),
                 prompt_ids=event.get("prompt_token_ids") or choice.get("prompt_token_ids"),
-                count=(event.get("usage") or {}).get("completion_tokens"),
+                prompt_count=usage.get("prompt_tokens"),
+                count=usage.get("completion_tokens"),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ServerError(f"the server's answer is no completion: {event!r:.80}") from error
@@ -93,8 +95,8 @@ class Writing:
             if self.growing.on_text is not None:
                 self.growing.on_text(piece.text)
 
-    def answer(self, peak: int) -> Answer:
-        """All of it; `peak` is the memory that was taken here."""
+    def answer(self) -> Answer:
+        """All of it; what memory it took, the server does not tell."""
         seconds = time.perf_counter() - self.start
         first = seconds if self.first is None else self.first
         if self.pieces:
@@ -103,4 +105,4 @@ class Writing:
             text, count = self.growing.close(), len(self.growing.ids)
             finished = self.growing.finished
         finished = finished or self.finish == "stop"
-        return Answer(text, None, count, finished, first, seconds - first, peak, self.ties)
+        return Answer(text, None, count, finished, first, seconds - first, 0, self.ties)

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from speechprune_cli.backends._prompts import option_ids
-from speechprune_cli.device import PeakMemory
 from speechprune_cli.errors import ServerError
 from speechprune_cli.flow import Answer
 from speechprune_cli.remote.reply import TOKEN
@@ -35,7 +34,7 @@ def choose(
         for number, of_prompt in enumerate(options)
         for said, nexts in beginnings(of_prompt).items()
     ]
-    peak, start = PeakMemory(reader.model.device), time.perf_counter()
+    start = time.perf_counter()
 
     def ask(number: int, said: Beginning, nexts: list[int]) -> dict[int, float]:
         return likelihoods(reader, prompts[number], said, nexts)
@@ -44,7 +43,7 @@ def choose(
     seconds = (time.perf_counter() - start) / max(len(prompts), 1)
     told = {(number, said): each for (number, said, _), each in zip(asked, found, strict=True)}
     return [
-        _answer(texts, [_score(told, number, ids) for ids in ids_of], reader, seconds, peak.bytes())
+        _answer(texts, [_score(told, number, ids) for ids in ids_of], reader, seconds)
         for number, (texts, ids_of) in enumerate(zip(choices, options, strict=True))
     ]
 
@@ -82,7 +81,7 @@ def _score(
 
 
 def _answer(
-    texts: Sequence[str], scores: Sequence[float], reader: RemoteReader, seconds: float, peak: int
+    texts: Sequence[str], scores: Sequence[float], reader: RemoteReader, seconds: float
 ) -> Answer:
     import torch
 
@@ -90,4 +89,4 @@ def _answer(
     first, second, *_ = sorted(scores, reverse=True)
     near = int(first - second < reader.tie)
     probabilities = dict(zip(texts, shares, strict=True))
-    return Answer(texts[scores.index(first)], probabilities, 0, True, seconds, 0.0, peak, near)
+    return Answer(texts[scores.index(first)], probabilities, 0, True, seconds, 0.0, 0, near)

@@ -38,7 +38,7 @@ def find_server(client: Client, preset: Preset) -> Server:
     """Ask who it is. Raises ServerError, also for a version that is too old."""
     told = client.get("/v1/models")
     served = told.get("data") if isinstance(told, dict) else None
-    if not isinstance(served, list) or not all(isinstance(each, dict) for each in served):
+    if not isinstance(served, list) or not all(map(_named, served)):
         raise ServerError(
             f"{client.address.url} is no OpenAI-compatible server: it lists no models under "
             "/v1/models: is the path right?"
@@ -48,10 +48,11 @@ def find_server(client: Client, preset: Preset) -> Server:
     version: str | None = None
     decisions: tuple[str, ...] = ()
     if engine == VLLM:
-        version = str((client.get("/version") or {}).get("version"))
+        running = client.get("/version")
+        version = str(running.get("version") if isinstance(running, dict) else None)
         decisions = check_version(client.address.url, version)
     context = model.get("max_model_len") or (model.get("meta") or {}).get("n_ctx")
-    return Server(engine, version, str(model["id"]), context, decisions)
+    return Server(engine, version, model["id"], context, decisions)
 
 
 def check_version(url: str, version: str) -> tuple[str, ...]:
@@ -67,7 +68,7 @@ def check_version(url: str, version: str) -> tuple[str, ...]:
 
 def _meant(client: Client, preset: Preset, served: list[dict[str, Any]]) -> dict[str, Any]:
     """The model that is asked: named behind the address, the only one, or called like ours."""
-    wanted, names = client.address.model, [str(each.get("id")) for each in served]
+    wanted, names = client.address.model, [each["id"] for each in served]
     if wanted is None and len(served) == 1:
         return served[0]
     reader = preset.reader.source if preset.reader else preset.source
@@ -80,6 +81,10 @@ def _meant(client: Client, preset: Preset, served: list[dict[str, Any]]) -> dict
         f"{client.address.url} serves {listed}: say which behind the address, as "
         f"{client.address.url}#{names[0] if names else 'NAME'}"
     )
+
+
+def _named(told: Any) -> bool:
+    return isinstance(told, dict) and isinstance(told.get("id"), str)
 
 
 def _dotted(numbers: tuple[int, ...]) -> str:

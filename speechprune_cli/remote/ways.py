@@ -44,6 +44,10 @@ class Way(ABC):
         """Whether the prompt that a server says it read, in token ids, is the right one."""
         return True
 
+    def least(self, prompt: Prompt) -> int:
+        """Tokens that a server has to read, where it might leave some of them out."""
+        return 0
+
 
 class PromptEmbeds(Way):
     """All embeddings, `[n, D]`: the server's tokenizer and chat template are not asked."""
@@ -93,6 +97,9 @@ class TokenIds(Way):
     def body(self, prompt: Prompt, said: Sequence[int] = ()) -> Body:
         return {"prompt": [*prompt.before, *words(prompt), *prompt.after, *said]}
 
+    def least(self, prompt: Prompt) -> int:
+        return prompt.text_tokens + prompt.audio_tokens
+
 
 class PlainText(Way):
     """Letters: tokenizer and chat template are the server's."""
@@ -101,9 +108,26 @@ class PlainText(Way):
     stepwise = False
 
     def body(self, prompt: Prompt, said: Sequence[int] = ()) -> Body:
+        return {"messages": [{"role": "user", "content": self.text(prompt)}]}
+
+    def least(self, prompt: Prompt) -> int:
+        return len(self.model.text_ids(self.text(prompt)))
+
+    def text(self, prompt: Prompt) -> str:
+        """What a user says. Raises UsageError where a server would read markup in it."""
         reader: Any = self.model
-        text = reader.chat_text(self.model.text_of(words(prompt)), prompt.asked)
-        return {"messages": [{"role": "user", "content": text}]}
+        text = str(reader.chat_text(self.model.text_of(words(prompt)), prompt.asked))
+        plain, marked = (
+            each.encode(text, add_special_tokens=False).tokens
+            for each in (reader.chat.words, reader.chat.markup)
+        )
+        if plain != marked:
+            found = ", ".join(sorted(set(marked) - set(plain)))
+            raise UsageError(
+                f"the question or the recording says {found}, which a server that is sent text may "
+                "read as markup: leave it out, or use vLLM or llama.cpp"
+            )
+        return text
 
 
 WAYS: dict[str, Callable[..., Way]] = {
