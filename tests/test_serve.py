@@ -563,6 +563,43 @@ def test_a_mistake_of_the_program_is_one_line_and_not_the_end(session, talk):
     assert server.lines.count("ZeroDivisionError: secret of the house") == 2
 
 
+class BrokenAt(Session):
+    """A session with a mistake at one step, about one question."""
+
+    def __init__(self, model, step):
+        super().__init__(model)
+        self.step = step
+
+    def build_prompt(self, tokens, selection, question, **how):
+        if (self.step, question) == ("prompt", "Why?"):
+            raise ZeroDivisionError
+        prompt = super().build_prompt(tokens, selection, question, **how)
+        self.bad = prompt if question == "Why?" else getattr(self, "bad", None)
+        return prompt
+
+    def respond(self, prompt, **how):
+        if self.step == "answer" and prompt is self.bad:
+            raise ZeroDivisionError
+        return super().respond(prompt, **how)
+
+    def respond_batch(self, prompts, **how):
+        if self.step == "answer" and any(prompt is self.bad for prompt in prompts):
+            raise ZeroDivisionError
+        return super().respond_batch(prompts, **how)
+
+
+@pytest.mark.parametrize("step", ["prompt", "answer"])
+def test_a_mistake_that_one_request_meets_fails_no_other(session, talk, step):
+    broken = BrokenAt(session.model, step)
+    with running(broken) as server, ThreadPoolExecutor(3) as pool:
+        bodies = [chat(server.model, talk, each) for each in (QUESTION, "Why?", "Where?")]
+        with busy(server, broken, bodies[0]):
+            found = [pool.submit(server.complete, body) for body in bodies]
+            server.wait_for(waiting=3)
+        assert [each.result()[0] for each in found] == [200, 500, 200]
+    assert sum("ZeroDivisionError" in line for line in server.lines) == 1
+
+
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
