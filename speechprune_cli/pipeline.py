@@ -69,7 +69,10 @@ def load(
     from speechprune_cli.cache import TokenCache
     from speechprune_cli.config import TRANSCRIPT, default_model, resolve_model
     from speechprune_cli.remote import connect
+    from speechprune_cli.remote.address import Address
 
+    if server is not None:
+        Address.parse(server)  # before the model takes its time
     preset = resolve_model(model or default_model())
     if language is not None and preset.family != TRANSCRIPT:
         raise UsageError(f"{preset.name} takes no --language: it writes no transcript")

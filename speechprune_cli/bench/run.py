@@ -221,7 +221,9 @@ class OpenRun:
         Questions with options and open ones are no one accuracy, and spans have none: each kind has
         a table of its own. `hard`: see `summarise`.
         """
-        plan = self.plan
+        plan, scoring = self.plan, self.plan.scoring
+        if scoring == "likelihood" and self.run.environment().get("by_letter"):
+            scoring = "answered letter"
         kinds = {
             "questions with options": [s for s in samples if s.answer and s.options],
             "open questions": [s for s in samples if s.answer and not s.options],
@@ -237,7 +239,7 @@ class OpenRun:
                 published=self.benchmark.published,
                 n_samples=len(part),
                 limited=self.limited,
-                scoring=plan.scoring,
+                scoring=scoring,
                 permuted=plan.permute_options,
             )
             for kind, part in kinds.items()

@@ -154,8 +154,9 @@ class Runner:
 
     def _orders(self, sample: Sample) -> list[Order]:
         """Where the prompt does not show the options, their order cannot matter."""
-        turned, defaults = rotations(len(sample.options)), self.session.model.preset.defaults
-        listed = self.plan.scoring != "likelihood" or defaults.list_choices
+        turned, reader = rotations(len(sample.options)), self.session.reader
+        listed = self.plan.scoring != "likelihood" or (reader is not None and reader.by_letter)
+        listed |= self.session.model.preset.defaults.list_choices
         return turned if self.plan.permute_options and listed else turned[:1]
 
     def _prompt(
