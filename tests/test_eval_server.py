@@ -5,7 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import torch
 from bench_data import write_benchmark
+from conftest import make_audio
 
 from speechprune_cli.bench.controls import Control
 from speechprune_cli.bench.plan import Plan
@@ -14,7 +16,7 @@ from speechprune_cli.bench.runner import Runner
 from speechprune_cli.bench.sample import Sample
 from speechprune_cli.bench.store import Run
 from speechprune_cli.bench.tables import results_table
-from speechprune_cli.errors import UsageError
+from speechprune_cli.errors import OutOfMemoryError, UsageError
 from speechprune_cli.main import main
 from speechprune_cli.pipeline import Session, load
 from speechprune_cli.pruners import PRUNERS
@@ -114,3 +116,16 @@ def test_the_environment_says_nothing_to_what_needs_no_server(
         again = ["eval", "jsonl", "--data", data, "-o", tmp_path / "2", "-m", tiny_model_folder]
         assert main([*map(str, [*again, *told])]) == 0
     capsys.readouterr()
+
+
+def test_memory_that_runs_out_for_a_prompt_is_an_error_of_its_line(tiny_model_folder, monkeypatch):
+    session = load(str(tiny_model_folder), cache=False)
+    tokens = session.encode(make_audio(2))
+    selection = session.prune(tokens, "Why?", keep=5)
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(session.model, "build_prompt", full)
+    with pytest.raises(OutOfMemoryError, match="a prompt of 5 tokens"):
+        session.build_prompt(tokens, selection, "Why?")

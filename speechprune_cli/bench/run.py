@@ -221,7 +221,8 @@ class OpenRun:
         Questions with options and open ones are no one accuracy, and spans have none: each kind has
         a table of its own. `hard`: see `summarise`.
         """
-        plan, scoring = self.plan, self.plan.scoring
+        plan = self.plan
+        scoring: str = plan.scoring
         if scoring == "likelihood" and self.run.environment().get("by_letter"):
             scoring = "answered letter"
         kinds = {

@@ -200,8 +200,9 @@ class Runner:
         for with_options in (True, False):
             alike = [one for one in asked if bool(one.sample.options) == with_options]
             flat = [(one, order) for one in alike for order in one.prompts]
-            size = len(flat) if self.session.reader else self.plan.batch_size
-            for start in range(0, len(flat), max(size, 1)):
+            reader = self.session.reader
+            size = self.plan.batch_size if reader is None else reader.at_once
+            for start in range(0, len(flat), size):
                 yield flat[start : start + size]
 
     def _answers(self, batch: Sequence[tuple[Asked, Order]]) -> list[Answer | str]:
