@@ -22,9 +22,11 @@ from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import SAMPLE_RATE, Transcript
 from speechprune_cli.pipeline import NO_WORDS, Session, load
 from speechprune_cli.serving.limits import Limits
+from speechprune_cli.serving.line import Gone
 from speechprune_cli.serving.pruning import Pruning
 from speechprune_cli.serving.refusals import Refusal
 from speechprune_cli.serving.request import Request, Served, read_request
+from speechprune_cli.sources import stored
 
 QUESTION = "When is the report due?"
 PRUNING = {"method": "speechprune", "keep": "40%"}
@@ -501,6 +503,18 @@ def test_who_is_told_twice_to_end_does_not_finish_what_is_in_work(session, talk)
         server.thread.join(60)
         assert not server.thread.is_alive()
         pieces.close()
+
+
+def test_decoding_ends_where_nobody_waits():
+    def gone():
+        calls.append(1)
+        if len(calls) > 3:
+            raise Gone
+
+    calls = []
+    with pytest.raises(Gone):
+        stored(io.BytesIO(wav(60)), "talk.wav", check=gone)
+    assert len(calls) == 4
 
 
 class Meeting(Session):

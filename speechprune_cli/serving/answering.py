@@ -113,7 +113,7 @@ class Answering:
         if (known := self.remembered.get(key)) is not None:
             return known
         file = io.BytesIO(request.recording)
-        audio = stored(file, request.name, request.track, self.limits.seconds)
+        audio = stored(file, request.name, request.track, self.limits.seconds, job.check)
         tokens = self.session.encode(audio, lambda _done, _total: job.check())
         return self.remembered.put(key, Heard(audio, tokens))
 
