@@ -536,6 +536,29 @@ def test_where_a_server_reads_prompts_several_are_answered_at_a_time(session, ta
         assert all(each.result()[2].endswith(b"data: [DONE]\n\n") for each in found)
 
 
+class Encoding(Session):
+    """A session that counts the recordings that it encodes, and what it reads together."""
+
+    def encode(self, *given, **named):
+        self.encoded.append(1)
+        return super().encode(*given, **named)
+
+    def respond_batch(self, *_, **__):
+        raise AssertionError("threads take one request each")
+
+
+def test_several_threads_encode_a_recording_once_and_take_a_request_each(session):
+    encoding, data = Encoding(session.model), wav(5, seed=9)
+    encoding.encoded = []
+    with running(encoding, threads=4) as server, ThreadPoolExecutor(8) as pool:
+        with session.model.lock:
+            body = chat(server.model, data)
+            found = [pool.submit(server.complete, body) for _ in range(8)]
+            server.wait_for(running=4, waiting=4)
+        assert [each.result()[0] for each in found] == [200] * 8
+    assert len(encoding.encoded) == 1
+
+
 def test_prompts_may_be_read_by_another_server(tiny_qwen2_folder, talk, monkeypatch):
     """As `serve --server URL` has it: the answers are those of one process, its failures told."""
     monkeypatch.setattr("speechprune_cli.remote.http.PAUSES", (0.0, 0.0))
@@ -612,6 +635,12 @@ def test_a_mistake_that_one_request_meets_fails_no_other(session, talk, step):
             server.wait_for(waiting=3)
         assert [each.result()[0] for each in found] == [200, 500, 200]
     assert sum("ZeroDivisionError" in line for line in server.lines) == 1
+
+
+def test_a_request_of_a_million_parts_is_refused_unread():
+    body = b'{"messages": [' + b"{}," * 100_000 + b"{}]}"
+    refusal = read_or_refuse(body, Served("tiny", Pruning(), 8, Limits()))
+    assert (refusal.status, refusal.code) == (413, "too_large")
 
 
 anything = st.recursive(

@@ -110,12 +110,13 @@ class Answering:
         digest = hashlib.sha256(request.recording)
         digest.update(f"track {request.track}".encode())
         key = digest.hexdigest()
-        if (known := self.remembered.get(key)) is not None:
-            return known
-        file = io.BytesIO(request.recording)
-        audio = stored(file, request.name, request.track, self.limits.seconds, job.check)
-        tokens = self.session.encode(audio, lambda _done, _total: job.check())
-        return self.remembered.put(key, Heard(audio, tokens))
+        with self.remembered.turn(key):
+            if (known := self.remembered.get(key)) is not None:
+                return known
+            file = io.BytesIO(request.recording)
+            audio = stored(file, request.name, request.track, self.limits.seconds, job.check)
+            tokens = self.session.encode(audio, lambda _done, _total: job.check())
+            return self.remembered.put(key, Heard(audio, tokens))
 
     def _remarks(
         self, job: Job, heard: Heard, spec: MethodSpec, selection: Selection, prompt: Prompt
