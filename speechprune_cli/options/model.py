@@ -90,7 +90,7 @@ class ModelOptions(PlaceOptions):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that answers depend on beside the preset."""
+        """All that answers depend on beside the preset, but not who reads the prompts."""
         place = {name: told for name, told in self.place.items() if name != "offline"}
         return {**place, "language": self.spoken}
 
