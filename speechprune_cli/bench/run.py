@@ -223,7 +223,8 @@ class OpenRun:
         """
         plan = self.plan
         scoring: str = plan.scoring
-        if scoring == "likelihood" and self.run.environment().get("by_letter"):
+        lettered = plan.server is not None and self.run.environment().get("by_letter")
+        if lettered and scoring == "likelihood":
             scoring = "answered letter"
         kinds = {
             "questions with options": [s for s in samples if s.answer and s.options],
