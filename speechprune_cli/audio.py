@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from io import SEEK_END, BufferedReader, FileIO
@@ -40,6 +40,7 @@ from speechprune_cli.stated import (
 File = BufferedReader | FileIO
 EXPLAINED = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b".snd", b"caff", b"fLaC", b"OggS")
 """What files begin with of which libsndfile can say what is wrong; of mp3 it prints that."""
+MOST_PARTS = 10_000  # files that may be joined in one
 WRITABLE = {
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
@@ -49,7 +50,12 @@ WRITABLE = {
 }
 
 
-def load_audio(source: str | Path, track: int | None = None, longest: float = inf) -> Audio:
+def load_audio(
+    source: str | Path,
+    track: int | None = None,
+    longest: float = inf,
+    check: Callable[[], None] = lambda: None,
+) -> Audio:
     """Decode a recording (`-` is standard input), mix it down to mono and resample it to 16 kHz.
 
     All that FFmpeg's libraries can read is read, also behind a change of rate or channels and of
@@ -57,7 +63,8 @@ def load_audio(source: str | Path, track: int | None = None, longest: float = in
     times are its own. Of several audio tracks the default one is read, or that of number `track`,
     counted from 1. Channels are averaged, or the loudest is taken where they cancel each other.
     `n` frames at `rate` become exactly `round(n * 16000 / rate)` samples. Memory beyond the
-    samples does not grow with the length, which is at most `longest` seconds.
+    samples does not grow with the length, which is at most `longest` seconds. `check` is called
+    between blocks: what it raises ends decoding.
 
     Raises AudioError, one line that names the file and what was found in it, where it is missing,
     a folder, empty, not audio, without samples, or holds NaN, infinite or absurdly large samples;
@@ -71,8 +78,9 @@ def load_audio(source: str | Path, track: int | None = None, longest: float = in
     try:
         with _open(name, label) as file:
             for part in _parts(file, label, track, found):
+                check()
                 begin = float(sound.seconds)
-                sound.add(_within(longest, part.blocks(), begin, label))
+                sound.add(_within(longest, part.blocks(), begin, label, check))
                 found.add(part, begin)
             sha256 = _digest(file, found)
     except OSError as error:
@@ -170,9 +178,10 @@ def _parts(
     """The recording, and those that were joined to its end and that FFmpeg would not read.
 
     Each has to be read before the next is asked for. One that cannot be opened is `found` damage.
+    Raises AudioError for more than MOST_PARTS.
     """
     rest, following = Part(file), joint(Part(file))
-    while True:
+    for _ in range(MOST_PARTS):
         part = rest.until(following)
         with closing(_by_libsndfile(file, part, track) or _opened(part, label, track)) as recording:
             yield recording
@@ -184,11 +193,15 @@ def _parts(
             return
         rest = rest.behind(following)
         following = joint(rest)
+    raise AudioError(f"{label}: more than {MOST_PARTS:,} files are joined in it")
 
 
-def _within(longest: float, blocks: Iterable[Block], begin: float, label: str) -> Iterator[Block]:
-    """The same blocks, the first of which begins there. Raises TooLongError."""
+def _within(
+    longest: float, blocks: Iterable[Block], begin: float, label: str, check: Callable[[], None]
+) -> Iterator[Block]:
+    """The same blocks, the first of which begins there. Raises TooLongError, and as `check`."""
     for block, rate in blocks:
+        check()
         begin += len(block) / rate
         if begin > longest:
             raise TooLongError(f"{label}: is longer than {units.length(longest)}")

@@ -57,11 +57,13 @@ class Amount:
     def keeping(cls, what: str | int) -> Amount:
         """`20%` of the recording, or `150` tokens. Raises UsageError for anything else."""
         text = "" if isinstance(what, bool) else str(what).strip()
-        if re.fullmatch(r"\d+(\.\d+)?\s*%", text):
+        if re.fullmatch(r"\d{1,9}(\.\d{1,99})?\s*%", text):
             return cls(share=float(text.rstrip("% ")) / 100)
-        if re.fullmatch(r"\d+", text):
+        if re.fullmatch(r"\d{1,9}", text):
             return cls(tokens=int(text))
-        raise UsageError(f"keep {what!s}: give a share of the recording, 20%, or tokens, 150")
+        raise UsageError(
+            f"keep {str(what)[:9]}: give a share of the recording, 20%, or tokens, 150"
+        )
 
     @property
     def label(self) -> str:

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial, wraps
 from pathlib import Path
@@ -69,7 +69,10 @@ def load(
     from speechprune_cli.cache import TokenCache
     from speechprune_cli.config import TRANSCRIPT, default_model, resolve_model
     from speechprune_cli.remote import connect
+    from speechprune_cli.remote.address import Address
 
+    if server is not None:
+        Address.parse(server)  # before the model takes its time
     preset = resolve_model(model or default_model())
     if server is not None and quantize != "none":
         raise UsageError(f"--quantize {quantize}: with --server, the decoder to quantise is there")
@@ -267,9 +270,18 @@ class Session:
             if choices and self.reader.by_letter:
                 list_choices, question = True, by_letter(question)
         shown = choices if list_choices else ()
-        return self.model.build_prompt(
-            tokens, selection, question, position, shown, share or not selection.asks
-        )
+        with self._room(len(selection.kept)):
+            return self.model.build_prompt(
+                tokens, selection, question, position, shown, share or not selection.asks
+            )
+
+    def _room(self, count: int) -> AbstractContextManager[None]:
+        """For the embeddings of so many tokens, twice. Raises OutOfMemoryError."""
+        from speechprune_cli.device import memory_guard
+
+        model = self.model
+        needed = 2 * count * model.hidden_size * model.dtype.itemsize
+        return memory_guard(f"a prompt of {count:,} tokens", needed, model.device, "to keep less")
 
     def respond(
         self,

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from math import inf
@@ -80,11 +81,17 @@ def _decoded(recording: Any, track: int | None) -> Audio:
     )
 
 
-def stored(file: Any, name: str, track: int | None = None, longest: float = inf) -> Audio:
+def stored(
+    file: Any,
+    name: str,
+    track: int | None = None,
+    longest: float = inf,
+    check: Callable[[], None] = lambda: None,
+) -> Audio:
     """Decoded from a copy, since decoders need a file of their own; `name` stands for its name.
 
-    The copy keeps the extension, which tells of formats without a header. `track` and `longest` are
-    those of `load_audio`, which says what is raised.
+    The copy keeps the extension, which tells of formats without a header. `track`, `longest`
+    and `check` are those of `load_audio`, which says what is raised.
     """
     from speechprune_cli.audio import label_of, load_audio
 
@@ -98,7 +105,7 @@ def stored(file: Any, name: str, track: int | None = None, longest: float = inf)
             except TypeError:
                 raise TypeError(f"{label}: open the file in binary mode") from None
         try:
-            audio = load_audio(path, track, longest)
+            audio = load_audio(path, track, longest, check)
         except (AudioError, UsageError) as error:
             raise type(error)(str(error).replace(str(path), label)) from error
     warnings = tuple(each.replace(str(path), label) for each in audio.warnings)

@@ -20,6 +20,7 @@ ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 SOUND_CHUNKS = (b"data", b"SSND")
 FOLLOWERS = (b"RIFF", b"RF64", b"RIFX", b"FORM", b"riff", b"caff", b"FLV\1", b"TTA1", b"Crea", ASF)
 """Begin files behind whose end FFmpeg looks for nothing more."""
+PIECE = 2**16  # bytes that are searched at a time
 LONGEST_TAIL = 2**26  # bytes behind the last sound in which another file is looked for
 
 
@@ -341,5 +342,12 @@ def next_file(file: Part, end: int) -> int | None:
     if magic not in FOLLOWERS or not end:
         return None
     file.seek(end)
-    place = file.read(LONGEST_TAIL).find(magic)
-    return None if place < 0 else end + place
+    rest = b""  # of the piece before, in which it may begin
+    for begin in range(end, end + LONGEST_TAIL, PIECE):
+        piece = file.read(PIECE)
+        if (place := (rest + piece).find(magic)) >= 0:
+            return begin - len(rest) + place
+        if len(piece) < PIECE:
+            return None
+        rest = piece[1 - len(magic) :]
+    return None

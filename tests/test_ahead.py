@@ -65,7 +65,7 @@ def test_all_lines_of_all_jobs():
 
 
 def test_large_recordings_go_one_by_one(monkeypatch):
-    monkeypatch.setattr(ahead, "MOST_BYTES", 600)  # of 25 tokens, 400 bytes each
+    monkeypatch.setattr(ahead, "MOST_BYTES", 100_000)  # of 16,000 samples, 64,000 bytes each
     watching = Watching()
     assert len(list(Ahead(watching, watching.answer).answer(jobs()))) == 3 * JOBS
     assert watching.most == 1
@@ -85,3 +85,18 @@ def test_who_takes_no_more_lines_leaves_nothing_running():
     found.close()
     assert watching.closed
     assert not [each for each in threading.enumerate() if each.name.startswith("job")]
+
+
+def test_lines_come_before_later_jobs_are_decoded():
+    """Else a kill loses what was answered, and a server that is gone is noticed late."""
+    watching, decoded = Watching(at_once=JOBS), []
+
+    def slowly():
+        for job in jobs():
+            decoded.append(job)
+            time.sleep(0.02)
+            yield job
+
+    next(found := Ahead(watching, watching.answer).answer(slowly()))
+    assert len(decoded) < JOBS
+    found.close()

@@ -18,7 +18,7 @@ from speechprune_cli.bench.plan import long_enough
 from speechprune_cli.bench.tasks.jsonl import read
 from speechprune_cli.decoder import Recording
 from speechprune_cli.errors import AudioError, UsageError
-from speechprune_cli.stated import Part, wav_seconds
+from speechprune_cli.stated import PIECE, Part, next_file, wav_seconds
 
 KINDS = [
     ("m4a", "aac"), ("mp4", "alac"), ("mp4", "ac3"), ("mp4", "flac"), ("mov", "pcm_s16le"),
@@ -382,3 +382,23 @@ def test_headers_that_are_wrong_raise_nothing_else(tmp_path: Path) -> None:
             with suppress(AudioError):
                 assert load_audio(path).seconds < 3600
             recording_seconds(path)
+
+
+@pytest.mark.parametrize("gap", [0, PIECE - 2, PIECE - 4, PIECE, 3 * PIECE - 1])
+def test_the_next_file_is_found_wherever_pieces_end(tmp_path: Path, gap: int) -> None:
+    path = tmp_path / "two.wav"
+    path.write_bytes(b"RIFF" + bytes(96 + gap) + b"RIFF" + bytes(PIECE))
+    with path.open("rb") as file:
+        assert next_file(Part(file), 100) == 100 + gap
+        assert next_file(Part(file), 104 + gap) is None
+
+
+def test_more_joined_files_than_anybody_has_are_refused(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("speechprune_cli.audio.MOST_PARTS", 3)
+    write_audio(tmp_path / "a.wav", np.zeros(1600, np.float32), 16_000)
+    for count in (3, 4):
+        (tmp_path / "joined.wav").write_bytes((tmp_path / "a.wav").read_bytes() * count)
+        if count == 3:
+            assert load_audio(tmp_path / "joined.wav").source_seconds == pytest.approx(0.3)
+    with pytest.raises(AudioError, match="more than 3 files are joined"):
+        load_audio(tmp_path / "joined.wav")

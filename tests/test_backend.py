@@ -482,3 +482,15 @@ def test_peak_memory_sees_what_was_held_and_let_go():
     block = np.ones(200 * 2**20, dtype=np.uint8)
     del block
     assert peak.bytes() - before > 150 * 2**20
+
+
+def test_what_a_listener_raises_is_no_fault_of_the_model(tiny_model_folder):
+    """Not even at the first recording, where the extractor's settings show."""
+    model = load(tiny_model_folder)
+
+    def closed(_done, _total):
+        raise BrokenPipeError
+
+    for _ in range(2):
+        with pytest.raises(BrokenPipeError):
+            model.encode(make_audio(1), on_progress=closed)

@@ -21,11 +21,12 @@ from running_server import running, stop
 
 from speechprune_cli import options
 from speechprune_cli.config import PACKAGE
-from speechprune_cli.errors import AudioError, SpeechPruneError, UsageError
+from speechprune_cli.errors import AudioError, ServerError, SpeechPruneError, UsageError
 from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.main import main
-from speechprune_cli.options.serving import KEY_VARIABLE
+from speechprune_cli.options.serving import KEY_VARIABLE, ServingOptions
 from speechprune_cli.pipeline import load
+from speechprune_cli.serving.refusals import error_of, refusal_of
 from speechprune_cli.serving.remembered import Heard, Remembered
 from speechprune_cli.serving.sockets import own_socket, socket_path
 
@@ -208,6 +209,20 @@ def test_beyond_this_machine_a_key_is_needed(fails, tmp_path, monkeypatch):
     assert "cannot be read" in fails("--key-file", tmp_path)[1]
     monkeypatch.setenv(KEY_VARIABLE, "")
     assert "is empty" in fails("--host", "192.168.0.1")[1]
+
+
+def test_a_key_has_no_blanks_round_it_and_any_loopback_address_may_be_called(monkeypatch):
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    assert "127.0.0.2" in ServingOptions(host="127.0.0.2").hosts
+    monkeypatch.setenv(KEY_VARIABLE, " secret\r\n")
+    assert ServingOptions().key == "secret"
+
+
+def test_a_reader_that_fails_is_told_of_by_exit_code_6():
+    refusal = refusal_of(ServerError("gone"))
+    assert refusal.status == 502
+    error = error_of(refusal.status, refusal.body["error"])
+    assert (str(error), error.exit_code) == ("gone", 6)
 
 
 def test_addresses_that_cannot_be_listened_at(fails):

@@ -22,9 +22,11 @@ from speechprune_cli.errors import UsageError
 from speechprune_cli.flow import SAMPLE_RATE, Transcript
 from speechprune_cli.pipeline import NO_WORDS, Session, load
 from speechprune_cli.serving.limits import Limits
+from speechprune_cli.serving.line import Gone
 from speechprune_cli.serving.pruning import Pruning
 from speechprune_cli.serving.refusals import Refusal
 from speechprune_cli.serving.request import Request, Served, read_request
+from speechprune_cli.sources import stored
 
 QUESTION = "When is the report due?"
 PRUNING = {"method": "speechprune", "keep": "40%"}
@@ -503,6 +505,18 @@ def test_who_is_told_twice_to_end_does_not_finish_what_is_in_work(session, talk)
         pieces.close()
 
 
+def test_decoding_ends_where_nobody_waits():
+    def gone():
+        calls.append(1)
+        if len(calls) > 3:
+            raise Gone
+
+    calls = []
+    with pytest.raises(Gone):
+        stored(io.BytesIO(wav(60)), "talk.wav", check=gone)
+    assert len(calls) == 4
+
+
 class Meeting(Session):
     """A session each of whose answers waits for another one."""
 
@@ -520,6 +534,29 @@ def test_where_a_server_reads_prompts_several_are_answered_at_a_time(session, ta
         found = [pool.submit(server.request, "POST", path, body) for _ in range(2)]
         assert [each.result()[0] for each in found] == [200, 200]
         assert all(each.result()[2].endswith(b"data: [DONE]\n\n") for each in found)
+
+
+class Encoding(Session):
+    """A session that counts the recordings that it encodes, and what it reads together."""
+
+    def encode(self, *given, **named):
+        self.encoded.append(1)
+        return super().encode(*given, **named)
+
+    def respond_batch(self, *_, **__):
+        raise AssertionError("threads take one request each")
+
+
+def test_several_threads_encode_a_recording_once_and_take_a_request_each(session):
+    encoding, data = Encoding(session.model), wav(5, seed=9)
+    encoding.encoded = []
+    with running(encoding, threads=4) as server, ThreadPoolExecutor(8) as pool:
+        with session.model.lock:
+            body = chat(server.model, data)
+            found = [pool.submit(server.complete, body) for _ in range(8)]
+            server.wait_for(running=4, waiting=4)
+        assert [each.result()[0] for each in found] == [200] * 8
+    assert len(encoding.encoded) == 1
 
 
 def test_prompts_may_be_read_by_another_server(tiny_qwen2_folder, talk, monkeypatch):
@@ -561,6 +598,49 @@ def test_a_mistake_of_the_program_is_one_line_and_not_the_end(session, talk):
             assert (status, answer["error"]["code"]) == (500, "internal_error")
             assert "secret" not in json.dumps(answer)
     assert server.lines.count("ZeroDivisionError: secret of the house") == 2
+
+
+class BrokenAt(Session):
+    """A session with a mistake at one step, about one question."""
+
+    def __init__(self, model, step):
+        super().__init__(model)
+        self.step = step
+
+    def build_prompt(self, tokens, selection, question, **how):
+        if (self.step, question) == ("prompt", "Why?"):
+            raise ZeroDivisionError
+        prompt = super().build_prompt(tokens, selection, question, **how)
+        self.bad = prompt if question == "Why?" else getattr(self, "bad", None)
+        return prompt
+
+    def respond(self, prompt, **how):
+        if self.step == "answer" and prompt is self.bad:
+            raise ZeroDivisionError
+        return super().respond(prompt, **how)
+
+    def respond_batch(self, prompts, **how):
+        if self.step == "answer" and any(prompt is self.bad for prompt in prompts):
+            raise ZeroDivisionError
+        return super().respond_batch(prompts, **how)
+
+
+@pytest.mark.parametrize("step", ["prompt", "answer"])
+def test_a_mistake_that_one_request_meets_fails_no_other(session, talk, step):
+    broken = BrokenAt(session.model, step)
+    with running(broken) as server, ThreadPoolExecutor(3) as pool:
+        bodies = [chat(server.model, talk, each) for each in (QUESTION, "Why?", "Where?")]
+        with busy(server, broken, bodies[0]):
+            found = [pool.submit(server.complete, body) for body in bodies]
+            server.wait_for(waiting=3)
+        assert [each.result()[0] for each in found] == [200, 500, 200]
+    assert sum("ZeroDivisionError" in line for line in server.lines) == 1
+
+
+def test_a_request_of_a_million_parts_is_refused_unread():
+    body = b'{"messages": [' + b"{}," * 100_000 + b"{}]}"
+    refusal = read_or_refuse(body, Served("tiny", Pruning(), 8, Limits()))
+    assert (refusal.status, refusal.code) == (413, "too_large")
 
 
 anything = st.recursive(

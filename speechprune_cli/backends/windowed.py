@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import PositiveInt
@@ -76,6 +76,7 @@ class WindowedLM(SpeechLM):
     """Encodes a recording window by window; memory is bounded by the batch and the tokens."""
 
     extractor: Any  # of mel frames
+    has_encoded: bool = False
     nominal_times: ClassVar[bool] = False  # whether `times` are a guess
 
     def windows(self, audio: Audio) -> Sequence[Any]:
@@ -120,7 +121,6 @@ class WindowedLM(SpeechLM):
     ) -> AudioTokens:
         import torch
 
-        from speechprune_cli.backends import understood
         from speechprune_cli.backends.listening import loudness
         from speechprune_cli.device import Stopwatch
 
@@ -128,8 +128,7 @@ class WindowedLM(SpeechLM):
         total = self.encoder.tokens(len(audio.samples))
         if total == 0:
             raise AudioError(f"{audio.source}: {audio.seconds:.3f} s is too short to encode")
-        ready = understood(self.preset)  # settings of the extractor are used here first
-        with self._guard(audio, total, batch_size), ready, torch.no_grad():
+        with self._guard(audio, total, batch_size), torch.no_grad():
             embeds, attention = self._joined(audio, total, batch_size, on_progress)
         times = self.times(total, audio)
         return AudioTokens(
@@ -149,12 +148,15 @@ class WindowedLM(SpeechLM):
         """Tokens `[N, D]` of all windows, and the attention they received, if any."""
         import torch
 
-        windows = self.windows(audio)
+        with self._first_use():
+            windows = self.windows(audio)
         embeds = torch.empty((total, self.hidden_size), dtype=self.dtype, device=self.device)
         attention: list[Tensor] = []
         done = 0
         for first in range(0, len(windows), batch_size):
-            found = self.encode_windows(windows[first : first + batch_size])
+            with self._first_use():
+                found = self.encode_windows(windows[first : first + batch_size])
+            self.has_encoded = True
             embeds[done : done + len(found.tokens)] = found.tokens[: total - done]
             done += len(found.tokens)
             if found.attention is not None:
@@ -164,6 +166,15 @@ class WindowedLM(SpeechLM):
         if done != total:
             raise ModelError(f"{audio.source}: encoded into {done} tokens, {total} are expected")
         return embeds, torch.cat(attention) if attention else None
+
+    def _first_use(self) -> AbstractContextManager[None]:
+        """Until windows were encoded, what is raised tells of the extractor's settings.
+
+        Later it is of a recording, or a mistake.
+        """
+        from speechprune_cli.backends import understood
+
+        return nullcontext() if self.has_encoded else understood(self.preset)
 
     def _guard(self, audio: Audio, total: int, batch_size: int) -> AbstractContextManager[None]:
         from speechprune_cli.device import memory_guard

@@ -11,7 +11,7 @@ from speechprune_cli.bench.line import Line
 from speechprune_cli.flow import Audio
 from speechprune_cli.pipeline import Session
 
-MOST_BYTES = 2 * 2**30  # of the tokens of all recordings that are under way
+MOST_BYTES = 2 * 2**30  # of all recordings that are under way, their samples and their tokens
 
 
 class Ahead:
@@ -33,6 +33,8 @@ class Ahead:
             try:
                 for job in jobs:
                     size = self._size(job)
+                    while not self._done.empty():  # what ended while the job was decoded
+                        yield from self._next()
                     while self._running and not self._room(size, at_once):
                         yield from self._next()
                     begun = pool.submit(self._work, job)
@@ -63,8 +65,9 @@ class Ahead:
             found.result()
 
     def _size(self, job: Job) -> int:
-        """Bytes of the tokens of a job's recordings, about."""
+        """Bytes of the samples and tokens of a job's recordings, about."""
         model = self.session.model
-        audios = (recording.audio for recording in job)
-        seconds = sum(audio.seconds for audio in audios if isinstance(audio, Audio))
-        return model.shape.audio_tokens(seconds) * model.hidden_size * model.dtype.itemsize
+        audios = [each.audio for each in job if isinstance(each.audio, Audio)]
+        tokens = model.shape.audio_tokens(sum(audio.seconds for audio in audios))
+        samples = sum(audio.samples.nbytes for audio in audios)
+        return samples + tokens * model.hidden_size * model.dtype.itemsize

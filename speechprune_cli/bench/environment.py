@@ -23,6 +23,7 @@ def describe_environment(session: Session) -> dict[str, Any]:
         "recogniser": model.writes,
         "attention": model.attention_implementation,
         "decisions": list(session.decisions),
+        "by_letter": bool(session.reader and session.reader.by_letter),
         "server": session.reader.describe() if session.reader else None,
         "prompt": model.prompt_ids(QUESTION).text,
         "prompt_with_options": model.prompt_ids(QUESTION, CHOICES).text,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from random import Random
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from speechprune_cli.bench.conditions import REFERENCES, Condition
 from speechprune_cli.bench.sample import Sample, length_of
@@ -23,6 +23,10 @@ from speechprune_cli.methods import (
     several,
 )
 from speechprune_cli.pruners.base import check_query
+from speechprune_cli.remote.address import Address
+
+if TYPE_CHECKING:
+    from speechprune_cli.config import Preset
 
 Scoring = Literal["likelihood", "letter", "generate", "open"]
 """How answers to questions with options are had; `open` takes the options away."""
@@ -67,6 +71,8 @@ class Plan:
         for name in ("batch_size", "max_new_tokens", "limit"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UsageError(f"{name} {value}: give at least 1")
+        if self.server is not None:
+            Address.parse(self.server)  # which may hold a secret: no run is begun with it
         _ = self.conditions
 
     @cached_property
@@ -83,6 +89,21 @@ class Plan:
         preset = resolve_model(model)
         for condition in self.conditions:
             condition.spec.check(preset)
+        if self.server is not None:
+            self._check_served(preset)
+
+    def _check_served(self, preset: Preset) -> None:
+        """Raise UsageError for what no server can be sent."""
+        from speechprune_cli.config import TRANSCRIPT
+
+        if (position := self.position or preset.defaults.position) != "repacked":
+            raise UsageError(f"--position {position}: a server counts the tokens it is sent")
+        merging = [each.spec.name for each in self.conditions if each.spec.pruner.merges]
+        if merging and preset.family == TRANSCRIPT:
+            raise UsageError(
+                f"{merging[0]} averages tokens, which no longer are words that a server could be "
+                "sent: choose another"
+            )
 
     @classmethod
     def resolve(

@@ -222,6 +222,10 @@ class OpenRun:
         a table of its own. `hard`: see `summarise`.
         """
         plan = self.plan
+        scoring: str = plan.scoring
+        lettered = plan.server is not None and self.run.environment().get("by_letter")
+        if lettered and scoring == "likelihood":
+            scoring = "answered letter"
         kinds = {
             "questions with options": [s for s in samples if s.answer and s.options],
             "open questions": [s for s in samples if s.answer and not s.options],
@@ -237,7 +241,7 @@ class OpenRun:
                 published=self.benchmark.published,
                 n_samples=len(part),
                 limited=self.limited,
-                scoring=plan.scoring,
+                scoring=scoring,
                 permuted=plan.permute_options,
             )
             for kind, part in kinds.items()

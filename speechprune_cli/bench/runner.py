@@ -154,10 +154,9 @@ class Runner:
 
     def _orders(self, sample: Sample) -> list[Order]:
         """Where the prompt does not show the options, their order cannot matter."""
-        turned, defaults = rotations(len(sample.options)), self.session.model.preset.defaults
-        reader = self.session.reader
-        lettered = self.plan.scoring != "likelihood" or (reader is not None and reader.by_letter)
-        listed = lettered or defaults.list_choices
+        turned, reader = rotations(len(sample.options)), self.session.reader
+        listed = self.plan.scoring != "likelihood" or (reader is not None and reader.by_letter)
+        listed |= self.session.model.preset.defaults.list_choices
         return turned if self.plan.permute_options and listed else turned[:1]
 
     def _prompt(
@@ -201,8 +200,9 @@ class Runner:
         for with_options in (True, False):
             alike = [one for one in asked if bool(one.sample.options) == with_options]
             flat = [(one, order) for one in alike for order in one.prompts]
-            size = len(flat) if self.session.reader else self.plan.batch_size
-            for start in range(0, len(flat), max(size, 1)):
+            reader = self.session.reader
+            size = self.plan.batch_size if reader is None else reader.at_once
+            for start in range(0, len(flat), size):
                 yield flat[start : start + size]
 
     def _answers(self, batch: Sequence[tuple[Asked, Order]]) -> list[Answer | str]:

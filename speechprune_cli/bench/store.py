@@ -127,16 +127,22 @@ class Run:
             (self.folder / name).unlink(missing_ok=True)
 
     def write_environment(self, environment: dict[str, Any]) -> None:
-        """Say what the run is made on. Raises UsageError where it was begun with another model."""
+        """Say what the run is made on. Raises UsageError where it was begun on something else."""
         path = self.folder / "environment.json"
         if path.exists():
-            before = _unsealed(path, _read_json(path, f"{path} is gone"))
-            now = _weights(environment)
-            for what, then in _weights(before).items():
-                if then != now[what]:
-                    change = f"{what}: {then}, not {now[what]}"
-                    raise UsageError(f"{self.folder} was begun with another model, {change}")
+            before = self.environment()
+            for part, told in (("model", _weights), ("server", _reading)):
+                now = told(environment)
+                for what, then in told(before).items():
+                    if then != now[what]:
+                        change = f"{what}: {then}, not {now[what]}"
+                        raise UsageError(f"{self.folder} was begun with another {part}, {change}")
         self._write_sealed("environment.json", environment)
+
+    def environment(self) -> dict[str, Any]:
+        """What the run is made on, as it was written. Raises UsageError where that is damaged."""
+        path = self.folder / "environment.json"
+        return _unsealed(path, _read_json(path, f"{path} is gone"))
 
     def _write_sealed(self, name: str, content: dict[str, Any]) -> None:
         self.write_json(name, {**content, "sha256": _digest(content)})
@@ -233,4 +239,14 @@ def _weights(environment: dict[str, Any]) -> dict[str, Any]:
         "--dtype": model["dtype"],
         "--quantize": environment["quantize"],
         "who writes the transcripts": environment.get("recogniser"),
+    }
+
+
+def _reading(environment: dict[str, Any]) -> dict[str, Any]:
+    """How prompts were read, by what says so; of the model itself nothing."""
+    server = environment.get("server") or {}
+    return {
+        "its engine": server.get("engine"),
+        "prompts go there as": server.get("prompts"),
+        "options are told apart by": server.get("options"),
     }

@@ -35,6 +35,7 @@ OPTIONS_BY = {
     "likelihood": "options chosen by their likelihood",
     "letter": "options chosen by their letter's likelihood",
     "generate": "options chosen by a free answer",
+    "answered letter": "options chosen by the letter that the server answers",
 }
 UNREAD = "‡"  # behind the number of samples where some are not read in full
 SILENT = frozenset(condition.name for condition in REFERENCES if condition.silence)

@@ -66,7 +66,7 @@ def ask(
         local = find_server(out, audio, model, pruning, transcribing, recording)
         respond = partial(respond_there, asked, local)
     else:
-        heard = listen(out, audio, model, pruning, transcribing, recording, serving.server)
+        heard = listen(out, audio, model, pruning, transcribing, recording, serving.url)
         for question in questions or ():
             heard.session.check(question, choices)
         respond = partial(respond_here, asked, heard)

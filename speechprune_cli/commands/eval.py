@@ -57,7 +57,7 @@ def evaluate(
     from speechprune_cli.bench.run import resume
     from speechprune_cli.commands.eval_progress import EvaluationProgress
 
-    out = output.open()
+    out, server = output.open(), serving.url
     work = working.pool | {"cache": not model.no_cache, "derive_hard": run.derive_hard}
     with EvaluationProgress(out) as progress:
         if run.resume is not None:
@@ -66,7 +66,7 @@ def evaluate(
                 run.resume,
                 benchmark=benchmark,
                 observer=progress,
-                server=None if by_environment("server") else serving.server,
+                server=None if by_environment("server") else server,
                 **work,
             )
         elif benchmark is None:
@@ -82,7 +82,7 @@ def evaluate(
                 **work,
                 **model.place,
                 language=model.spoken,
-                server=serving.server,
+                server=server,
                 budget=pruning.b1,
                 query=matching.query,
                 settings=pruning.settings,

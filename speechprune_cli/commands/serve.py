@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from speechprune_cli import options
-from speechprune_cli.errors import SpeechPruneError, UsageError
+from speechprune_cli.errors import SpeechPruneError
 from speechprune_cli.extras import need
 from speechprune_cli.methods import defaults_of
 
@@ -35,9 +35,7 @@ def serve(
 
     for package in PACKAGES:
         need(package, "speechprune serve", "serve")
-    out, key = output.open(), serving.key
-    if reading.is_local:
-        raise UsageError("--server local is this server itself: give the URL of another")
+    out, key, server = output.open(), serving.key, reading.url
     pruning.spec(defaults_of(model.preset)).check(model.preset)
     with ExitStack() as held:
         from speechprune_cli.serving.answering import Answering
@@ -48,7 +46,7 @@ def serve(
 
         listening = held.enter_context(address(serving.host, serving.port))
         doors = [Door(listening, key, serving.hosts), *own_doors(out, model, held)]
-        session = model.load(out, reading.server)
+        session = model.load(out, server)
         name = session.model.preset.name
         served = Served(name, Pruning(**pruning.told), serving.max_new_tokens, serving.limits)
         running = Serving(

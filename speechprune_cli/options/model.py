@@ -90,7 +90,7 @@ class ModelOptions(PlaceOptions):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that answers depend on beside the preset."""
+        """All that answers depend on beside the preset, but not who reads the prompts."""
         place = {name: told for name, told in self.place.items() if name != "offline"}
         return {**place, "language": self.spoken}
 
@@ -121,6 +121,22 @@ class ServerOptions:
     def is_local(self) -> bool:
         """Whether it is a server of our own, on this machine."""
         return self.server == "local"
+
+    @property
+    def url(self) -> str | None:
+        """Of a server elsewhere; `local` in the environment is for `ask` alone, and not heard.
+
+        Raises UsageError for what is no address.
+        """
+        if self.is_local and by_environment("server"):
+            return None
+        if self.is_local:
+            raise UsageError("--server local is for ask alone: give the URL of another server")
+        if self.server is not None:
+            from speechprune_cli.remote.address import Address
+
+            Address.parse(self.server)
+        return self.server
 
 
 @dataclass(frozen=True)

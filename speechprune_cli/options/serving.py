@@ -69,9 +69,10 @@ class ServingOptions:
     def key(self) -> str | None:
         """What clients have to send; None: nothing. Raises UsageError, also where one is needed."""
         key = os.environ.get(KEY_VARIABLE)
+        key = key if key is None else key.strip()
         if self.key_file is not None:
             key = _first_line(self.key_file)
-        if key is not None and (not key.strip() or not key.isprintable()):
+        if key is not None and (not key or not key.isprintable()):
             raise UsageError(
                 f"the key of {self.key_file or KEY_VARIABLE} is empty or no line of text"
             )
@@ -86,7 +87,7 @@ class ServingOptions:
 
         Without a key those of this machine alone: a page in a browser may know others.
         """
-        return LOOPBACK if self.key is None else None
+        return (*LOOPBACK, self.shown_host) if self.key is None else None
 
     @property
     def shown_host(self) -> str:

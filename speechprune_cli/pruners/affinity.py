@@ -1,6 +1,6 @@
 """Runs of like neighbours, averaged (Affinity Pooling, arXiv 2604.06871)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from speechprune_cli.costs import PruningSize
 from speechprune_cli.flow import PruningTask
@@ -15,6 +15,8 @@ class Affinity(Pruner):
     other acts on a late layer. The paper fixes the threshold (0.8, 0.9): here it lies where k runs
     are left. It is `fastadasp` without attention, for models that do not give it.
     """
+
+    merges: ClassVar[bool] = True
 
     asks = False
 

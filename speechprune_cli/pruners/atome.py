@@ -1,5 +1,7 @@
 """Pairs of like neighbours, averaged again and again (A-ToMe, arXiv 2306.16009)."""
 
+from typing import ClassVar
+
 from speechprune_cli.budget import top_k
 from speechprune_cli.flow import PruningTask
 from speechprune_cli.pruners._merging import merge_runs, neighbour_similarity
@@ -13,6 +15,8 @@ class AToMe(Pruner):
     A-ToMe merges by the encoder's keys, a round a layer; here the projected tokens are merged in
     as many rounds as it takes. An average counts every token that went into it once.
     """
+
+    merges: ClassVar[bool] = True
 
     asks = False
 

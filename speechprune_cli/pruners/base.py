@@ -43,6 +43,7 @@ class Pruner(ABC):
         frozenset()
     )  # what not all models give, as `flow.py` names it
     asks: ClassVar[bool] = True  # False: it keeps the same tokens whatever the question is
+    merges: ClassVar[bool] = False  # True: it averages embeddings, and words are no longer words
     hears_all: ClassVar[bool] = True  # False: nothing beyond the model's own input length
 
     @property

@@ -1,6 +1,6 @@
 """Runs of like neighbours, averaged by the attention they receive (FastAdaSP, 2410.03007)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from speechprune_cli.costs import PruningSize
 from speechprune_cli.flow import ENCODER_ATTENTION, PruningTask
@@ -14,6 +14,8 @@ class FastAdaSP(Pruner):
     FastAdaSP compares keys and weighs by attention in decoder layers; here, before the decoder,
     the projected tokens are compared and the encoder's attention weighs them.
     """
+
+    merges: ClassVar[bool] = True
 
     asks = False
     requires = frozenset({ENCODER_ATTENTION})

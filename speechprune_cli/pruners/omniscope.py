@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge
 
@@ -38,6 +38,8 @@ class OmniScope(Pruner):
     leave what is not a whole second alone. Here k is kept exactly: `least` shrinks where k is too
     small for it, and the last part of a second is one.
     """
+
+    merges: ClassVar[bool] = True
 
     least: Annotated[int, Ge(0)] = 3
 

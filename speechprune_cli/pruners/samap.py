@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Interval
 
@@ -33,6 +33,8 @@ class SAMap(Pruner):
     receives in the encoder's last layer; the authors' code takes the maximum over the heads for
     the first and each token's attention to itself for the second.
     """
+
+    merges: ClassVar[bool] = True
 
     asks = False
     requires = frozenset({ENCODER_ATTENTION})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -83,10 +84,13 @@ def language(transcript: Transcript) -> str:
 
 def packaged(audio: Audio) -> bool:
     """Whether a recording is one of those inside this package."""
+    return audio.sha256 in _examples()
+
+
+@cache
+def _examples() -> frozenset[str]:
+    """SHA-256 of the recordings inside this package."""
     from speechprune_cli.config import PACKAGE
 
-    for path in (PACKAGE / "examples").glob("*.ogg"):
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() == audio.sha256:
-                return True
-    return False
+    found = (PACKAGE / "examples").glob("*.ogg")
+    return frozenset(hashlib.sha256(path.read_bytes()).hexdigest() for path in found)

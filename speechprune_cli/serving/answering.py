@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from speechprune_cli.errors import SpeechPruneError
 from speechprune_cli.methods import defaults_of
 from speechprune_cli.report import remarks
 from speechprune_cli.report.facts import describe_answer, describe_selection
@@ -22,6 +22,17 @@ if TYPE_CHECKING:
     from speechprune_cli.methods import MethodSpec
     from speechprune_cli.pipeline import Session
     from speechprune_cli.serving.limits import Limits
+
+
+@contextmanager
+def telling(job: Job) -> Iterator[None]:
+    """Whatever goes wrong is told to this job alone; of a mistake the server logs a line."""
+    try:
+        yield
+    except Gone:
+        pass
+    except Exception as error:  # noqa: BLE001 - told, not hidden
+        job.tell(error)
 
 
 @dataclass(frozen=True)
@@ -60,15 +71,10 @@ class Answering:
 
     def _prepared(self, job: Job) -> Asked | None:
         """Decode, encode, prune; None where that failed, or nobody waits any more."""
-        try:
+        with telling(job):
             job.check()
             asked = self._prepare(job)
             job.check()
-        except SpeechPruneError as error:
-            job.tell(error)
-        except Gone:
-            pass
-        else:
             job.tell(Begun(asked.remarks))
             return asked
         return None
@@ -104,12 +110,13 @@ class Answering:
         digest = hashlib.sha256(request.recording)
         digest.update(f"track {request.track}".encode())
         key = digest.hexdigest()
-        if (known := self.remembered.get(key)) is not None:
-            return known
-        file = io.BytesIO(request.recording)
-        audio = stored(file, request.name, request.track, self.limits.seconds)
-        tokens = self.session.encode(audio, lambda _done, _total: job.check())
-        return self.remembered.put(key, Heard(audio, tokens))
+        with self.remembered.turn(key):
+            if (known := self.remembered.get(key)) is not None:
+                return known
+            file = io.BytesIO(request.recording)
+            audio = stored(file, request.name, request.track, self.limits.seconds, job.check)
+            tokens = self.session.encode(audio, lambda _done, _total: job.check())
+            return self.remembered.put(key, Heard(audio, tokens))
 
     def _remarks(
         self, job: Job, heard: Heard, spec: MethodSpec, selection: Selection, prompt: Prompt
@@ -142,15 +149,16 @@ class Answering:
                 choices=choices if any(choices) else None,
                 max_new_tokens=asked[0].job.request.max_new_tokens,
             )
-        except SpeechPruneError:
+        except Exception:  # noqa: BLE001 - whose it is shows when each is asked alone
             return list(asked)
         for one, answer in zip(asked, answers, strict=True):
-            one.job.tell(self._done(one, answer))
+            with telling(one.job):
+                one.job.tell(self._done(one, answer))
         return []
 
     def _alone(self, asked: Asked) -> None:
         request = asked.job.request
-        try:
+        with telling(asked.job):
             asked.job.check()
             answer = self.session.respond(
                 asked.prompt,
@@ -158,11 +166,6 @@ class Answering:
                 max_new_tokens=request.max_new_tokens,
                 on_text=asked.said,
             )
-        except SpeechPruneError as error:
-            asked.job.tell(error)
-        except Gone:
-            pass
-        else:
             asked.job.tell(self._done(asked, answer))
 
     def _done(self, asked: Asked, answer: Answer) -> Done:

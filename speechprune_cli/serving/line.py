@@ -82,6 +82,7 @@ class Line:
         self, answer: Callable[[Sequence[Job]], None], limits: Limits, threads: int = 1
     ) -> None:
         self._answer, self._limits, self._threads = answer, limits, threads
+        self._together = limits.batch_size if threads == 1 else 1
         self.waiting: list[Job] = []
         self.running: list[Job] = []
         self.stopping = False
@@ -143,10 +144,10 @@ class Line:
         self.running = [job for job in self.running if job not in jobs]
 
     def _take(self) -> list[Job]:
-        """The one that came first, and those of its kind."""
+        """The one that came first, and those of its kind where one thread answers all."""
         first = self.waiting[0]
         alike = [job for job in self.waiting if job.kind == first.kind and not job.is_alone]
-        taken = [first] if first.is_alone else alike[: self._limits.batch_size]
+        taken = [first] if first.is_alone else alike[: self._together]
         self.waiting = [job for job in self.waiting if job not in taken]
         self.running = [*self.running, *taken]
         return taken

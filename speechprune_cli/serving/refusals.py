@@ -7,8 +7,9 @@ TooLongError           413  too_long_error     a recording of more seconds than 
 AudioError             400  audio_error        a recording that cannot be read
 OutOfMemoryError       503  out_of_memory      too much for this machine, alone
 NumericError           500  numeric_error      the model computed no numbers
+ServerError            502  reader_error       whoever reads the prompts does not answer
 ModelError             503  model_error        a part of the model or method is missing
-SpeechPruneError       502  failed             whoever reads the prompts does not answer
+SpeechPruneError       500  failed             anything else that has a line of its own
 any other              500  internal_error     a mistake in this program
 """
 

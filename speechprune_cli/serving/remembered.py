@@ -6,6 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, fields, replace
 from threading import Lock
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
     from speechprune_cli.flow import Audio, AudioTokens
@@ -41,6 +42,12 @@ class Remembered:
         self.held: OrderedDict[str, Heard] = OrderedDict()
         self.bytes = 0
         self._lock = Lock()
+        self._turns: WeakValueDictionary[str, Lock] = WeakValueDictionary()
+
+    def turn(self, key: str) -> Lock:
+        """Held while that recording is looked for and encoded, so that one thread alone does it."""
+        with self._lock:
+            return self._turns.setdefault(key, Lock())
 
     def get(self, key: str) -> Heard | None:
         """What was put there, unless it was forgotten."""

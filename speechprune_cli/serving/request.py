@@ -22,6 +22,7 @@ from speechprune_cli.serving.refusals import Refusal
 
 T = TypeVar("T")
 NAME = "the recording"  # what messages call it where a request does not say
+MOST_PARTS = 100_000  # of a request's JSON, by the signs that begin or part them
 
 UNREAD = (
     "metadata",
@@ -147,6 +148,9 @@ def check_options(told: Mapping[str, Any]) -> None:
 
 def _object(body: bytes) -> dict[str, Any]:
     """The request, options that are null left out."""
+    if sum(map(body.count, (b"{", b"[", b","))) > MOST_PARTS:  # each would take much more memory
+        reason = f"the request has more than {MOST_PARTS:,} lists, objects and commas"
+        raise Refusal(413, reason, code="too_large")
     try:
         told = json.loads(body)
     except (ValueError, RecursionError) as error:
