@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 log = logging.getLogger("speechprune")
+MOMENT = 0.3  # seconds; others may hold a folder just to look what is in it
 PARTIAL = re.compile(r"\.[^.]+\.[0-9a-f]{32}\.[a-z0-9]+")  # what a kill leaves of `atomic`
 
 
@@ -80,7 +81,7 @@ def _acquired(lock: BaseFileLock, taken: str, wait: bool) -> AbstractContextMana
     from filelock import Timeout
 
     try:
-        return lock.acquire(timeout=0)
+        return lock.acquire(timeout=MOMENT)
     except Timeout:
         if not wait:
             raise UsageError(taken) from None
