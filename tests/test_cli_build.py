@@ -210,6 +210,16 @@ def test_a_sample_that_lacks_what_was_measured_is_measured_again(whole, build, t
     assert json.loads(path.read_text()) == json.loads((whole / "samples/001.json").read_text())
 
 
+@pytest.mark.parametrize("key", ["version", "plan", "sources"])
+def test_a_build_that_lacks_a_key_is_refused(whole, refused, tmp_path, key):
+    folder = shutil.copytree(whole, tmp_path / "set")
+    begun = json.loads((folder / "build.json").read_text())
+    del begun[key]
+    (folder / "build.json").write_text(json.dumps(begun))
+    code, line = refused(folder, *SHORT)
+    assert (code, line) == (2, f"{folder / 'build.json'}: not what a build writes: '{key}'")
+
+
 def test_spirals_own_layout_is_read_and_the_sentence_found_to_the_sample(build, tmp_path):
     options = ["--layout", "spiral", "--snr", "20", "--reverb", "0.3", "--overlap", "0.5"]
     assert build(tmp_path / "set", *SHORT, *options)[0] == 0

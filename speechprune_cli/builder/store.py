@@ -62,7 +62,8 @@ class BuildFolder:
             return
         try:
             saved = json.loads(path.read_text("utf-8"))
-            version, begun = saved["version"], Plan.model_validate(saved["plan"])
+            version, spoken = saved["version"], saved["sources"]
+            begun = Plan.model_validate(saved["plan"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path}: not what a build writes: {error}") from error
         was, anew = f"{self.folder} was begun", "build into a new folder"
@@ -71,7 +72,7 @@ class BuildFolder:
         aside = {name for check in CHECKS.names for name in CHECKS.settings(check)}
         if differ := "; ".join(begun.differences(plan, aside)):
             raise UsageError(f"{was} with other settings ({differ}): go on with those, or {anew}")
-        if saved["sources"] != sources:
+        if spoken != sources:
             raise UsageError(f"{was} with other voices or versions: {anew}")
 
     def path(self, number: int) -> Path:
