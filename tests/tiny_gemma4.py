@@ -53,7 +53,7 @@ def make_tiny_gemma4(folder: Path) -> Path:
     text = {
         **TEXT,
         "num_hidden_layers": len(LAYERS),
-        "initializer_range": 0.2,
+        "initializer_range": 0.1,
         "layer_types": LAYERS,
         "num_kv_shared_layers": 2,
         "use_double_wide_mlp": True,
