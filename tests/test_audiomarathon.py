@@ -152,6 +152,7 @@ def test_race_from_the_hub_as_downloaded_before(tmp_path, monkeypatch):
     assert "leads out of" in refused(UsageError, "audiomarathon-race", None)
 
 
+@pytest.mark.slow
 def test_race_is_asked_by_letter_or_text(tmp_path, capsys):
     table = evaluated(
         capsys, "audiomarathon-race", write_race(tmp_path / "data", RACE), tmp_path / "run"

@@ -78,6 +78,7 @@ def masks(monkeypatch):
         hook.remove()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", ["repacked", "original"])
 def test_a_batch_generates_what_its_prompts_do_alone(lm, position):
     prompts = make_prompts(lm, position)

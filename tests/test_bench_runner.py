@@ -95,6 +95,7 @@ def test_every_sample_is_in_one_table_whatever_it_asks(samples, tmp_path):
     assert [result.n_samples for result in results if result.controls] == [4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_each_recording_is_encoded_once_for_all_questions_and_conditions(
     lm, samples, batch_size, tmp_path
@@ -111,6 +112,7 @@ def test_each_recording_is_encoded_once_for_all_questions_and_conditions(
     assert len(read_lines(tmp_path)) == len(seen) == len(samples) * 9
 
 
+@pytest.mark.slow
 def test_what_is_drawn_is_drawn_for_each_sample(lm, by_id):
     pair = [by_id["long"], by_id["as long"]]
 
@@ -128,6 +130,7 @@ def test_what_is_drawn_is_drawn_for_each_sample(lm, by_id):
     assert kept(settings={"seed": 1}) == kept(seed=1)
 
 
+@pytest.mark.slow
 def test_rotations_are_asked_and_read_back_as_the_sample_has_them(lm, by_id):
     sample, session = by_id["long"], Watched(lm)
     tokens = session.encode(load_audio(sample))

@@ -44,6 +44,7 @@ def test_a_language_that_the_reader_is_not_known_to_read_is_a_doubt(tiny_transcr
         assert all("not known to read 'de'" in doubt for doubt in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scoring", ["likelihood", "letter", "generate", "open"])
 def test_of_no_words_the_reader_is_not_asked(
     tmp_path, tiny_transcriber, monkeypatch, capfd, scoring

@@ -171,6 +171,7 @@ def test_flag_then_environment_then_preset(ask, monkeypatch):
     assert pruning("--rate", 0.6, "--method", "phase1") == ("phase1", 300)
 
 
+@pytest.mark.slow
 def test_seed_goes_to_methods_that_draw(ask):
     def kept(*arguments):
         (fields,) = ask_json(ask, QUESTION, "--method", "random", *arguments)
@@ -233,6 +234,7 @@ class Terminal:
         raise AssertionError("the command does not end")
 
 
+@pytest.mark.slow
 def test_a_conversation_on_a_terminal(tiny_model_folder, recording):
     arguments = ("ask", recording, "--model", str(tiny_model_folder), "--max-new-tokens", "4")
     terminal = Terminal(*arguments, NO_COLOR="1")
@@ -253,6 +255,7 @@ def test_a_conversation_on_a_terminal(tiny_model_folder, recording):
     assert terminal.interrupt() == 130
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_the_question_above_the_shares_of_its_options(
     tiny_model_folder, recording
 ):
@@ -308,6 +311,7 @@ def test_a_full_disk_behind_stdout_is_one_line(arguments):
     assert done.stderr == "error: cannot write the result: No space left on device\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [
@@ -350,6 +354,7 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"speechprune {__version__}\n"
 
 
+@pytest.mark.slow
 def test_a_bad_question_does_not_end_a_conversation(tiny_model_folder, tmp_path, monkeypatch):
     """Typed on a terminal: a stray byte, a control token and an emoji between two questions."""
     import pty

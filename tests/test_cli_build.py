@@ -110,6 +110,7 @@ def test_card_report_and_picture_are_there(whole):
     assert (plan["seed"], plan["writer"], plan["pause"]) == (0, "grammar", [0.15, 0.6])
 
 
+@pytest.mark.slow
 def test_the_same_seed_makes_the_same_bytes_and_another_does_not(whole, build, tmp_path):
     assert build(tmp_path / "again", *SHORT)[0] == 0
     assert contents(tmp_path / "again") == contents(whole)
@@ -172,6 +173,7 @@ def test_a_speaker_with_nothing_to_fetch_says_so(refused):
     assert line.startswith("--fetch-voices: ")
 
 
+@pytest.mark.slow
 def test_a_killed_build_goes_on_to_the_same_bytes(whole, build, tmp_path):
     folder = tmp_path / "killed"
     command = [sys.executable, "-m", "speechprune_cli", "build", str(folder), *SHORT]
@@ -220,6 +222,7 @@ def test_a_build_that_lacks_a_key_is_refused(whole, refused, tmp_path, key):
     assert (code, line) == (2, f"{folder / 'build.json'}: not what a build writes: '{key}'")
 
 
+@pytest.mark.slow
 def test_spirals_own_layout_is_read_and_the_sentence_found_to_the_sample(build, tmp_path):
     options = ["--layout", "spiral", "--snr", "20", "--reverb", "0.3", "--overlap", "0.5"]
     assert build(tmp_path / "set", *SHORT, *options)[0] == 0
@@ -251,6 +254,7 @@ def test_a_record_has_the_keys_of_a_published_one(build, tmp_path):
     assert shape(built) == shape(published)
 
 
+@pytest.mark.slow
 def test_opus_is_as_long_and_as_loud(whole, build, tmp_path):
     assert build(tmp_path / "set", *SHORT, "--format", "opus")[0] == 0
     for plain, other in zip(
@@ -264,6 +268,7 @@ def test_opus_is_as_long_and_as_loud(whole, build, tmp_path):
         assert np.sqrt(np.mean(second**2) / np.mean(first**2)) == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.slow
 def test_a_skew_fails_under_strict_alone(whole, build, tmp_path):
     lecture = ["--samples", "2", "--seconds", "10", "--speaker", "espeak", "--check", "none"]
     lecture += ["--scenario", "lecture", "--pause", "3", "8"]
@@ -374,6 +379,7 @@ def test_other_settings_are_told_and_nothing_is_lost(whole, refused):
     assert contents(whole) == before
 
 
+@pytest.mark.slow
 def test_a_damaged_sample_is_named(whole, refused, build, tmp_path):
     folder = tmp_path / "set"
     assert build(folder, *SHORT)[0] == 0

@@ -223,6 +223,7 @@ def test_batches_are_answered_as_one_by_one(grid, index, tiny_model_folder, tmp_
         assert {**line, "answers": None} == {**alone[key], "answers": None}
 
 
+@pytest.mark.slow
 def test_on_a_terminal_there_are_a_bar_and_tables(one):
     terminal = Terminal("eval", "--resume", str(one), NO_COLOR="1", COLUMNS="120")
     screen = terminal.read_until(None)

@@ -207,6 +207,7 @@ def test_a_real_model_is_measured(profile, tiny_model_folder, tmp_path):
     assert "speechprune 0.5" in plot.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nano", "a folder with nothing but config.json"])
 def test_random_weights_need_no_files_but_the_configuration(
     profile, tiny_model_folder, tmp_path, name

@@ -79,6 +79,7 @@ def test_the_embeddings_are_those_of_the_recording(prune, tmp_path, tiny_model_f
     assert torch.equal(embeds, tokens.embeds[indices])
 
 
+@pytest.mark.slow
 def test_all_files_at_once(prune, tmp_path):
     paths = {
         "-o": tmp_path / "kept.safetensors",

@@ -36,6 +36,7 @@ def test_the_folder_is_small_and_holds_no_code_and_no_pickle():
     assert {file.suffix for file in files} <= {".json", ".jinja", ".md", ".safetensors"}
 
 
+@pytest.mark.slow
 def test_plain_transformers_gives_the_same_answer(nano, meeting):
     from transformers import Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor
 

@@ -130,6 +130,7 @@ def real_tokens() -> tuple[Session, AudioTokens]:
     return session, session.encode(EXAMPLE)
 
 
+@pytest.mark.slow
 @every_scale
 @every_mode
 def test_both_phases_on_real_embeddings(mode: str, scale: str) -> None:

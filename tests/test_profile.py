@@ -166,6 +166,7 @@ def test_a_method_that_is_not_counted_is_said_to_be_so():
     assert "not counted" in compute.plain()
 
 
+@pytest.mark.slow
 @given(st.floats(1, 36_000), st.floats(1, 36_000))
 def test_memory_never_shrinks_with_the_length(first, second):
     short, long = sorted((first, second))

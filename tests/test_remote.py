@@ -158,6 +158,7 @@ def test_answers_are_those_of_the_model(both):
     assert all(request["repetition_penalty"] == 1 for request in server.requests)
 
 
+@pytest.mark.slow
 def test_options_are_as_likely_as_in_the_model(both):
     found = []
     for session in both[:2]:

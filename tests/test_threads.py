@@ -35,6 +35,7 @@ def same(one, other):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["tiny_model_folder", "tiny_voxtral_folder"])
 @pytest.mark.parametrize("cached", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_threads_get_what_one_gets(folder, cached, request, tmp_path):
