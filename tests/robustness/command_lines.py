@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from speechprune_cli.main import app
 from speechprune_cli.methods import PRUNERS
 
-LEFT_OUT = ("--ray", "--workers", "--gpus", "--verbose")
-"""What starts processes that outlive this one; notes, which are neither warnings nor errors."""
+LEFT_OUT = ("--ray", "--workers", "--gpus", "--verbose", "--server")
+"""What starts processes that outlive this one, or waits for another; notes, which are neither
+warnings nor errors."""
 LASTING = {"--max-new-tokens", "--samples", "--seconds", "--repeats", "--limit", "--batch-size"}
 NUMBERS = "0 1 2 3 -1 0.5 1.5 20% 150 0.0001 -0 nan inf -inf 1e-400 007 ٣ ½ 0x10 1_0 1,5"
 HUGE = "99999999999999999999 1e300 1e400 -99999999999999999999"
@@ -63,7 +64,8 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
         yield from commands(each, (*path, name))
 
 
-COMMANDS = list(commands(typer.main.get_command(app)))
+COMMANDS = [each for each in commands(typer.main.get_command(app)) if each[0] != ("serve",)]
+"""All but the one that does not end."""
 
 
 @st.composite
