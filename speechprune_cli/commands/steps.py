@@ -129,7 +129,7 @@ def listen(
     out.remarks(remarks.on_model(session.model.preset, audio))
     with out.progress(f"encoding {audio.source}") as on_progress:
         tokens = session.encode(audio, on_progress, said)
-    out.remarks(remarks.on_recording(session, audio, tokens, spec))
+    out.remarks(remarks.on_recording(session, audio, tokens, spec.amount if pruning.keep else None))
     if tokens.transcript is not None and transcribing.transcript is not None:
         write_down(out, tokens.transcript, transcribing.transcript)
     return Listening(out, session, audio, tokens, spec, pruning)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from speechprune_cli.config import Preset
     from speechprune_cli.flow import Audio, AudioTokens, Prompt, Selection, Transcript
-    from speechprune_cli.methods import MethodSpec
+    from speechprune_cli.methods import Amount
     from speechprune_cli.pipeline import Session
 
 
@@ -31,9 +31,12 @@ def on_model(preset: Preset, audio: Audio) -> Iterator[Remark]:
 
 
 def on_recording(
-    session: Session, audio: Audio, tokens: AudioTokens, spec: MethodSpec
+    session: Session, audio: Audio, tokens: AudioTokens, amount: Amount | None
 ) -> Iterator[Remark]:
-    """What may make answers about it worth less, and where its tokens come from."""
+    """What may make answers about it worth less, and where its tokens come from.
+
+    `amount` is how much somebody said should stay; None: as by default.
+    """
     for doubt in session.doubts(tokens):
         yield Remark("warning", doubt)
     if tokens.transcript is not None and tokens.transcript.language is not None:
@@ -41,7 +44,7 @@ def on_recording(
     origin = "from the cache" if tokens.from_cache else "encoded"
     given = f"{audio.source_seconds:.1f} s at {audio.source_rate / 1000:g} kHz"
     yield Remark("note", f"{audio.source}: {given}, {tokens.seconds:.1f} s {origin}")
-    asked = (spec.amount.tokens if spec.amount else None) or 0
+    asked = (amount.tokens if amount else None) or 0
     if not len(tokens):
         yield Remark("warning", f"{audio.source}: no words were recognised in it")
     elif asked > len(tokens):

@@ -122,12 +122,12 @@ class Answering:
         self, job: Job, heard: Heard, spec: MethodSpec, selection: Selection, prompt: Prompt
     ) -> dict[str, list[tuple[str, str]]]:
         """All that `ask` says before an answer, in its order."""
-        session, audio = self.session, heard.audio
+        session, audio, told = self.session, heard.audio, job.request.pruning.keep
         on_recording = [
             *(remarks.Remark("warning", line) for line in audio.warnings),
             *(remarks.Remark("note", line) for line in session.decisions),
             *remarks.on_model(session.model.preset, audio),
-            *remarks.on_recording(session, audio, heard.tokens, spec),
+            *remarks.on_recording(session, audio, heard.tokens, spec.amount if told else None),
         ]
         request = job.request
         on_question = [
