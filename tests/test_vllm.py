@@ -189,7 +189,8 @@ def test_any_other_server_is_sent_text(reader_server, transcriber, monkeypatch):
     served = load(str(transcriber), dtype="float32", cache=False, server=reader_server.url)
     assert any("plain text" in decision for decision in served.decisions)
     ours, theirs = (each.respond(prompt_of(each, 60, keep="100%")) for each in (whole, served))
-    assert theirs.text.rstrip("\ufffd") == ours.text.rstrip("\ufffd")  # half a character at the end
+    theirs_said, ours_said = (each.text.partition("\ufffd")[0] for each in (theirs, ours))
+    assert theirs_said == ours_said != ""  # bytes that are no letters are told otherwise, or late
     assert theirs.new_tokens - ours.new_tokens in (0, 1)  # the end token may count
     prompt = prompt_of(served, 60, choices=CHOICES)
     assert "A. on Friday\nB. in the red house" in prompt.asked
