@@ -313,6 +313,14 @@ def test_weights_of_another_shape(folder):
     refused(folder, r"mlp.*config.json says")
 
 
+@pytest.mark.parametrize("section", ["text_config", "audio_config"])
+def test_a_config_without_a_section_makes_no_large_model(folder, section):
+    config = json.loads((folder / "config.json").read_text())
+    del config[section]
+    (folder / "config.json").write_text(json.dumps(config))
+    refused(folder, r"config.json describes \d[\d,]+ weights, its files hold \d")
+
+
 @pytest.mark.parametrize("content", ["{", "[]"])
 def test_a_damaged_config(folder, content):
     (folder / "config.json").write_text(content)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from speechprune_cli.backends.base import SpeechLM
+from speechprune_cli.backends.loading import built, weights_of
 from speechprune_cli.backends.shape import Shape, read_decoder
 from speechprune_cli.backends.windowed import WhisperShape, WindowedLM
 from speechprune_cli.checkpoint import (
@@ -245,19 +246,6 @@ def reader_shape(source: str, config: Any) -> tuple[Decoder, int]:
         raise ModelError(f"{source}: {one_line(error)}") from error
     check_decoder(source, decoder, model.get_decoder().layers)
     return decoder, weights_of(model)
-
-
-def built(build: Build) -> nn.Module:
-    """A module without memory for its weights."""
-    import torch
-
-    with torch.device("meta"):
-        return build()
-
-
-def weights_of(module: nn.Module) -> int:
-    """How many it has."""
-    return sum(each.numel() for each in module.parameters())
 
 
 def ready(module: nn.Module, placement: Placement) -> nn.Module:

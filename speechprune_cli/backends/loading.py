@@ -6,7 +6,7 @@ Nothing but stock classes is used, and nothing but safetensors is read.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from speechprune_cli.checkpoint import UNREADABLE
 from speechprune_cli.errors import ModelError, one_line
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from speechprune_cli.backends.stock import StockLM
     from speechprune_cli.checkpoint import Checkpoint
     from speechprune_cli.config import Decoder
@@ -67,8 +69,10 @@ def load_weights(family: type[StockLM], checkpoint: Checkpoint, placement: Place
     hint = "--quantize nf4 or --device cpu" if cuda else "--dtype bfloat16 or --model nano"
     loading = memory_guard(f"loading {checkpoint.source}", needed, device, hint)
     with loading, lora.base_alone(checkpoint.folder) as folder:
+        model_class = stock(family.model_class)
         try:
-            model, report = stock(family.model_class).from_pretrained(
+            check_size(checkpoint.folder, lambda: model_class(config), checkpoint.parameters)
+            model, report = model_class.from_pretrained(
                 folder,
                 config=config,
                 dtype=placement.dtype,
@@ -97,6 +101,32 @@ def without_layers(config: Any) -> None:
         if getattr(text, name, None) is not None:
             setattr(text, name, [])
     text.num_hidden_layers = 0
+
+
+def built(build: Callable[[], nn.Module]) -> nn.Module:
+    """A module without memory for its weights."""
+    import torch
+
+    with torch.device("meta"):
+        return build()
+
+
+def weights_of(module: nn.Module) -> int:
+    """How many it has."""
+    return sum(each.numel() for each in module.parameters())
+
+
+def check_size(folder: Path, build: Callable[[], nn.Module], stored: int) -> None:
+    """Raise ModelError for a configuration of far more weights than are stored.
+
+    They would all be made before one is found missing: where a section of a `config.json` is
+    gone, a stock class takes its place for that of a model of billions.
+    """
+    described = weights_of(built(build))
+    if described > 2 * stored:
+        raise ModelError(
+            f"{folder}: config.json describes {described:,} weights, its files hold {stored:,}"
+        )
 
 
 def check_complete(folder: Path, report: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from speechprune_cli.backends import lora
 from speechprune_cli.backends._prompts import around, with_options
 from speechprune_cli.backends.base import SpeechLM
 from speechprune_cli.backends.loading import (
+    built,
     check_decoder,
     end_tokens,
     leave_out,
@@ -163,14 +164,12 @@ class StockLM(StockDecoder, SpeechLM):
     @classmethod
     def describe(cls, preset: Preset, folder: Path) -> Shape:
         """From `config.json`, checked against the model built without memory for its weights."""
-        import torch
-
         config = cls.read_config(folder)
         try:
-            with torch.device("meta"):
-                model = leave_out(cls.left_out, stock(cls.model_class)(config))
+            model: Any = built(lambda: stock(cls.model_class)(config))
         except (*UNREADABLE, ImportError) as error:
             raise ModelError(f"{folder / 'config.json'}: {one_line(error)}") from error
+        model = leave_out(cls.left_out, model)
         if adapter := cls.adapter_of(folder):
             lora.add_empty(model, adapter)
         shape = cls.shape_of(preset, config, stored_parameters(model))

@@ -13,7 +13,7 @@ from speechprune_cli.remote.http import Client
 VLLM, LLAMA_CPP, OLLAMA, OTHER = "vLLM", "llama.cpp", "Ollama", "an OpenAI-compatible server"
 OWNERS = {"vllm": VLLM, "llamacpp": LLAMA_CPP, "library": OLLAMA}
 """What each engine calls the owner of its models."""
-OLDEST, TRIED = (0, 32), (0, 32)
+OLDEST, TRIED = (0, 26), (0, 32)
 """Versions of vLLM: from the first on it takes all that is asked here; up to the last, tests run
 with it."""
 
