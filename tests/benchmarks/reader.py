@@ -1,9 +1,10 @@
 """Prints what a model that reads transcripts takes, read whole and pruned by its default.
 
-python tests/benchmarks/reader.py RECORDING ... [--model mini] [--no-cache]
+python tests/benchmarks/reader.py RECORDING ... [--model mini] [--no-cache] [--server URL]
 
 Of every recording: transcription (or that it was kept), choosing, prefill up to the first token, a
-short answer, and the process's peak memory meanwhile. Nothing else should run beside it.
+short answer, and the process's peak memory meanwhile. With `--server` the reader is one that is
+served. Nothing else should run beside it.
 """
 
 from __future__ import annotations
@@ -31,12 +32,16 @@ def main() -> None:
     parser.add_argument("recordings", nargs="+")
     parser.add_argument("--model", default="mini")
     parser.add_argument("--no-cache", action="store_true", help="transcribe anew")
+    parser.add_argument("--server", help="where the reader is served")
     told = parser.parse_args()
     begun = time.perf_counter()
-    session = load(told.model, cache=not told.no_cache)
+    session = load(told.model, cache=not told.no_cache, server=told.server)
     print(f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print(f"{told.model} in {session.model.dtype}: loaded in {time.perf_counter() - begun:.2f} s")
-    warm(session)
+    for decision in session.decisions:
+        print(decision)
+    if not told.server:
+        warm(session)
     for recording in told.recordings:
         measure(session, recording)
 
@@ -76,7 +81,7 @@ def row(session: Session, tokens: AudioTokens, spec: MethodSpec) -> None:
     selection = session.select(tokens, QUESTION, spec)
     prompt = session.build_prompt(tokens, selection, QUESTION)
     chosen = time.perf_counter() - begun
-    count = prompt.inputs_embeds.shape[1]
+    count = prompt.audio_tokens + prompt.text_tokens
     if count > context:
         print(f"  {spec.label}: a prompt of {count:,} tokens is beyond the context of {context:,}")
         return
