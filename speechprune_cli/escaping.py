@@ -9,11 +9,18 @@ from typing import Any
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 LONE = re.compile("[\ud800-\udfff]")
 """Bytes of a file name that are no UTF-8 are such halves of a character in Python."""
+LONGEST, LEFT_OUT = 1200, " ... "  # characters of a line
 
 
 def printable(text: str) -> str:
     """With escapes, `\\x1b`, for what would steer a terminal or is no UTF-8."""
     return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def line_of(message: str) -> str:
+    """Printable, and no page where it says what a file holds."""
+    shown, half = printable(message), (LONGEST - len(LEFT_OUT)) // 2
+    return shown if len(shown) <= LONGEST else f"{shown[:half]}{LEFT_OUT}{shown[-half:]}"
 
 
 def json_text(content: Any, **layout: Any) -> str:

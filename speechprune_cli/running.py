@@ -12,11 +12,10 @@ from collections.abc import Sequence
 import typer
 
 from speechprune_cli.errors import OutOfMemoryError, SpeechPruneError, UsageError, one_line
-from speechprune_cli.escaping import printable
+from speechprune_cli.escaping import line_of
 from speechprune_cli.streams import prepare_streams
 
 NO_ROOM = re.compile(r"failed to map segment|cannot allocate memory", re.I)
-LONGEST = 1200  # characters of a line
 UNWRITABLE = (errno.EBADF, errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -73,7 +72,7 @@ class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """One line: a warning, or a note where the command shows those."""
         label = "warning: " if record.levelno >= logging.WARNING else ""
-        print(f"{label}{_line(record.getMessage())}", file=sys.stderr)
+        print(f"{label}{line_of(record.getMessage())}", file=sys.stderr)
 
 
 def fail(error: SpeechPruneError) -> int:
@@ -81,11 +80,5 @@ def fail(error: SpeechPruneError) -> int:
     label = "error:"
     if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         label = f"\033[1;31m{label}\033[0m"
-    print(label, _line(" ".join(str(error).split())), file=sys.stderr)
+    print(label, line_of(" ".join(str(error).split())), file=sys.stderr)
     return error.exit_code
-
-
-def _line(message: str) -> str:
-    """Printable, and no page where it says what a file holds."""
-    shown, half = printable(message), LONGEST // 2
-    return shown if len(shown) <= LONGEST else f"{shown[:half]} ... {shown[-half:]}"

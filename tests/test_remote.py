@@ -26,6 +26,7 @@ from speechprune_cli.pipeline import Session, load
 from speechprune_cli.remote.address import Address, key
 from speechprune_cli.remote.letters import letter_shares
 from speechprune_cli.remote.probe import Right, alike_text
+from speechprune_cli.remote.reply import Piece
 from speechprune_cli.remote.server import check_version
 
 CHOICES = ["on Friday", "in the red house", "nie, in Köln"]
@@ -586,11 +587,38 @@ def test_settings_that_are_none(connect, monkeypatch, name, value):
         connect()
 
 
+WRONG = [
+    {"choices": {}},
+    {"choices": [{"text": 3}]},
+    {"choices": [{"token_ids": ["7"]}]},
+    {"choices": [{"token_ids": [-1]}]},
+    {"choices": [{"delta": {"content": ["a"]}}]},
+    {"choices": [{"finish_reason": 0}]},
+    {"choices": [], "usage": {"prompt_tokens": "12"}},
+    {"choices": [{"prompt_token_ids": [2.5]}]},
+    {"choices": [{"logprobs": {"content": [{"token": "a", "logprob": float("nan")}]}}]},
+    {"choices": [{"logprobs": {"top_logprobs": [{"a": "0"}]}}]},
+]
+
+
+@pytest.mark.parametrize("told", WRONG, ids=str)
+def test_an_answer_of_other_types_is_none(told):
+    with pytest.raises(ServerError, match="the server's answer is no completion"):
+        Piece.read(told)
+
+
+@pytest.mark.parametrize("told", ["4096", -1, 2.5, True, [4096]])
+def test_a_context_that_is_none(server, connect, told):
+    server.context = told
+    with pytest.raises(ServerError, match="tells a context of"):
+        connect()
+
+
 def test_versions_of_vllm():
     assert check_version("url", "0.32.1") == ()
     assert "newer than what was tried" in check_version("url", "1.0.0rc1")[0]
-    for old in ("0.31.9", "None", "dev"):
-        with pytest.raises(ServerError, match=r"0\.32 or newer is needed"):
+    for old in ("0.25.9", "None", "dev"):
+        with pytest.raises(ServerError, match=r"0\.26 or newer is needed"):
             check_version("url", old)
 
 

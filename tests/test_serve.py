@@ -272,6 +272,7 @@ MALFORMED = [
     (told(choices=[str(n) for n in range(101)]), 400, None, "at most 100"),
     (told(pruning={"methd": "cue"}), 400, "usage_error", "unknown key 'methd'"),
     (told(pruning={"method": "magic"}), 400, "usage_error", "magic"),
+    (told(pruning={"query": "x" * 5000}), 400, "usage_error", "x ... x"),
     (told(pruning={"keep": "0%"}), 400, "usage_error", "more than 0%"),
     (told(pruning={"keep": "20%", "rate": 0.2}), 400, "usage_error", "not both"),
     (told(pruning={"rate": "0.2"}), 400, "usage_error", "rate is '0.2'"),

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import soundfile
 import vllm_server
 from bench_data import answers, read_lines, write_benchmark
 from conftest import make_audio
+from running_server import chat, running
 from spoken import imagining  # noqa: F401 - a fixture
 from tiny_flamingo import make_tiny_flamingo
 from tiny_glm_asr import make_tiny_glm_asr
@@ -21,6 +24,7 @@ from tiny_models import QUESTION, TEXT, make_tiny_model, make_tiny_transcriber
 from speechprune_cli.bench.run import Observer, evaluate, resume
 from speechprune_cli.config import PACKAGE
 from speechprune_cli.errors import ServerError, UsageError
+from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.main import main
 from speechprune_cli.pipeline import Session, load
 
@@ -209,6 +213,26 @@ def test_other_classes_that_take_audio(vllm, tmp_path, monkeypatch, make):
         for keep in ("100%", "10%"):
             prompts = [prompt_of(each, 40, keep=keep) for each in (whole, served)]
             assert said(served, prompts[1]) == said(whole, prompts[0])
+
+
+def test_serve_stands_in_front_of_it(whole, served, tmp_path):
+    """Requests side by side, as many as vLLM takes: what this process answers, each its own."""
+    soundfile.write(tmp_path / "a.wav", make_audio(40).samples, SAMPLE_RATE, subtype="FLOAT")
+    data = (tmp_path / "a.wav").read_bytes()
+    keeps = ["1%", "3%", "10%", "30%", "100%"]
+
+    def asked(server, keep):
+        told = chat(server.model, data, max_tokens=8, pruning={"method": "uniform", "keep": keep})
+        status, found = server.complete(told)
+        return status, found["choices"][0]["message"]["content"], found["usage"]
+
+    found = []
+    for session in (whole, served):
+        threads = 8 if session is served else 1
+        with running(session, threads=threads) as server, ThreadPoolExecutor(threads) as pool:
+            found.append(list(pool.map(lambda keep, to=server: asked(to, keep), keeps)))
+    assert found[1] == found[0]
+    assert {status for status, *_ in found[1]} == {200}
 
 
 class Killing(Observer):

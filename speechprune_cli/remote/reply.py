@@ -5,13 +5,78 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from speechprune_cli.backends.decoding import Generation
 from speechprune_cli.errors import ServerError
 from speechprune_cli.flow import Answer
 
 TOKEN = "token_id:"  # noqa: S105 - what vLLM writes in front of a token's number
+
+
+class _Strict(BaseModel):
+    """Fields of JSON that are of these types, or are not there; others are left out."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Likely(_Strict):
+    token: str
+    logprob: float
+
+
+class _Written(_Likely):
+    top_logprobs: list[_Likely]
+
+
+class _Logprobs(_Strict):
+    content: list[_Written] | None = None  # of chats
+    tokens: list[str] | None = None  # of completions
+    token_logprobs: list[float | None] | None = None
+    top_logprobs: list[dict[str, float] | None] | None = None
+
+    def tops(self) -> tuple[dict[str, float], ...]:
+        """At each token, the likeliest and itself."""
+        if self.content:
+            return tuple(
+                {each.token: each.logprob for each in (*written.top_logprobs, written)}
+                for written in self.content
+            )
+        told = (self.tokens or (), self.token_logprobs or (), self.top_logprobs or ())
+        return tuple(
+            {**(top or {}), **({} if value is None else {token: value})}
+            for token, value, top in zip(*told, strict=False)
+        )
+
+
+class _Said(_Strict):
+    content: str | None = None
+
+
+Token = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class _Choice(_Strict):
+    text: str | None = None  # of completions
+    message: _Said | None = None  # of chats
+    delta: _Said | None = None  # of chats that are streamed
+    token_ids: list[Token] | None = None
+    prompt_token_ids: list[Token] | None = None
+    logprobs: _Logprobs | None = None
+    finish_reason: str | None = None
+
+
+class _Usage(_Strict):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class _Event(_Strict):
+    choices: list[_Choice]
+    prompt_token_ids: list[Token] | None = None
+    usage: _Usage | None = None
 
 
 @dataclass(frozen=True)
@@ -27,39 +92,23 @@ class Piece:
     count: int | None  # tokens of the whole answer, likewise
 
     @classmethod
-    def read(cls, event: Any) -> Self:
+    def read(cls, told: Any) -> Self:
         """Raises ServerError for what is none."""
         try:
-            choice: dict[str, Any] = next(iter(event["choices"]), {})
-            said = choice.get("message") or choice.get("delta") or {}
-            ids, usage = choice.get("token_ids"), event.get("usage") or {}
-            return cls(
-                text=choice.get("text") or said.get("content") or "",
-                ids=None if ids is None else tuple(ids),
-                tops=_tops(choice.get("logprobs") or {}),
-                finish=choice.get("finish_reason"),
-                prompt_ids=event.get("prompt_token_ids") or choice.get("prompt_token_ids"),
-                prompt_count=usage.get("prompt_tokens"),
-                count=usage.get("completion_tokens"),
-            )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ServerError(f"the server's answer is no completion: {event!r:.80}") from error
-
-
-def _tops(told: Mapping[str, Any]) -> tuple[dict[str, float], ...]:
-    """As chats tell them, a list of tokens each with its likeliest, or as completions do."""
-    if content := told.get("content"):
-        return tuple(
-            {each["token"]: each["logprob"] for each in (*token["top_logprobs"], token)}
-            for token in content
+            event = _Event.model_validate(told)
+        except ValidationError as error:
+            raise ServerError(f"the server's answer is no completion: {told!r:.80}") from error
+        choice = event.choices[0] if event.choices else _Choice()
+        said, usage = choice.message or choice.delta or _Said(), event.usage or _Usage()
+        return cls(
+            text=choice.text or said.content or "",
+            ids=None if choice.token_ids is None else tuple(choice.token_ids),
+            tops=() if choice.logprobs is None else choice.logprobs.tops(),
+            finish=choice.finish_reason,
+            prompt_ids=event.prompt_token_ids or choice.prompt_token_ids,
+            prompt_count=usage.prompt_tokens,
+            count=usage.completion_tokens,
         )
-    rows = zip(
-        told.get("tokens") or (),
-        told.get("token_logprobs") or (),
-        told.get("top_logprobs") or (),
-        strict=False,
-    )
-    return tuple({**(top or {}), token: value} for token, value, top in rows)
 
 
 def gap(top: Mapping[str, float]) -> float:

@@ -51,8 +51,7 @@ def find_server(client: Client, preset: Preset) -> Server:
         running = client.get("/version")
         version = str(running.get("version") if isinstance(running, dict) else None)
         decisions = check_version(client.address.url, version)
-    context = model.get("max_model_len") or (model.get("meta") or {}).get("n_ctx")
-    return Server(engine, version, model["id"], context, decisions)
+    return Server(engine, version, model["id"], _context(client.address.url, model), decisions)
 
 
 def check_version(url: str, version: str) -> tuple[str, ...]:
@@ -64,6 +63,15 @@ def check_version(url: str, version: str) -> tuple[str, ...]:
     if numbers > TRIED:
         return (f"vLLM {version} is newer than what was tried, {_dotted(TRIED)}",)
     return ()
+
+
+def _context(url: str, model: dict[str, Any]) -> int | None:
+    """As vLLM tells it, or llama.cpp. Raises ServerError where it is none."""
+    meta = model.get("meta")
+    told = model.get("max_model_len") or (meta.get("n_ctx") if isinstance(meta, dict) else None)
+    if told is None or (type(told) is int and told > 0):
+        return told
+    raise ServerError(f"{url} tells a context of {told!r:.40} tokens")
 
 
 def _meant(client: Client, preset: Preset, served: list[dict[str, Any]]) -> dict[str, Any]:

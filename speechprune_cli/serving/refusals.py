@@ -28,6 +28,7 @@ from speechprune_cli.errors import (
     TooLongError,
     UsageError,
 )
+from speechprune_cli.escaping import line_of
 
 INVALID, FAILED = "invalid_request_error", "server_error"
 
@@ -46,7 +47,12 @@ class Refusal(Exception):  # noqa: N818 - it is no error of this program
     @property
     def body(self) -> dict[str, Any]:
         """As OpenAI's clients read it."""
-        told = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+        told = {
+            "message": line_of(self.message),
+            "type": self.kind,
+            "param": self.param,
+            "code": self.code,
+        }
         return {"error": told}
 
     @property

@@ -168,7 +168,7 @@ def test_command_lines(campaign, finished, recording, tiny_model_folder, tmp_pat
     @seed(campaign.seed)
     @given(command_lines(models))
     def play_one(line):
-        target = Target("", line, files, "work/a.srt", range(5), _kept, environment=NOWHERE)
+        target = Target("", line, files, "work/a.srt", range(5), unchanged, environment=NOWHERE)
         made = ("work/made", targets.SPEAKER) if line[0] == "build" else ("work/made",)
         target = replace(target, name=" ".join(line)[:500], made=made)
         play(target, str(tally.tried), Random(0), tmp_path, tally)
@@ -191,13 +191,20 @@ def test_package_indexes(attack, served, tmp_path):
         command = ("models", "get", "alone", "--from", "index", "--quiet")
         show = partial(show_presets, tmp_path / "presets")
         return Target(
-            "get", command, {"work/x": b""}, "work/x", {0, 1, 4}, _kept, prepare=show, also=_right
+            "get",
+            command,
+            {"work/x": b""},
+            "work/x",
+            {0, 1, 4},
+            unchanged,
+            prepare=show,
+            also=_right,
         )
 
     attack("network", draw)
 
 
-def _kept(data: bytes, _: Random) -> bytes:
+def unchanged(data: bytes, _: Random) -> bytes:
     return data
 
 
