@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -194,6 +195,15 @@ def test_two_do_not_fetch_into_one_folder(serve, target, half):
         pytest.raises(UsageError, match="in use by another download"),
     ):
         fetch(serve()[0], target)
+
+
+def test_who_looks_into_a_folder_turns_nobody_away(serve, target):
+    """It is held for a moment, by a process that asks whether anybody works there."""
+    with ExitStack() as looking:
+        looking.enter_context(locked(target.parent, "download"))
+        threading.Timer(0.05, looking.pop_all().close).start()
+        fetch(serve()[0], target)
+    assert target.read_bytes() == CONTENT
 
 
 def test_npm_packages_come_from_the_registry_that_npm_would_ask(monkeypatch):

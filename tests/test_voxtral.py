@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +18,7 @@ from speechprune_cli import load
 from speechprune_cli.backends.voxtral import VoxtralShape
 from speechprune_cli.checkpoint import UNWANTED, WANTED
 from speechprune_cli.device import PeakMemory
+from speechprune_cli.errors import ModelError
 from speechprune_cli.flow import SAMPLE_RATE
 
 
@@ -92,6 +96,15 @@ def test_the_silence_added_behind_the_end_has_no_length(lm):
 def test_torch_counts_the_same(lm):
     found = flops_of(lambda: lm.model.get_audio_features(torch.zeros(2, 80, 3000)))
     assert found == lm.shape.encoder.flops(60, lm.hidden_size)
+
+
+def test_a_tokenizer_that_mistral_common_does_not_take_is_named(tiny_voxtral_folder, tmp_path):
+    copy = shutil.copytree(tiny_voxtral_folder, tmp_path / "copy")
+    told = json.loads((copy / "tekken.json").read_text())
+    told["vocab"].reverse()
+    (copy / "tekken.json").write_text(json.dumps(told))
+    with pytest.raises(ModelError, match="no usable tokenizer"):
+        load(str(copy), device="cpu", cache=False)
 
 
 @pytest.mark.parametrize("name", ["voxtral-mini", "voxtral-small"])
