@@ -99,8 +99,12 @@ class Recording:
     def _choose(self, label: str, track: int | None) -> None:
         tracks = self._container.streams.audio
         if not tracks:
-            kinds = ", ".join(sorted({stream.type for stream in self._container.streams}))
-            raise AudioError(f"{label}: holds no audio track, only {kinds or 'nothing'}")
+            kinds = sorted({stream.type for stream in self._container.streams})
+            hint = ": give the recording, and this with --from-transcript"
+            raise AudioError(
+                f"{label}: holds no audio track, only {', '.join(kinds) or 'nothing'}"
+                f"{hint if kinds == ['subtitle'] else ''}"
+            )
         if track is not None and not 1 <= track <= len(tracks):
             raise UsageError(f"--track {track}: the audio tracks of {label} are 1 to {len(tracks)}")
         marked = (each for each in tracks if each.disposition & Disposition.default)

@@ -105,6 +105,13 @@ def test_video_without_sound(tmp_path: Path) -> None:
         load_audio(path)
 
 
+def test_subtitles_for_a_recording(tmp_path: Path) -> None:
+    path = tmp_path / "a.srt"
+    path.write_text("1\n00:00:00,000 --> 00:00:01,000\nThe report is due\n\n")
+    with pytest.raises(AudioError, match=r"only subtitle: give the recording, and this with --f"):
+        load_audio(path)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_samples_that_are_no_numbers(tmp_path: Path, value: float) -> None:
     wave = voice(2, 16000, channels=2)
