@@ -7,24 +7,19 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from speechprune_cli.errors import SpeechPruneError, UsageError
-
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 log = logging.getLogger("speechprune")
 MOMENT = 0.3  # seconds; others may hold a folder just to look what is in it
-RECENT = 60  # seconds; a writer (safetensors) may put a file there that is not the locked one
+FORSAKEN = 3600  # seconds since something was written, after which nobody will go on
 PARTIAL = re.compile(r"\.[^.]+\.[0-9a-f]{32}\.[a-z0-9]+")  # what a kill leaves of `atomic`
 
 
@@ -33,67 +28,35 @@ def atomic(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place at the end, once it is on the disk.
 
     Whatever goes wrong, an interrupt included, leaves `path` as it was and nothing beside it; what
-    a kill leaves is removed by who writes `path` a minute later. Its mode is that of any new file,
+    a kill leaves is removed by who writes `path` an hour later. Its mode is that of any new file,
     also where the writer (safetensors) makes its files private. Raises `SpeechPruneError` where the
     system refuses to write.
     """
+    _remove_forsaken(path)
+    temporary = path.with_name(f".{path.stem}.{uuid4().hex}{path.suffix}")
     try:
-        _remove_forsaken(path)
-        with _begun(path) as temporary:
-            mode = temporary.stat().st_mode
-            yield temporary
-            temporary.chmod(mode)
-            sync(temporary)
-            temporary.replace(path)
-            sync(path.parent)
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        yield temporary
+        temporary.chmod(mode)
+        sync(temporary)
+        temporary.replace(path)
+        sync(path.parent)
     except OSError as error:
         raise SpeechPruneError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-@contextmanager
-def _begun(path: Path) -> Iterator[Path]:
-    """A new file beside `path`, locked as long as this process lives, gone at the end."""
-    temporary, held = _created(path)
-    with held:
-        try:
-            yield temporary
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
-
-
-def _created(path: Path) -> tuple[Path, AbstractContextManager[Any]]:
-    """The file, and what holds its lock; on Windows nothing does, as no open file is replaced."""
-    while True:
-        temporary = path.with_name(f".{path.stem}.{uuid4().hex}{path.suffix}")
-        temporary.touch()
-        if fcntl is None:
-            return temporary, nullcontext()
-        with suppress(FileNotFoundError):  # taken for forsaken before it was locked
-            file = temporary.open("rb")
-            if _locked(file, wait=True) and os.fstat(file.fileno()).st_nlink:
-                return temporary, file
-            file.close()
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _remove_forsaken(path: Path) -> None:
-    """What was begun beside `path` by processes that are no more."""
+    """What was begun beside `path` and has not grown for an hour."""
     begun = re.compile(re.escape(f".{path.stem}.") + "[0-9a-f]{32}" + re.escape(path.suffix))
-    with suppress(OSError):  # a folder that may be written, not read
-        for found in path.parent.iterdir() if fcntl else ():
-            if begun.fullmatch(found.name) and time.time() - found.stat().st_mtime > RECENT:
-                with found.open("rb") as file:
-                    if _locked(file, wait=False):
-                        found.unlink()
-
-
-def _locked(file: BinaryIO, *, wait: bool) -> bool:
-    """Whether an open file is this process's now. Where folders know no locks, none is removed."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
-        return wait
-    return True
+    with suppress(OSError):  # where a folder cannot be read
+        for found in filter(begun.fullmatch, os.listdir(path.parent)):  # noqa: PTH208 - names do
+            with suppress(OSError):
+                if time.time() - (path.parent / found).stat().st_mtime > FORSAKEN:
+                    (path.parent / found).unlink()
 
 
 def sweep(folder: Path) -> None:

@@ -204,7 +204,9 @@ def _within(
         check()
         begin += len(block) / rate
         if begin > longest:
-            raise TooLongError(f"{label}: is longer than {units.length(longest)}")
+            raise TooLongError(
+                f"{label}: is longer than {units.length(longest)}, the most that is taken"
+            )
         yield block, rate
 
 

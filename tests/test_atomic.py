@@ -9,35 +9,26 @@ from pathlib import Path
 
 import pytest
 
-from speechprune_cli.atomic import RECENT, atomic
+from speechprune_cli.atomic import FORSAKEN, atomic
 
 BEGUN = """
-import sys, time
+import os, signal, sys
 from pathlib import Path
 from speechprune_cli.atomic import atomic
 with atomic(Path(sys.argv[1])) as path:
     path.write_text("half")
-    print("begun", flush=True)
-    time.sleep(600)
+    os.kill(os.getpid(), signal.SIGKILL)
 """
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="locks of open files are POSIX's")
 
 
 @pytest.fixture
-def begun(tmp_path):
-    """Processes that write `a.txt`, and do not end."""
-    processes = []
-
-    def start() -> subprocess.Popen:
-        command = [sys.executable, "-c", BEGUN, str(tmp_path / "a.txt")]
-        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-        assert processes[-1].stdout.readline() == "begun\n"
-        return processes[-1]
-
-    yield start
-    for each in processes:
-        each.kill()
-        each.wait()
+def killed(tmp_path):
+    """A folder in which somebody was writing `a.txt`."""
+    if os.name != "posix":
+        pytest.skip("kills are POSIX's")
+    subprocess.run([sys.executable, "-c", BEGUN, str(tmp_path / "a.txt")], check=False)
+    assert len(partial(tmp_path)) == 1
+    return tmp_path
 
 
 def partial(folder: Path) -> list[Path]:
@@ -47,7 +38,7 @@ def partial(folder: Path) -> list[Path]:
 def age(folder: Path) -> None:
     """As if it had been a while."""
     for path in partial(folder):
-        os.utime(path, (path.stat().st_mtime - RECENT - 1,) * 2)
+        os.utime(path, (path.stat().st_mtime - FORSAKEN - 1,) * 2)
 
 
 def write(path: Path) -> None:
@@ -55,25 +46,16 @@ def write(path: Path) -> None:
         temporary.write_text("whole")
 
 
-def test_what_a_kill_left_goes_with_the_next(begun, tmp_path):
-    process = begun()
-    process.kill()
-    process.wait()
-    assert len(partial(tmp_path)) == 1
-    age(tmp_path)
+def test_what_a_kill_left_goes_an_hour_later(killed):
+    write(killed / "a.txt")
+    assert len(partial(killed)) == 1, "somebody may be writing it"
+    age(killed)
     for other in ("b.txt", "a.md", "a.b.txt"):
-        write(tmp_path / other)
-        assert len(partial(tmp_path)) == 1, "it is of another file"
-    write(tmp_path / "a.txt")
-    assert partial(tmp_path) == []
-    assert (tmp_path / "a.txt").read_text() == "whole"
-
-
-def test_what_others_are_writing_stays(begun, tmp_path):
-    begun()
-    age(tmp_path)
-    write(tmp_path / "a.txt")
-    assert len(partial(tmp_path)) == 1
+        write(killed / other)
+        assert len(partial(killed)) == 1, "it is of another file"
+    write(killed / "a.txt")
+    assert partial(killed) == []
+    assert (killed / "a.txt").read_text() == "whole"
 
 
 def test_files_of_people_stay(tmp_path):

@@ -230,6 +230,7 @@ BAD_LINES = {
     "parent": ({**LINE, "audio": "../a.wav"}, r"the path '\.\./a.wav' leads out of"),
     "parent inside": ({**LINE, "audio": "b/../a.wav"}, r"the path 'b/\.\./a.wav' leads out of"),
     "zero byte": ({**LINE, "audio": "a\0.wav"}, r"the path 'a\\x00.wav' cannot be followed"),
+    "long": ({**LINE, "audio": "x" * 5000}, "the path .*x' cannot be followed"),
 }
 
 

@@ -6,10 +6,12 @@ The server is a real one around a real model (`model_server.py`); a real vLLM is
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import threading
 from http.client import HTTPConnection
 
+import model_server
 import pytest
 from bench_data import answers, read_lines, write_benchmark
 from conftest import make_audio
@@ -428,7 +430,7 @@ def test_what_passes_is_tried_again(whole, served, server, faults):
         ([BROKEN] * 3, "500 EngineCore encountered an issue"),
         ([DOWN] * 3, "cannot be reached"),
         ([Fault(cuts_after=2)], "the connection was lost in the answer"),
-        ([Fault(401, "who are you")], "wants another key: put it into SPEECHPRUNE_SERVER_KEY"),
+        ([Fault(401, "who are you")], "wants a key: put it into SPEECHPRUNE_SERVER_KEY"),
         ([Fault(404, {})], "there is no /v1/chat/completions"),
         ([Fault(418, "a teapot")], "refuses: 418 a teapot"),
     ],
@@ -596,7 +598,8 @@ WRONG = [
     {"choices": [{"finish_reason": 0}]},
     {"choices": [], "usage": {"prompt_tokens": "12"}},
     {"choices": [{"prompt_token_ids": [2.5]}]},
-    {"choices": [{"logprobs": {"content": [{"token": "a", "logprob": float("nan")}]}}]},
+    {"choices": [{"logprobs": {"content": [{"token": "a", "logprob": math.nan}]}}]},
+    {"choices": [{"logprobs": {"content": [{"token": 7, "logprob": -1.0}]}}]},
     {"choices": [{"logprobs": {"top_logprobs": [{"a": "0"}]}}]},
 ]
 
@@ -611,6 +614,21 @@ def test_an_answer_of_other_types_is_none(told):
 def test_a_context_that_is_none(server, connect, told):
     server.context = told
     with pytest.raises(ServerError, match="tells a context of"):
+        connect()
+
+
+def test_log_probabilities_as_servers_write_them():
+    likely = [{"token": "a", "logprob": -1}, {"token": "b", "logprob": None}]
+    chat = {"content": [{"token": "a", "logprob": -1, "top_logprobs": likely}]}
+    more = {"tokens": ["a"], "token_logprobs": [None], "top_logprobs": [{"a": -1, "b": -math.inf}]}
+    bare = {"content": [{"token": "a", "logprob": -1.0}]}
+    for told, tops in ((chat, {"a": -1}), (more, {"a": -1, "b": -math.inf}), (bare, {"a": -1})):
+        assert Piece.read({"choices": [{"logprobs": told}]}).tops == (tops,)
+
+
+def test_speechprune_serve_is_told_from_servers_that_read(server, connect, monkeypatch):
+    monkeypatch.setitem(model_server.OWNERS, server.engine, "speechprune")
+    with pytest.raises(ServerError, match="takes recordings, not prompts: ask it with --server"):
         connect()
 
 

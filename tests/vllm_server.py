@@ -3,7 +3,7 @@
     python tests/vllm_server.py                   make the environment, and say where it is
     python tests/vllm_server.py MODEL [FLAG ...]  serve a model folder on port 8000
 
-It is made once, in the folder of SPEECHPRUNE_VLLM, else in the user's cache folder.
+It is made once, in the user's cache folder; one that SPEECHPRUNE_VLLM names is used as it is.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ def python() -> Path:
     folder = Path(told or Path(user_cache_dir("speechprune-tests")) / f"vllm-{VLLM}")
     folder.mkdir(parents=True, exist_ok=True)
     found = folder / "bin" / "python"
+    if told and found.exists():
+        return found  # somebody's own
     with FileLock(folder / ".lock"):
         if not (folder / "complete").exists():
             install(folder, found)

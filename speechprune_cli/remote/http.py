@@ -136,9 +136,8 @@ class Client:
                 raise self._refused(answer.status, _told(answer), answer.headers.get("Retry-After"))
             yield None if answer.status == 404 else answer
         except TimeoutError as error:
-            raise ServerError(
-                f"{self.address.url} says nothing for {seconds:g} s (see {TIMEOUT})"
-            ) from error
+            hint = f" (see {TIMEOUT})" if seconds == self.timeout else ""
+            raise ServerError(f"{self.address.url} says nothing for {seconds:g} s{hint}") from error
         except (ssl.SSLError, socket.gaierror) as error:
             raise ServerError(f"{self.address.url} cannot be reached: {one_line(error)}") from error
         except (OSError, HTTPException) as error:
@@ -174,7 +173,8 @@ class Client:
         """What an HTTP error means."""
         url, said = self.address.url, f"{status} {_message(told)}".strip()
         if status in (401, 403):
-            return ServerError(f"{url} wants another key: put it into {KEYS[0]} ({said})")
+            wanted = "another key" if key(self.address) else "a key"
+            return ServerError(f"{url} wants {wanted}: put it into {KEYS[0]} ({said})")
         if status in BUSY:
             away = status in (502, 503, 504)  # as told by who stands in front of it
             error = self._lost(said) if away else BusyError(f"{url}: {said}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from speechprune_cli.backends.decoding import Generation
 from speechprune_cli.errors import ServerError
@@ -19,36 +20,47 @@ TOKEN = "token_id:"  # noqa: S105 - what vLLM writes in front of a token's numbe
 class _Strict(BaseModel):
     """Fields of JSON that are of these types, or are not there; others are left out."""
 
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True)
+
+
+def _number(told: float) -> float:
+    if math.isnan(told):
+        raise ValueError("not a number")
+    return told
+
+
+Logprob = Annotated[float, AfterValidator(_number)] | None  # -inf as JSON has no word for is None
 
 
 class _Likely(_Strict):
     token: str
-    logprob: float
+    logprob: Logprob
 
 
 class _Written(_Likely):
-    top_logprobs: list[_Likely]
+    top_logprobs: list[_Likely] | None = None
 
 
 class _Logprobs(_Strict):
     content: list[_Written] | None = None  # of chats
     tokens: list[str] | None = None  # of completions
-    token_logprobs: list[float | None] | None = None
-    top_logprobs: list[dict[str, float] | None] | None = None
+    token_logprobs: list[Logprob] | None = None
+    top_logprobs: list[dict[str, Logprob] | None] | None = None
 
     def tops(self) -> tuple[dict[str, float], ...]:
         """At each token, the likeliest and itself."""
         if self.content:
-            return tuple(
-                {each.token: each.logprob for each in (*written.top_logprobs, written)}
+            told = [
+                [(each.token, each.logprob) for each in (*(written.top_logprobs or ()), written)]
                 for written in self.content
-            )
-        told = (self.tokens or (), self.token_logprobs or (), self.top_logprobs or ())
-        return tuple(
-            {**(top or {}), **({} if value is None else {token: value})}
-            for token, value, top in zip(*told, strict=False)
-        )
+            ]
+        else:
+            rows = (self.tokens or (), self.token_logprobs or (), self.top_logprobs or ())
+            told = [
+                [*(top or {}).items(), (token, value)]
+                for token, value, top in zip(*rows, strict=False)
+            ]
+        return tuple({name: value for name, value in each if value is not None} for each in told)
 
 
 class _Said(_Strict):

@@ -13,6 +13,8 @@ from speechprune_cli.remote.http import Client
 VLLM, LLAMA_CPP, OLLAMA, OTHER = "vLLM", "llama.cpp", "Ollama", "an OpenAI-compatible server"
 OWNERS = {"vllm": VLLM, "llamacpp": LLAMA_CPP, "library": OLLAMA}
 """What each engine calls the owner of its models."""
+OURS = "speechprune"
+"""What `speechprune serve` calls it."""
 OLDEST, TRIED = (0, 26), (0, 32)
 """Versions of vLLM: from the first on it takes all that is asked here; up to the last, tests run
 with it."""
@@ -44,6 +46,11 @@ def find_server(client: Client, preset: Preset) -> Server:
             "/v1/models: is the path right?"
         )
     model = _meant(client, preset, served)
+    if model.get("owned_by") == OURS:
+        raise ServerError(
+            f"{client.address.url} is a speechprune serve, which takes recordings, not prompts: "
+            "ask it with --server local, or by any client of OpenAI's"
+        )
     engine = OWNERS.get(str(model.get("owned_by")), OTHER)
     version: str | None = None
     decisions: tuple[str, ...] = ()
@@ -68,7 +75,9 @@ def check_version(url: str, version: str) -> tuple[str, ...]:
 def _context(url: str, model: dict[str, Any]) -> int | None:
     """As vLLM tells it, or llama.cpp. Raises ServerError where it is none."""
     meta = model.get("meta")
-    told = model.get("max_model_len") or (meta.get("n_ctx") if isinstance(meta, dict) else None)
+    told = model.get("max_model_len")
+    if told is None and isinstance(meta, dict):
+        told = meta.get("n_ctx")
     if told is None or (type(told) is int and told > 0):
         return told
     raise ServerError(f"{url} tells a context of {told!r:.40} tokens")
@@ -84,9 +93,10 @@ def _meant(client: Client, preset: Preset, served: list[dict[str, Any]]) -> dict
     for name, each in zip(names, served, strict=True):
         if ours & {name, each.get("root")}:
             return each
-    listed = ", ".join(names[:8]) or "none"
+    listed = ", ".join(names[:8]) or "no model"
+    missed = "" if wanted is None else f", not {wanted}"
     raise ServerError(
-        f"{client.address.url} serves {listed}: say which behind the address, as "
+        f"{client.address.url} serves {listed}{missed}: say which behind the address, as "
         f"{client.address.url}#{names[0] if names else 'NAME'}"
     )
 

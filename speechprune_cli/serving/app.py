@@ -223,7 +223,8 @@ class Service:
         """What a client is told; of failures that are not its own a line is logged."""
         refusal = refusal_of(error)
         if refusal.kind == FAILED and refusal is not error:
-            self.warn(f"{type(error).__name__}: {one_line(error)}")
+            own = isinstance(error, SpeechPruneError)
+            self.warn(one_line(error) if own else f"{type(error).__name__}: {one_line(error)}")
         return refusal
 
 

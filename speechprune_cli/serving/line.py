@@ -95,7 +95,7 @@ class Line:
             raise stopping()
         if len(self.waiting) >= self._limits.queue:
             wait = math.ceil(min(max(self._pace * len(self.waiting), 1), LONGEST_RETRY))
-            raise busy(f"{len(self.waiting)} requests wait already", wait)
+            raise busy(f"the queue of {self._limits.queue} requests is full", wait)
         self.waiting.append(job)
         self._changed.set()
 

@@ -77,7 +77,7 @@ class Local:
             if "remarks" in own:
                 self._say(own["remarks"], say)
             elif own:
-                return own
+                return {name: value for name, value in own.items() if name != "warnings"}
             elif not options.get("choices"):
                 on_text(chunk["choices"][0]["delta"]["content"])
         raise SpeechPruneError("the server ended before its answer did")
@@ -114,9 +114,11 @@ class Local:
         try:
             connection.connect()
         except OSError as error:
-            start = f"speechprune serve --model {self.model}"
-            reason = f"no server for this model and these options runs here: start {start}"
-            raise UsageError(reason) from error
+            raise UsageError(
+                "no server for this model and these options runs here: start speechprune serve "
+                f"--model {self.model}, with this command's --device, --dtype, --quantize, "
+                "--language and cache folder"
+            ) from error
         return connection
 
 

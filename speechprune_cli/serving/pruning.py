@@ -18,7 +18,7 @@ class Pruning:
     """One method, and how much it keeps; what is not said is as the preset has it."""
 
     method: str | None = None
-    keep: str | int | None = None
+    keep: str | int | float | None = None
     rate: float | None = None
     budget: BudgetOption = None
     query: Literal["question", "question+choices"] | None = None
@@ -32,7 +32,8 @@ class Pruning:
 
     def spec(self, defaults: Defaults) -> MethodSpec:
         """The method, ready to select. Raises UsageError."""
-        amount = amount_of(self.rate, self.keep) or default_amount(defaults)
+        keep = str(self.keep) if isinstance(self.keep, float) else self.keep
+        amount = amount_of(self.rate, keep) or default_amount(defaults)
         method = self.method or defaults.method
         spec = MethodSpec.parse(method, amount, preset=defaults.settings)
         return spec.told(self.set).seeded(self.seed)

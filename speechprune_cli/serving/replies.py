@@ -1,7 +1,7 @@
 """Answers as OpenAI's chat completions have them, whole or in chunks.
 
 Beside OpenAI's fields there is `speechprune`, what `ask --json` gives of the same question
-(`report/facts.py`): with `details` all of it, else without the timeline and with `warnings`.
+(`report/facts.py`), and `warnings`; the timeline only with `details`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Replies:
 
     def first(self, begun: Begun) -> str:
         """The chunk before all text."""
-        told = {"remarks": begun.remarks} if self.request.details else {"warnings": warnings(begun)}
+        remarks = {"remarks": begun.remarks} if self.request.details else {}
+        told = {"warnings": warnings(begun), **remarks}
         return self._chunk({"role": "assistant", "content": ""}, speechprune=told)
 
     def piece(self, text: str) -> str:
@@ -54,10 +55,10 @@ class Replies:
         return closing + event({**body, "usage": usage(done.fields)}) + END
 
     def _own(self, done: Done) -> dict[str, Any]:
-        if self.request.details:
-            return done.fields
-        own = {name: value for name, value in done.fields.items() if name != "timeline"}
-        return {**own, "warnings": warnings(done)}
+        own = {**done.fields, "warnings": warnings(done)}
+        if not self.request.details:
+            del own["timeline"]
+        return own
 
     def _chunk(self, delta: dict[str, Any], reason: str | None = None, **own: Any) -> str:
         choice = {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}

@@ -67,6 +67,8 @@ class Serving:
         """Take nothing more and finish what is in work; the second time, not even that."""
         line, again = self.service.line, self.service.line.stopping
         line.stop()
+        if line.running and not again:
+            self.log(f"requests in work: {len(line.running)}; a second signal ends them too")
         if again:
             line.abandon()
         for listener in self.listeners:

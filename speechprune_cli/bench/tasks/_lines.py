@@ -60,7 +60,8 @@ def inside(folder: Path, name: str, place: str, root: Path | None = None) -> Pat
     outside = PurePath(name).is_absolute() or ".." in PurePath(name).parts
     try:
         path = (folder.resolve() / name).resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a zero byte
+        path.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, too long, a zero byte
         raise UsageError(f"{place}: the path {name!r} cannot be followed") from error
     if outside or not path.is_relative_to(root):
         raise UsageError(f"{place}: the path {name!r} leads out of {folder}: put the file there")
