@@ -332,6 +332,12 @@ def test_no_config(folder):
     refused(folder, "is no model folder: config.json is missing")
 
 
+def test_a_transformers_whose_decoders_take_no_cache(folder, monkeypatch):
+    """As another package of the same environment may have put in the place of ours."""
+    monkeypatch.setattr("transformers.__version__", "5.20.1")
+    refused(folder, "transformers 5.20.1 is installed: 5.24 is needed")
+
+
 def test_no_tokenizer(folder):
     (folder / "tokenizer.json").unlink()
     refused(folder, "no usable tokenizer and feature extractor")

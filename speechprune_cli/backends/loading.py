@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from speechprune_cli.config import Decoder
     from speechprune_cli.device import Placement
 
+OLDEST = (5, 24)
+"""Of transformers: older decoders leave `cache` out, and answer as if nothing had been read."""
 MOST_DESCRIBED = 4  # times what is stored: checkpoints may be packed, two weights in a byte
 
 
@@ -34,9 +36,16 @@ def leave_out(parts: Set[str], model: Any) -> Any:
 
 
 def stock(name: str) -> Any:
-    """A class of transformers by its name."""
+    """A class of transformers by its name. Raises ModelError where transformers is too old."""
     import transformers
 
+    found = transformers.__version__
+    if tuple(map(int, found.split(".")[:2])) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise ModelError(
+            f"transformers {found} is installed: {oldest} is needed, pip install "
+            f"'transformers>={oldest},<6'"
+        )
     return getattr(transformers, name)
 
 

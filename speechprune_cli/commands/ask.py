@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -131,14 +131,16 @@ def respond_here(asked: Asked, heard: Listening, question: str) -> None:
 
 def respond_there(asked: Asked, local: Local, question: str) -> None:
     """Have one question answered by the server that listens here, and report it."""
-    answering, out = asked.answering, asked.out
+    answering, out, waiting = asked.answering, asked.out, ExitStack()
 
     def say(on_recording: Iterable[Remark], on_question: Iterable[Remark]) -> None:
+        waiting.close()
         out.remarks(on_recording)
         asked.head(question)
         out.remarks(on_question)
 
-    with out.stream() as on_text:
+    with waiting, out.stream() as on_text:
+        waiting.enter_context(out.progress("waiting for the server"))
         fields = local.ask(
             question,
             on_text,

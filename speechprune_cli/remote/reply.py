@@ -29,7 +29,8 @@ def _number(told: float) -> float:
     return told
 
 
-Logprob = Annotated[float, AfterValidator(_number)] | None  # -inf as JSON has no word for is None
+Logprob = Annotated[float, AfterValidator(_number)] | None
+"""None is minus infinity, which JSON cannot write."""
 
 
 class _Likely(_Strict):
