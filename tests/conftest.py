@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import vllm_server
 from hypothesis import settings
 from package_index import served  # noqa: F401 - a fixture
 from spoken import imagining  # noqa: F401 - a fixture
@@ -69,6 +70,15 @@ def mini(_own_cache) -> str:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
     return "mini"
+
+
+@pytest.fixture(scope="session")
+def vllm() -> None:
+    """Skips, with the reason, where vLLM cannot be run."""
+    try:
+        vllm_server.python()
+    except vllm_server.NotHereError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ Skipped, with the reason, where vLLM cannot be installed (`vllm_server.py`).
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,13 +12,12 @@ from pathlib import Path
 import pytest
 import soundfile
 import vllm_server
+from answering import HEADS, prompt_of, said
 from bench_data import answers, read_lines, write_benchmark
 from conftest import make_audio
 from running_server import chat, running
 from spoken import imagining  # noqa: F401 - a fixture
-from tiny_flamingo import make_tiny_flamingo
-from tiny_glm_asr import make_tiny_glm_asr
-from tiny_models import QUESTION, TEXT, make_tiny_model, make_tiny_transcriber
+from tiny_models import QUESTION, make_tiny_model, make_tiny_transcriber
 
 from speechprune_cli.bench.run import Observer, evaluate, resume
 from speechprune_cli.config import PACKAGE
@@ -30,17 +28,7 @@ from speechprune_cli.pipeline import Session, load
 
 pytestmark = pytest.mark.slow
 
-HEADS = {"hidden_size": 128}  # vLLM's attention on a processor wants heads of 32
 CHOICES = ["on Friday", "in the red house", "nie, in Köln"]
-
-
-@pytest.fixture(scope="module")
-def vllm():
-    """Whether it can be run here."""
-    try:
-        vllm_server.python()
-    except vllm_server.NotHereError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
@@ -69,30 +57,17 @@ def served(server, folder) -> Session:
     return load(str(folder), dtype="float32", cache=False, server=server.url)
 
 
-def prompt_of(session: Session, seconds: float, method: str = "cue", keep: str = "10%", **told):
-    """Of a recording, pruned."""
-    tokens = session.encode(make_audio(seconds).samples, sample_rate=16_000)
-    selection = session.prune(tokens, QUESTION, method=method, keep=keep)
-    return session.build_prompt(tokens, selection, QUESTION, **told)
-
-
-def said(session: Session, prompt, count: int = 24) -> dict:
-    """An answer, streamed, times and memory aside."""
-    pieces: list[str] = []
-    answer = session.respond(prompt, max_new_tokens=count, on_text=pieces.append)
-    assert "".join(pieces).strip() == answer.text
-    assert len(pieces) > 1
-    return {
-        name: value
-        for name, value in dataclasses.asdict(answer).items()
-        if name in ("text", "new_tokens", "finished")
-    }
-
-
 @pytest.mark.parametrize(("method", "keep"), [("cue", "100%"), ("cue", "10%"), ("random", "3")])
 def test_tokens_are_those_of_the_model(whole, served, method, keep):
     prompts = [prompt_of(each, 70, method, keep) for each in (whole, served)]
     assert said(served, prompts[1]) == said(whole, prompts[0])
+
+
+def test_an_answer_is_shown_piece_by_piece(served):
+    pieces: list[str] = []
+    answer = served.respond(prompt_of(served, 70), max_new_tokens=24, on_text=pieces.append)
+    assert len(pieces) > 3
+    assert "".join(pieces).strip() == answer.text
 
 
 def test_options_are_as_likely_as_in_the_model(whole, served):
@@ -145,7 +120,8 @@ def test_a_server_without_the_flag_is_told(reader_server, tiny_voxtral_folder):
         load(str(tiny_voxtral_folder), dtype="float32", server=reader_server.url)
 
 
-def test_a_decoder_that_vllm_cannot_serve_is_refused(vllm, tmp_path, capsys):
+@pytest.mark.usefixtures("vllm")
+def test_a_decoder_that_vllm_cannot_serve_is_refused(tmp_path, capsys):
     nano = PACKAGE / "nano"
     with vllm_server.serving(nano, *vllm_server.FLAGS, log=tmp_path / "log") as found:
         meeting = str(PACKAGE / "examples" / "meeting.ogg")
@@ -200,19 +176,6 @@ def test_any_other_server_is_sent_text(reader_server, transcriber, monkeypatch):
     assert "A. on Friday\nB. in the red house" in prompt.asked
     answer = served.respond(prompt, choices=CHOICES)
     assert answer.probabilities is None or answer.text in CHOICES
-
-
-@pytest.mark.parametrize("make", [make_tiny_flamingo, make_tiny_glm_asr])
-def test_other_classes_that_take_audio(vllm, tmp_path, monkeypatch, make):
-    monkeypatch.setitem(TEXT, "hidden_size", HEADS["hidden_size"])
-    folder = make(tmp_path / "tiny")
-    whole = load(str(folder), dtype="float32", cache=False)
-    with vllm_server.serving(folder, *vllm_server.FLAGS, log=tmp_path / "log") as found:
-        served = load(str(folder), dtype="float32", cache=False, server=found.url)
-        assert any("as audio_embeds" in decision for decision in served.decisions)
-        for keep in ("100%", "10%"):
-            prompts = [prompt_of(each, 40, keep=keep) for each in (whole, served)]
-            assert said(served, prompts[1]) == said(whole, prompts[0])
 
 
 def test_serve_stands_in_front_of_it(whole, served, tmp_path):

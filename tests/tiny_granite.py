@@ -6,7 +6,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiny_models import CHAT_TEMPLATE, TEXT, _save_random, _save_tokenizer, whole_ids
+from tiny_models import (
+    CHAT_TEMPLATE,
+    TEXT,
+    _save_random,
+    _save_tokenizer,
+    save_sharded,
+    stored,
+    whole_ids,
+)
 
 if TYPE_CHECKING:
     from speechprune_cli.flow import Audio
@@ -31,13 +39,24 @@ PROJECTOR = {
     "cross_attention_frequency": 1,
     "initializer_range": 0.2,
 }
-ADAPTED = {"self_attn.q_proj": (64, 64), "self_attn.v_proj": (64, 32)}
+DESCRIBED = {
+    "processor_config.json": {
+        "processor_class": "GraniteSpeechProcessor",
+        "audio_token": "<|AUDIO|>",
+    },
+    "preprocessor_config.json": {
+        "feature_extractor_type": "GraniteSpeechFeatureExtractor",
+        "processor_class": "GraniteSpeechProcessor",
+    },
+}
 
 
 def make_tiny_granite(folder: Path) -> Path:
     """Save a stock Granite Speech with an adapter beside it, its tokenizer and a chat template."""
     _save_granite(folder, "GraniteSpeech", ENCODER, PROJECTOR)
-    save_adapter(folder, "language_model.model", ADAPTED)
+    width = TEXT["hidden_size"]
+    adapted = {"self_attn.q_proj": (width, width), "self_attn.v_proj": (width, width // 2)}
+    save_adapter(folder, "language_model.model", adapted)
     return folder
 
 
@@ -64,6 +83,10 @@ def _save_granite(folder: Path, name: str, encoder: dict, projector: dict) -> No
     )
     kind = getattr(transformers, f"{name}ForConditionalGeneration")
     _save_random(kind, config, folder, end)
+    save_sharded(folder, stored(folder))
+    (folder / "model.safetensors").unlink()
+    for file, told in DESCRIBED.items():
+        (folder / file).write_text(json.dumps(told))
 
 
 def save_adapter(folder: Path, prefix: str, modules: dict[str, tuple[int, int]]) -> None:

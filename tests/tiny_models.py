@@ -39,6 +39,11 @@ AUDIO = {
 }
 
 
+def head_dim() -> int:
+    """Of the decoders of `TEXT`."""
+    return TEXT["hidden_size"] // TEXT["num_attention_heads"]
+
+
 def make_tiny_model(folder: Path, text_family: str, **told: Any) -> Path:
     """Save a stock Qwen2-Audio with random weights, its tokenizer and its feature extractor.
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiny_models import AUDIO, QUESTION, SENTENCES, TEXT, save_sharded
+from tiny_models import AUDIO, QUESTION, SENTENCES, TEXT, head_dim, save_sharded
 
 if TYPE_CHECKING:
     from speechprune_cli.flow import Audio
@@ -21,7 +21,6 @@ WORDS = {
     "audio_bos_token": "<|audio_bos|>",
     "audio_eos_token": "<|audio_eos|>",
 }
-ROPE = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]}
 PICTURES = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2}
 TEMPLATE = """\
 {% for each in messages %}{% if loop.first and each.role != 'system' %}<|im_start|>system
@@ -44,7 +43,12 @@ def make_tiny_qwen2_5_omni(folder: Path) -> Path:
     tokenizer = save_omni_tokenizer(folder, WORDS)
     thinker = Qwen2_5OmniThinkerConfig(
         audio_config={**AUDIO, "output_dim": TEXT["hidden_size"]},
-        text_config={**TEXT, "vocab_size": tokenizer.get_vocab_size(), "rope_parameters": ROPE},
+        text_config={
+            **TEXT,
+            "vocab_size": tokenizer.get_vocab_size(),
+            "rope_parameters": rope(),
+            "tie_word_embeddings": False,
+        },
         vision_config={**PICTURES, "out_hidden_size": TEXT["hidden_size"]},
         audio_token_index=tokenizer.token_to_id(WORDS["audio_token"]),
         image_token_index=tokenizer.token_to_id(WORDS["image_token"]),
@@ -54,9 +58,18 @@ def make_tiny_qwen2_5_omni(folder: Path) -> Path:
     )
     tensors = random_tensors(Qwen2_5OmniThinkerForConditionalGeneration, thinker)
     save_published(folder, tensors, ("talker.model", "token2wav.code2wav_dit_model"))
-    Qwen2_5OmniConfig(thinker_config=thinker.to_dict()).save_pretrained(folder)
+    config = Qwen2_5OmniConfig(thinker_config=thinker.to_dict())
+    config.architectures = ["Qwen2_5OmniModel"]
+    config.save_pretrained(folder)
     save_extractor(folder, "Qwen2_5OmniProcessor")
     return folder
+
+
+def rope() -> dict[str, Any]:
+    """Positions of time, height and width, each its part of a head."""
+    half = head_dim() // 2
+    sections = [half // 4, half * 3 // 8, half * 3 // 8]
+    return {"rope_type": "default", "rope_theta": 1e6, "mrope_section": sections}
 
 
 def save_extractor(folder: Path, processor: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiny_models import QUESTION, TEXT, save_sharded
+from tiny_models import QUESTION, TEXT, head_dim, save_sharded
 from tiny_qwen2_5_omni import random_tensors, save_omni_tokenizer
 from tiny_qwen3_omni import AUT
 
@@ -46,7 +46,7 @@ def make_tiny_qwen3_asr(folder: Path) -> Path:
         text_config={
             **TEXT,
             "model_type": "qwen3",
-            "head_dim": 16,
+            "head_dim": head_dim(),
             "vocab_size": tokenizer.get_vocab_size(),
             "tie_word_embeddings": True,
         },
@@ -57,6 +57,7 @@ def make_tiny_qwen3_asr(folder: Path) -> Path:
     tensors = random_tensors(Qwen3ASRForConditionalGeneration, config)
     del tensors["lm_head.weight"]  # as `save_pretrained` leaves it out
     save_sharded(folder, tensors)
+    config.architectures = ["Qwen3ASRForConditionalGeneration"]
     config.save_pretrained(folder)
     GenerationConfig(eos_token_id=ends, pad_token_id=ends[-1]).save_pretrained(folder)
     Qwen3ASRProcessor(

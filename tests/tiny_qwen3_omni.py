@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiny_models import AUDIO, TEXT
+from tiny_models import AUDIO, TEXT, head_dim
 from tiny_qwen2_5_omni import (
     PICTURES,
     random_tensors,
@@ -29,7 +29,7 @@ WORDS = {
     "audio_eos_token": "<|audio_end|>",
 }
 AUT = {**AUDIO, "n_window": 50, "n_window_infer": 800, "downsample_hidden_size": 8}
-EXPERTS = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "head_dim": 16}
+EXPERTS = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
 
 
 def make_tiny_qwen3_omni(folder: Path) -> Path:
@@ -47,11 +47,19 @@ def make_tiny_qwen3_omni(folder: Path) -> Path:
     tokenizer = save_omni_tokenizer(folder, WORDS)
     thinker = Qwen3OmniMoeThinkerConfig(
         audio_config={**AUT, "output_dim": TEXT["hidden_size"]},
-        text_config={**TEXT, **EXPERTS, "vocab_size": tokenizer.get_vocab_size()},
+        text_config={
+            **TEXT,
+            **EXPERTS,
+            "head_dim": head_dim(),
+            "vocab_size": tokenizer.get_vocab_size(),
+            "tie_word_embeddings": False,
+        },
         vision_config={
             **PICTURES,
             "out_hidden_size": TEXT["hidden_size"],
             "num_position_embeddings": 16,
+            "image_size": 64,
+            "apply_vit_abs_pos_embed": True,
             "deepstack_visual_indexes": [0],
         },
         **{f"{name}_id": tokenizer.token_to_id(WORDS[name]) for name in list(WORDS)[:3]},
@@ -60,7 +68,9 @@ def make_tiny_qwen3_omni(folder: Path) -> Path:
     )
     tensors = random_tensors(Qwen3OmniMoeThinkerForConditionalGeneration, thinker)
     save_published(folder, tensors, ("talker.model", "code2wav.pre_transformer"))
-    Qwen3OmniMoeConfig(thinker_config=thinker.to_dict()).save_pretrained(folder)
+    config = Qwen3OmniMoeConfig(thinker_config=thinker.to_dict())
+    config.architectures = ["Qwen3OmniMoeForConditionalGeneration"]
+    config.save_pretrained(folder)
     save_extractor(folder, "Qwen3OmniMoeProcessor")
     return folder
 

@@ -79,6 +79,48 @@ def make_tiny_ultravox(
     return folder
 
 
+PROCESSOR = """\
+import torch
+from transformers import AutoTokenizer, BatchFeature, ProcessorMixin, WhisperFeatureExtractor
+
+
+class UltravoxProcessor(ProcessorMixin):
+    def __init__(self, audio_processor, tokenizer):
+        self.audio_processor, self.tokenizer, self.chat_template = audio_processor, tokenizer, None
+
+    @classmethod
+    def from_pretrained(cls, folder, **told):
+        return cls(WhisperFeatureExtractor(feature_size=80), AutoTokenizer.from_pretrained(folder))
+
+    def __call__(self, text=None, audios=(), **told):
+        # one window of silence for each recording, in place of what is heard
+        count = len(audios)
+        heard = {"audio_values": torch.zeros(count, 80, 3000)}
+        heard["audio_lens"] = torch.full((count,), 3000)
+        heard["audio_token_len"] = torch.full((count,), 188)
+        heard["audio_num_chunks"] = torch.ones(count, dtype=int)
+        words = {} if text is None else {"input_ids": [self.tokenizer(text).input_ids]}
+        return BatchFeature(heard | words, tensor_type="pt")
+"""
+
+
+def make_servable(folder: Path) -> None:
+    """Add what vLLM wants beside a model: its processor, and where the text model really is.
+
+    The published processor is code in the model's repository; this one hears nothing.
+    """
+    text = folder.parent / "text-tiny"
+    config = json.loads((folder / "config.json").read_text())
+    config["text_model_id"] = str(text)
+    config["vocab_size"] = json.loads((text / "config.json").read_text())["vocab_size"]
+    config["audio_token_index"] = 0
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "ultravox_processing.py").write_text(PROCESSOR)
+    kind = {"AutoProcessor": "ultravox_processing.UltravoxProcessor"}
+    told = {"processor_class": "UltravoxProcessor", "auto_map": kind}
+    (folder / "processor_config.json").write_text(json.dumps(told))
+
+
 def text_model(lm: Any) -> Any:
     """Stock."""
     return stock_text(lm.checkpoint.folder.parent / "text-tiny", lm.dtype)

@@ -209,11 +209,13 @@ def _told(answer: HTTPResponse) -> str:
 
 
 def _message(told: str) -> str:
-    """What an error's body says, in OpenAI's format or any other."""
+    """What an error's body says, in OpenAI's format or any other, or what it passes on in it."""
     with suppress(ValueError):
         found = json.loads(told)
         for name in ("error", "message", "detail"):
             if isinstance(found, dict) and found.get(name):
                 found = found[name]
+        if isinstance(found, str) and found.startswith("{") and found != told:
+            return _message(found)
         told = found if isinstance(found, str) else json.dumps(found)
     return " ".join(told.split())[:300]

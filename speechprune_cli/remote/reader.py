@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -50,6 +51,7 @@ CONTEXTS = {
     OTHER: "see its manual",
 }
 """What sets how many tokens each engine reads. Some cut a longer prompt and say nothing."""
+TOO_LONG = re.compile(r"context (size|length|window)")  # in what an engine that refuses one says
 
 
 SILENCE = 30.0
@@ -290,4 +292,7 @@ class RemoteReader:
             return FlagError(f"{url} takes no embeddings: start it with {flag}")
         if "hidden" in str(error):
             return ServerError(f"{url} serves another model than {self.model.preset.name}: {error}")
+        if TOO_LONG.search(str(error)):
+            longer = CONTEXTS[self.server.engine]
+            return UsageError(f"{error}: give it a longer context ({longer}), or keep less")
         return error

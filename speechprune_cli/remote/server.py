@@ -13,6 +13,8 @@ from speechprune_cli.remote.http import Client
 VLLM, LLAMA_CPP, OLLAMA, OTHER = "vLLM", "llama.cpp", "Ollama", "an OpenAI-compatible server"
 OWNERS = {"vllm": VLLM, "llamacpp": LLAMA_CPP, "library": OLLAMA}
 """What each engine calls the owner of its models."""
+NEWEST = ":latest"
+"""What Ollama adds to the name of a model that is given none."""
 OURS = "speechprune"
 """What `speechprune serve` calls it."""
 OLDEST, TRIED = (0, 26), (0, 32)
@@ -89,7 +91,7 @@ def _meant(client: Client, preset: Preset, served: list[dict[str, Any]]) -> dict
     if wanted is None and len(served) == 1:
         return served[0]
     reader = preset.reader.source if preset.reader else preset.source
-    ours = {preset.name, preset.source, reader} if wanted is None else {wanted}
+    ours = {preset.name, preset.source, reader} if wanted is None else {wanted, f"{wanted}{NEWEST}"}
     for name, each in zip(names, served, strict=True):
         if ours & {name, each.get("root")}:
             return each

@@ -1,0 +1,1 @@
+"""Prompts that a server reads: what goes there, what comes back, and all that may go wrong."""
