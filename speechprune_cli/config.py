@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from speechprune_cli.atomic import atomic
-from speechprune_cli.errors import ModelError, SpeechPruneError, UsageError
+from speechprune_cli.errors import ModelError, SpeechPruneError, UsageError, nearest
 from speechprune_cli.folders import config_folder
 from speechprune_cli.validation import explain
 
@@ -249,8 +249,9 @@ def resolve_model(name: str) -> Preset:
         raise ModelError(f"no model folder {name}")
     if HUB_ID.fullmatch(name):
         return Preset(name=name, source=name, summary="a model on the Hugging Face Hub")
+    presets = list_presets()
     raise UsageError(
-        f"unknown model '{name}': give a preset ({', '.join(list_presets())}), "
+        f"unknown model '{name}'{nearest(name, presets)}: give a preset ({', '.join(presets)}), "
         "a folder or a Hub id such as org/model"
     )
 

@@ -1,5 +1,7 @@
 """What can go wrong, and the exit code that says so (0 is success, 130 an interrupt)."""
 
+from collections.abc import Iterable
+
 
 class SpeechPruneError(Exception):
     """Failed or only partly done. The message is one line: what is wrong, where, what to do."""
@@ -50,3 +52,11 @@ class OutOfMemoryError(SpeechPruneError):
 def one_line(error: BaseException) -> str:
     """A library's message, cut to a line that fits on a terminal."""
     return " ".join(str(error).split())[:200]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A question, to stand behind a name that is not known; empty where none is like it."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(name.lower(), known, 1)
+    return f" (do you mean {found[0]}?)" if found else ""

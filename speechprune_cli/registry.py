@@ -18,7 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from inspect import isabstract
 from typing import Any, Generic, TypeVar, cast
 
-from speechprune_cli.errors import UsageError, one_line
+from speechprune_cli.errors import UsageError, nearest, one_line
 from speechprune_cli.validation import checked
 
 T = TypeVar("T")
@@ -72,7 +72,8 @@ class Registry(Generic[T]):
             return self._load(foreign[0])
         if name not in self.modules:
             listed = ", ".join(self.names)
-            raise UsageError(f"unknown {self.what} {name!r}: choose from {listed}")
+            meant = nearest(name, self.names)
+            raise UsageError(f"unknown {self.what} {name!r}{meant}: choose from {listed}")
         module = import_module(f"{self.package}.{self.modules[name]}")
         found: type[T] = next(
             item

@@ -127,7 +127,7 @@ def test_every_benchmark_is_found_by_its_name():
 
 def test_an_unknown_benchmark_lists_the_known_ones():
     assert refused(UsageError, "spirals", None) == (
-        "unknown benchmark 'spirals': choose from " + ", ".join(TASKS.names)
+        "unknown benchmark 'spirals' (do you mean spiral?): choose from " + ", ".join(TASKS.names)
     )
 
 

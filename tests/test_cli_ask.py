@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -55,6 +56,38 @@ def ask(tiny_model_folder, recording, capfd, monkeypatch):
 
 def ask_json(ask, *arguments):
     return [json.loads(line) for line in ask(*arguments, "--json").splitlines()]
+
+
+def given(monkeypatch, content: bytes):
+    """Standard input, as the program finds it."""
+    file = io.TextIOWrapper(io.BytesIO(content), "utf-8", "surrogateescape")
+    monkeypatch.setattr(sys, "stdin", file)
+
+
+def test_questions_may_come_from_standard_input(ask, monkeypatch):
+    asked = ["When is the report due?", "Wo ist Köln?", "Who?"]
+    wanted = ask_json(ask, *asked)
+    given(monkeypatch, "\ufeffWhen is the report due?\r\n\n  Wo ist Köln?".encode())
+    found = ask_json(ask, "-", "Who?")
+    assert [each["question"] for each in found] == asked
+    assert [each["answer"] for each in found] == [each["answer"] for each in wanted]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b" \n\n", "standard input holds no question"),
+        (b"Who?\n...\n", "holds no word"),
+        (b"Who?\nK\xf6ln?\n", "bytes that are no UTF-8"),
+        (bytes(range(256)), "holds no word"),
+    ],
+)
+def test_lines_that_are_no_questions(content, complaint, recording, monkeypatch, capfd):
+    given(monkeypatch, content)
+    assert main(["ask", recording, "-"]) == 2
+    out, err = capfd.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert complaint in err
 
 
 def test_in_a_pipe_only_the_answer_comes_out(ask):

@@ -11,13 +11,14 @@ import stat
 import subprocess
 import sys
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import openai
 import pytest
 import soundfile
 from conftest import make_audio
-from running_server import running, stop
+from running_server import chat, running, stop
 
 from speechprune_cli import options
 from speechprune_cli.config import PACKAGE
@@ -26,6 +27,7 @@ from speechprune_cli.flow import SAMPLE_RATE
 from speechprune_cli.main import main
 from speechprune_cli.options.serving import KEY_VARIABLE, ServingOptions
 from speechprune_cli.pipeline import load
+from speechprune_cli.serving.limits import Limits
 from speechprune_cli.serving.refusals import error_of, refusal_of
 from speechprune_cli.serving.remembered import Heard, Remembered
 from speechprune_cli.serving.sockets import own_socket, socket_path
@@ -144,6 +146,32 @@ def test_what_a_server_cannot_do_for_others(served, recording, capfd):
         code, _, error = run(capfd, recording, "Why so?", *told, "--server", "local")
         assert code == USAGE
         assert "leave --server out" in error or "no server for this model" in error
+
+
+def test_a_busy_server_is_asked_again(tiny_model_folder, recording, capfd, tmp_path):
+    model = options.ModelOptions(model=str(tiny_model_folder), dtype="float32")
+    session, arguments = load(str(tiny_model_folder), dtype="float32"), ["-m", tiny_model_folder]
+    wanted = run(capfd, recording, "Why so?", *arguments, *SHORT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+        path = socket_path(model.preset, model.identity)
+        with running(session, Limits(queue=1), path=path) as server, ThreadPoolExecutor(3) as pool:
+            body = chat(server.model, Path(recording).read_bytes())
+
+            def occupy():
+                with session.model.lock:
+                    others = [pool.submit(server.complete, body)]
+                    server.wait_for(running=1)
+                    others.append(pool.submit(server.complete, body))
+                    server.wait_until(lambda: any(" 429 " in line for line in server.lines))
+                return [each.result()[0] for each in others]
+
+            occupied = pool.submit(occupy)
+            server.wait_for(running=1, waiting=1)
+            assert (
+                run(capfd, recording, "Why so?", *arguments, *SHORT, "--server", "local") == wanted
+            )
+            assert occupied.result() == [200, 200]
 
 
 def test_a_server_that_is_stopped_says_so(tiny_model_folder, recording, capfd, tmp_path):

@@ -60,7 +60,9 @@ def test_resolve_model(tmp_path):
 
 
 def test_resolve_model_errors(tmp_path):
-    with pytest.raises(UsageError, match=r"unknown model 'nanoo'.*nano, .*qwen2-audio"):
+    with pytest.raises(
+        UsageError, match=r"unknown model 'nanoo' \(do you mean nano\?\).*nano, .*qwen2-audio"
+    ):
         resolve_model("nanoo")
     with pytest.raises(ModelError, match="no model folder"):
         resolve_model(str(tmp_path / "missing"))

@@ -472,6 +472,7 @@ def test_who_goes_away_ends_the_answer_at_its_next_token(server, endless, talk, 
         with pytest.raises(openai.APITimeoutError):
             create(client, server, talk, max_tokens=4096)
     server.wait_for(running=0, waiting=0)
+    server.wait_until(lambda: any("completions 499 " in line for line in server.lines))
     assert server.counted("speechprune_new_tokens_total") == before
     assert server.complete(chat(server.model, talk, max_tokens=4))[0] == 200
     assert time.monotonic() - begun < 30
@@ -606,6 +607,24 @@ def test_a_mistake_of_the_program_is_one_line_and_not_the_end(session, talk):
             assert (status, answer["error"]["code"]) == (500, "internal_error")
             assert "secret" not in json.dumps(answer)
     assert server.lines.count("ZeroDivisionError: secret of the house") == 2
+
+
+class Stumbling(Session):
+    """A session with a mistake in the middle of an answer."""
+
+    def respond(self, prompt, *, on_text=None, **how):
+        on_text("on Fri")
+        raise ZeroDivisionError
+
+
+def test_a_stream_is_counted_by_how_it_ended(session, talk):
+    with running(Stumbling(session.model)) as server:
+        body = chat(server.model, talk, stream=True)
+        status, _, content = server.request("POST", "/v1/chat/completions", body)
+        assert (status, b"on Fri" in content, b"internal_error" in content) == (200, True, True)
+        server.wait_until(lambda: any("completions 500 " in line for line in server.lines))
+        labels = 'path="/v1/chat/completions",status="500"'
+        assert server.counted(f"speechprune_requests_total{{{labels}}}") == 1
 
 
 class BrokenAt(Session):

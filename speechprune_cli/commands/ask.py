@@ -34,7 +34,8 @@ Questions = Annotated[
     list[str] | None,
     options.argument(
         "QUESTION",
-        "One or more; the recording is encoded once. Without any, a terminal asks for them.",
+        "One or more; the recording is encoded once. - reads them from standard input, one a "
+        "line. Without any, a terminal asks for them.",
     ),
 ]
 
@@ -59,20 +60,20 @@ def ask(
     A recording without words is answered: There are no words in this recording.
     """
     out, choices = output.open(), checked_choices(answering.choice or (), "--choice")
-    check_questions(audio, questions)
-    headed = len(questions or ()) > (0 if choices else 1)
+    questions = given_questions(audio, questions or [])
+    headed = len(questions) > (0 if choices else 1)
     asked = Asked(out, model.preset, choices, answering, headed)
     if serving.is_local:
         local = find_server(out, audio, model, pruning, transcribing, recording)
         respond = partial(respond_there, asked, local)
     else:
         heard = listen(out, audio, model, pruning, transcribing, recording, serving.url)
-        for question in questions or ():
+        for question in questions:
             heard.session.check(question, choices)
         respond = partial(respond_here, asked, heard)
     if not questions:
         converse(out, respond)
-    for question in questions or ():
+    for question in questions:
         respond(question)
 
 
@@ -186,14 +187,31 @@ def converse(out: Output, respond: Callable[[str], None]) -> None:
             out.warning(str(error))
 
 
-def check_questions(audio: str, questions: list[str] | None) -> None:
-    """Some question, none of them empty; or a terminal to ask for them."""
-    for question in questions or ():
+def given_questions(audio: str, told: list[str]) -> list[str]:
+    """Questions, none of them empty; none at all where a terminal is to ask for them.
+
+    Raises UsageError for others, and where there are none and no terminal.
+    """
+    questions = [each for one in told for each in (piped_questions(audio) if one == "-" else [one])]
+    for question in questions:
         check_question(question)
         if is_file(question):
             raise UsageError(f"{question} is a file, no question: give one recording at a time")
-    if not questions and (audio == "-" or not (sys.stdin.isatty() and sys.stdout.isatty())):
-        raise UsageError("no question given: speechprune ask AUDIO QUESTION")
+    if not told and (audio == "-" or not (sys.stdin.isatty() and sys.stdout.isatty())):
+        raise UsageError(
+            "no question given: speechprune ask AUDIO QUESTION, or - for those of standard input"
+        )
+    return questions
+
+
+def piped_questions(audio: str) -> list[str]:
+    """Lines of standard input that are not blank. Raises UsageError where there are none."""
+    if audio == "-":
+        raise UsageError("standard input is the recording: give the questions another way")
+    lines = [line.strip("\ufeff").strip() for line in sys.stdin]
+    if not any(lines):
+        raise UsageError("standard input holds no question: give one a line")
+    return [line for line in lines if line]
 
 
 def is_file(question: str) -> bool:

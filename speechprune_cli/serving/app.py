@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from speechprune_cli.errors import SpeechPruneError, one_line
 from speechprune_cli.escaping import json_text
 from speechprune_cli.serving.answering import Answering
-from speechprune_cli.serving.front import CLOSED, Seen
+from speechprune_cli.serving.front import CLOSED, ENDED, Seen
 from speechprune_cli.serving.line import Begun, Done, Gone, Job, Line, News, busy
 from speechprune_cli.serving.metrics import Metrics
 from speechprune_cli.serving.refusals import FAILED, Refusal, refusal_of
@@ -88,14 +88,15 @@ class Service:
                 raise
         if isinstance(news, Done):
             return _json(replies.whole(news))
-        pieces = self._pieces(job, replies, news, deadline)
+        pieces = self._pieces(request, job, replies, news, deadline)
         return StreamingResponse(pieces, media_type="text/event-stream")
 
     async def _pieces(
-        self, job: Job, replies: Replies, news: News, deadline: float
+        self, request: Request, job: Job, replies: Replies, news: News, deadline: float
     ) -> AsyncIterator[str]:
         """Events from the first news on; an error on the way is the last of them."""
         blank = True  # as long as nothing was said, blanks are left out
+        request.scope[ENDED] = CLOSED
         try:
             while not isinstance(news, Done):
                 if isinstance(news, Begun):
@@ -107,7 +108,9 @@ class Service:
             if blank and news.fields["answer"]:
                 yield replies.piece(news.fields["answer"])
             yield replies.last(news)
+            request.scope[ENDED] = 200
         except Refusal as refusal:
+            request.scope[ENDED] = refusal.status
             yield event(refusal.body)
         finally:
             self.line.leave(job)

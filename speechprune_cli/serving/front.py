@@ -18,7 +18,8 @@ Seen = Callable[[str, int, float], None]  # told of a path, a status and seconds
 
 OPEN = ("/health",)  # asked without a key
 KNOWN = ("/health", "/metrics", "/v1/models", "/v1/chat/completions")
-CLOSED = 499  # the client went away before its answer began, as nginx has it
+CLOSED = 499  # the client went away before its answer was whole, as nginx has it
+ENDED = "speechprune.ended"  # in a scope: the status that a stream should have had, once it ended
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Front:
         finally:
             seconds = time.monotonic() - begun
             path = scope["path"] if scope["path"] in KNOWN else "other"
+            status = scope.get(ENDED, status)
             self.seen(path, status, seconds)
             self.log(f"{scope['method']} {path} {status} {seconds:.3f} s")
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from speechprune_cli.errors import AudioError, SpeechPruneError, UsageError, one
 from speechprune_cli.serving.refusals import error_of
 from speechprune_cli.serving.sockets import unix_socket
 
+TRIES = 5  # while it is busy
 Say = Callable[[Any, Any], None]  # told of remarks on the recording, and on the question
 
 
@@ -89,24 +93,31 @@ class Local:
 
     def _chunks(self, body: bytes) -> Iterator[dict[str, Any]]:
         """What the server sends. Raises what its errors say."""
-        connection = self._connected()
         try:
-            connection.request(
-                "POST", "/v1/chat/completions", body, {"Content-Type": "application/json"}
-            )
-            answer = connection.getresponse()
-            if answer.status != 200:
-                raise error_of(answer.status, json.loads(answer.read())["error"])
-            for chunk in _events(answer):
-                if "error" in chunk:
-                    raise error_of(500, chunk["error"])
-                yield chunk
+            with self._answer(body) as answer:
+                if answer.status != 200:
+                    raise error_of(answer.status, json.loads(answer.read())["error"])
+                for chunk in _events(answer):
+                    if "error" in chunk:
+                        raise error_of(500, chunk["error"])
+                    yield chunk
         except (OSError, HTTPException, ValueError) as error:
             raise SpeechPruneError(
                 f"the server failed: {one_line(error) or 'it is gone'}"
             ) from error
-        finally:
-            connection.close()
+
+    @contextmanager
+    def _answer(self, body: bytes) -> Iterator[HTTPResponse]:
+        """To a request; a server that is busy is asked again when it says."""
+        for left in reversed(range(TRIES)):
+            with closing(self._connected()) as connection:
+                told = {"Content-Type": "application/json"}
+                connection.request("POST", "/v1/chat/completions", body, told)
+                answer = connection.getresponse()
+                if answer.status != HTTPStatus.TOO_MANY_REQUESTS or not left:
+                    yield answer
+                    return
+            time.sleep(float(answer.headers["Retry-After"]))
 
     def _connected(self) -> Connection:
         """Raises UsageError where no server for this model runs."""
