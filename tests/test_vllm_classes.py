@@ -22,6 +22,7 @@ from tiny_qwen2_5_omni import make_tiny_qwen2_5_omni
 from tiny_qwen3_asr import make_tiny_qwen3_asr
 from tiny_qwen3_omni import make_tiny_qwen3_omni
 from tiny_ultravox import make_servable, make_tiny_ultravox
+from tiny_voxtral import make_tiny_voxtral, write_for_vllm
 
 from speechprune_cli.backends.ultravox import Ultravox
 from speechprune_cli.errors import ServerError
@@ -30,6 +31,7 @@ from speechprune_cli.pipeline import load
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("vllm", "_heads")]
 
 PUBLISHED = ("--trust-remote-code", "--skip-mm-profiling")  # as Ultravox's processor is code
+MISTRAL = [f"--{each}=mistral" for each in ("tokenizer-mode", "config-format", "load-format")]
 
 
 @pytest.fixture
@@ -79,6 +81,14 @@ def test_others_take_embeddings_of_the_whole_prompt(tmp_path, make, wanted):
         has(wanted)
     folder = make(tmp_path / "tiny")
     with vllm_server.serving(folder, "--enable-prompt-embeds", log=tmp_path / "log") as found:
+        same_answers(folder, found.url, "prompt_embeds")
+
+
+def test_voxtral_is_served_in_the_format_of_its_makers(tmp_path):
+    folder = make_tiny_voxtral(tmp_path / "tiny")
+    flags = ("--enable-prompt-embeds", "--skip-mm-profiling", *MISTRAL)
+    written = write_for_vllm(folder)
+    with vllm_server.serving(written, *flags, log=tmp_path / "log") as found:
         same_answers(folder, found.url, "prompt_embeds")
 
 
