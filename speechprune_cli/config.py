@@ -196,7 +196,10 @@ def list_presets() -> list[str]:
 def load_preset(name: str) -> Preset:
     """Read and validate one preset. Raises `UsageError` that lists the known presets, or keys."""
     if name not in list_presets():
-        raise UsageError(f"no preset '{name}': there are {', '.join(list_presets())}")
+        presets = list_presets()
+        raise UsageError(
+            f"no preset '{name}'{nearest(name, presets)}: there are {', '.join(presets)}"
+        )
     return read_preset(presets_folder() / f"{name}.yaml")
 
 
@@ -275,7 +278,8 @@ def _paired(name: str, recogniser: str, reader: str) -> Preset:
 def _names_part(name: str) -> bool:
     """Whether it may be half of a pair: a preset, a path that is there, a Hub id or a size."""
     hub = re.fullmatch(rf"{HUB_ID.pattern}(/[\w./-]+\.gguf)?|stored:[\w.-]+|[\w.-]+", name)
-    return _path(name).exists() or (hub is not None and not name.startswith("."))
+    there = bool(name) and _path(name).exists()
+    return there or (hub is not None and not name.startswith("."))
 
 
 def _part(name: str, role: str) -> Part:

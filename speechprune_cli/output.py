@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from speechprune_cli.errors import SpeechPruneError
 from speechprune_cli.escaping import json_text, printable
 
 if TYPE_CHECKING:
@@ -88,6 +89,12 @@ class Output:
 
         try:
             yield write
+        except SpeechPruneError:
+            if lines:
+                lines.finish()
+            if begun:
+                self.text("\n")  # what is said of it has a line of its own
+            raise
         finally:
             if lines:
                 lines.finish()

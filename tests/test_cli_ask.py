@@ -60,7 +60,7 @@ def ask_json(ask, *arguments):
 
 def given(monkeypatch, content: bytes):
     """Standard input, as the program finds it."""
-    file = io.TextIOWrapper(io.BytesIO(content), "utf-8", "surrogateescape")
+    file = io.TextIOWrapper(io.BytesIO(content), "latin-1")  # a file's is another
     monkeypatch.setattr(sys, "stdin", file)
 
 
@@ -77,9 +77,11 @@ def test_questions_may_come_from_standard_input(ask, monkeypatch):
     ("content", "complaint"),
     [
         (b" \n\n", "standard input holds no question"),
-        (b"Who?\n...\n", "holds no word"),
-        (b"Who?\nK\xf6ln?\n", "bytes that are no UTF-8"),
-        (bytes(range(256)), "holds no word"),
+        (b"Who?\n...\n", "error: line 2 of standard input: the question '...' holds no word"),
+        (b"Who?\nK\xf6ln?\n", "standard input is not in UTF-8, save it so"),
+        (bytes(range(256)), "standard input is not in UTF-8, save it so"),
+        ("Who?".encode("utf-16"), "standard input is not in UTF-8, save it so"),
+        (bytes(range(128)), "error: line 1 of standard input: the question '"),
     ],
 )
 def test_lines_that_are_no_questions(content, complaint, recording, monkeypatch, capfd):

@@ -46,6 +46,7 @@ def fails(capfd):
         (["a.wav"], "no question given"),
         (["-"], "no question given"),
         (["-", "-"], "standard input is the recording"),
+        (["a.wav", "-", "-"], "- is given twice"),
         ([], "Missing argument 'AUDIO'"),
         (["a.wav", QUESTION, "--rate", "1"], "rate 1 is outside [0, 1)"),
         (["a.wav", QUESTION, "--rate=-0.1"], "rate -0.1 is outside [0, 1)"),

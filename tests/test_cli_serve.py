@@ -28,7 +28,7 @@ from speechprune_cli.main import main
 from speechprune_cli.options.serving import KEY_VARIABLE, ServingOptions
 from speechprune_cli.pipeline import load
 from speechprune_cli.serving.limits import Limits
-from speechprune_cli.serving.refusals import error_of, refusal_of
+from speechprune_cli.serving.refusals import Refusal, error_of, refusal_of
 from speechprune_cli.serving.remembered import Heard, Remembered
 from speechprune_cli.serving.sockets import own_socket, socket_path
 
@@ -37,7 +37,7 @@ EXAMPLE = str(EXAMPLES / "meeting.ogg")
 QUESTION = (EXAMPLES / "meeting.question").read_text().strip()
 ANSWER = (EXAMPLES / "meeting.answer").read_text().strip()
 COMMAND = [sys.executable, "-m", "speechprune_cli"]
-USAGE, BAD_AUDIO, FAILED = UsageError.exit_code, AudioError.exit_code, SpeechPruneError.exit_code
+USAGE, BAD_AUDIO, SERVER = UsageError.exit_code, AudioError.exit_code, ServerError.exit_code
 
 
 @pytest.fixture(scope="module")
@@ -144,8 +144,14 @@ def test_mistakes_are_those_of_one_process(served, recording, capfd, tmp_path):
 def test_what_a_server_cannot_do_for_others(served, recording, capfd):
     for told in (["--no-cache"], ["--model", "nano"], ["--dtype", "bfloat16"]):
         code, _, error = run(capfd, recording, "Why so?", *told, "--server", "local")
-        assert code == USAGE
+        assert code == (SERVER if "no server for this model" in error else USAGE)
         assert "leave --server out" in error or "no server for this model" in error
+
+
+def test_questions_that_no_server_takes_are_told_before_the_first_answer(served, recording, capfd):
+    code, out, error = run(capfd, recording, "Why so?", "a" * 20_001, "--server", "local")
+    assert (code, out) == (USAGE, "")
+    assert "20,001 letters, 20,000 are taken by --server local" in error
 
 
 def test_a_busy_server_is_asked_again(tiny_model_folder, recording, capfd, tmp_path):
@@ -174,6 +180,21 @@ def test_a_busy_server_is_asked_again(tiny_model_folder, recording, capfd, tmp_p
             assert occupied.result() == [200, 200]
 
 
+@pytest.mark.parametrize("patient", [True, False])
+def test_a_server_that_stays_busy(served, recording, capfd, monkeypatch, patient):
+    """Told after the last try, or at once where it does not say when to come again."""
+    waited = []
+    monkeypatch.setattr("speechprune_cli.serving.local.sleep", waited.append)
+
+    def refuse(*_):
+        raise Refusal(429, "the server is busy", retry_after=7 if patient else None)
+
+    monkeypatch.setattr(served.serving.service.line, "join", refuse)
+    code, out, error = run(capfd, recording, "Why so?", "--server", "local")
+    assert (code, out, error) == (SERVER, "", "error: the server is busy\n")
+    assert waited == ([7] * 4 if patient else [])
+
+
 def test_a_server_that_is_stopped_says_so(tiny_model_folder, recording, capfd, tmp_path):
     model = options.ModelOptions(model=str(tiny_model_folder), dtype="float32")
     with pytest.MonkeyPatch.context() as patch:
@@ -183,10 +204,10 @@ def test_a_server_that_is_stopped_says_so(tiny_model_folder, recording, capfd, t
         with running(load(str(tiny_model_folder)), path=path) as server:
             server.serving.service.line.stopping = True
             code, _, error = run(capfd, *arguments)
-            assert (code, error) == (FAILED, "error: the server is stopping\n")
+            assert (code, error) == (SERVER, "error: the server is stopping\n")
             stop(server)
         code, _, error = run(capfd, *arguments)
-        assert code == USAGE
+        assert code == SERVER
         assert f"start speechprune serve --model {tiny_model_folder}" in error
 
 

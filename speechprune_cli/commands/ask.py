@@ -19,9 +19,10 @@ from speechprune_cli.commands.steps import (
     show,
     show_passages,
 )
-from speechprune_cli.errors import SpeechPruneError, UsageError
+from speechprune_cli.errors import SpeechPruneError, UsageError, one_line
 from speechprune_cli.output import Output
 from speechprune_cli.question import check_question, checked_choices
+from speechprune_cli.streams import is_closed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,6 +66,8 @@ def ask(
     asked = Asked(out, model.preset, choices, answering, headed)
     if serving.is_local:
         local = find_server(out, audio, model, pruning, transcribing, recording)
+        for question in questions:
+            local.check(question, choices)
         respond = partial(respond_there, asked, local)
     else:
         heard = listen(out, audio, model, pruning, transcribing, recording, serving.url)
@@ -161,7 +164,7 @@ def find_server(
     transcribing: options.TranscriptOptions,
     recording: options.RecordingOptions,
 ) -> Local:
-    """The server for this model, given the recording. Raises UsageError, AudioError."""
+    """The server for this model and recording. Raises UsageError, AudioError, ServerError."""
     from speechprune_cli.serving.local import Local
     from speechprune_cli.serving.sockets import socket_path
 
@@ -188,30 +191,47 @@ def converse(out: Output, respond: Callable[[str], None]) -> None:
 
 
 def given_questions(audio: str, told: list[str]) -> list[str]:
-    """Questions, none of them empty; none at all where a terminal is to ask for them.
+    """Questions, a `-` replaced by those of standard input; none where a terminal asks for them.
 
-    Raises UsageError for others, and where there are none and no terminal.
+    Raises UsageError for what is no question, and where there is none and no terminal.
     """
+    for question in filter(is_file, told):
+        raise UsageError(f"{question} is a file, no question: give one recording at a time")
+    if told.count("-") > 1:
+        raise UsageError("- is given twice: standard input is read once")
     questions = [each for one in told for each in (piped_questions(audio) if one == "-" else [one])]
     for question in questions:
         check_question(question)
-        if is_file(question):
-            raise UsageError(f"{question} is a file, no question: give one recording at a time")
     if not told and (audio == "-" or not (sys.stdin.isatty() and sys.stdout.isatty())):
-        raise UsageError(
-            "no question given: speechprune ask AUDIO QUESTION, or - for those of standard input"
-        )
+        piped = "" if audio == "-" else ", or - for those of standard input"
+        raise UsageError(f"no question given: speechprune ask AUDIO QUESTION{piped}")
     return questions
 
 
 def piped_questions(audio: str) -> list[str]:
-    """Lines of standard input that are not blank. Raises UsageError where there are none."""
+    """Lines of standard input, UTF-8, that are not blank. Raises UsageError for another content."""
     if audio == "-":
         raise UsageError("standard input is the recording: give the questions another way")
-    lines = [line.strip("\ufeff").strip() for line in sys.stdin]
-    if not any(lines):
+    if is_closed() or sys.stdin.isatty():
+        raise UsageError("- reads questions from standard input: pipe a file into it")
+    try:
+        content = sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"standard input is not in UTF-8, save it so: {one_line(error)}"
+        ) from error
+    except OSError as error:
+        raise UsageError(f"standard input cannot be read: {error.strerror or error}") from error
+    lines = [(number, line.strip()) for number, line in enumerate(content.splitlines(), 1)]
+    questions = [(number, line) for number, line in lines if line]
+    for number, question in questions:
+        try:
+            check_question(question)
+        except UsageError as error:
+            raise UsageError(f"line {number} of standard input: {error}") from error
+    if not questions:
         raise UsageError("standard input holds no question: give one a line")
-    return [line for line in lines if line]
+    return [question for _, question in questions]
 
 
 def is_file(question: str) -> bool:

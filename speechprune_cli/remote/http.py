@@ -139,7 +139,7 @@ class Client:
             hint = f" (see {TIMEOUT})" if seconds == self.timeout else ""
             raise ServerError(f"{self.address.url} says nothing for {seconds:g} s{hint}") from error
         except (ssl.SSLError, socket.gaierror) as error:
-            raise ServerError(f"{self.address.url} cannot be reached: {one_line(error)}") from error
+            raise ServerError(f"{self.address.url} cannot be reached: {_reason(error)}") from error
         except (OSError, HTTPException) as error:
             reason = getattr(error, "strerror", None) or one_line(error) or type(error).__name__
             raise self._lost(f"it cannot be reached: {reason}") from error
@@ -197,11 +197,17 @@ class Client:
     def _json(self, path: str, content: bytes) -> Any:
         try:
             return json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             shown = content[:40].decode(errors="replace")
             raise ServerError(
                 f"{self.address.url}{path} is no OpenAI-compatible server: it says {shown!r}"
             ) from error
+
+
+def _reason(error: OSError) -> str:
+    """Without numbers and places in a library's code."""
+    plain = isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER"
+    return "it does not speak https" if plain else error.strerror or one_line(error)
 
 
 def _told(answer: HTTPResponse) -> str:
@@ -210,12 +216,12 @@ def _told(answer: HTTPResponse) -> str:
 
 def _message(told: str) -> str:
     """What an error's body says, in OpenAI's format or any other, or what it passes on in it."""
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         found = json.loads(told)
         for name in ("error", "message", "detail"):
             if isinstance(found, dict) and found.get(name):
                 found = found[name]
-        if isinstance(found, str) and found.startswith("{") and found != told:
+        if isinstance(found, str) and found.startswith("{"):
             return _message(found)
         told = found if isinstance(found, str) else json.dumps(found)
     return " ".join(told.split())[:300]

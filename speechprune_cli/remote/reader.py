@@ -51,7 +51,8 @@ CONTEXTS = {
     OTHER: "see its manual",
 }
 """What sets how many tokens each engine reads. Some cut a longer prompt and say nothing."""
-TOO_LONG = re.compile(r"context (size|length|window)")  # in what an engine that refuses one says
+TOO_LONG = re.compile(r"refuses: 4.*(context (size|length|window)|maximum model length)", re.I)
+"""What engines say that refuse one."""
 
 
 SILENCE = 30.0
@@ -286,7 +287,7 @@ class RemoteReader:
         return min(wanted, self.server.context - length)
 
     def refused(self, error: RefusedError, way: Way) -> Exception:
-        """What a refusal means: an engine that was started without what is needed, or as it is."""
+        """What a refusal means: a missing flag, another model, a prompt that is too long."""
         url, flag = self.client.address.url, way.flag
         if flag and flag in str(error):
             return FlagError(f"{url} takes no embeddings: start it with {flag}")
@@ -294,5 +295,5 @@ class RemoteReader:
             return ServerError(f"{url} serves another model than {self.model.preset.name}: {error}")
         if TOO_LONG.search(str(error)):
             longer = CONTEXTS[self.server.engine]
-            return UsageError(f"{error}: give it a longer context ({longer}), or keep less")
+            return RefusedError(f"{error}: keep less, or give it a longer context ({longer})")
         return error

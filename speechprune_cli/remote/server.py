@@ -47,12 +47,12 @@ def find_server(client: Client, preset: Preset) -> Server:
             f"{client.address.url} is no OpenAI-compatible server: it lists no models under "
             "/v1/models: is the path right?"
         )
-    model = _meant(client, preset, served)
-    if model.get("owned_by") == OURS:
+    if any(each.get("owned_by") == OURS for each in served):
         raise ServerError(
             f"{client.address.url} is a speechprune serve, which takes recordings, not prompts: "
             "ask it with --server local, or by any client of OpenAI's"
         )
+    model = _meant(client, preset, served)
     engine = OWNERS.get(str(model.get("owned_by")), OTHER)
     version: str | None = None
     decisions: tuple[str, ...] = ()
@@ -91,10 +91,11 @@ def _meant(client: Client, preset: Preset, served: list[dict[str, Any]]) -> dict
     if wanted is None and len(served) == 1:
         return served[0]
     reader = preset.reader.source if preset.reader else preset.source
-    ours = {preset.name, preset.source, reader} if wanted is None else {wanted, f"{wanted}{NEWEST}"}
-    for name, each in zip(names, served, strict=True):
-        if ours & {name, each.get("root")}:
-            return each
+    ours = (preset.name, preset.source, reader) if wanted is None else (wanted,)
+    for tag in ("", NEWEST):
+        for name, each in zip(names, served, strict=True):
+            if {f"{one}{tag}" for one in ours} & {name, str(each.get("root"))}:
+                return each
     listed = ", ".join(names[:8]) or "no model"
     missed = "" if wanted is None else f", not {wanted}"
     raise ServerError(

@@ -154,7 +154,7 @@ def reason(way: Way, server: Server) -> str:
     """Why it is that one, for people."""
     family = way.model.family
     return {
-        PromptEmbeds: f"prompt_embeds: vLLM takes no embeddings of audio alone for {family}",
+        PromptEmbeds: f"prompt_embeds: vLLM is not known to take audio alone for {family}",
         AudioEmbeds: f"audio_embeds: vLLM's class for {family} takes them",
         TokenIds: f"token ids: a transcript is text, and {server.engine} takes its tokens",
         PlainText: "plain text: its tokenizer and its chat template are the server's own",

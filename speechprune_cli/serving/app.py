@@ -88,6 +88,7 @@ class Service:
                 raise
         if isinstance(news, Done):
             return _json(replies.whole(news))
+        request.scope[ENDED] = CLOSED  # unless it comes to an end
         pieces = self._pieces(request, job, replies, news, deadline)
         return StreamingResponse(pieces, media_type="text/event-stream")
 
@@ -96,7 +97,6 @@ class Service:
     ) -> AsyncIterator[str]:
         """Events from the first news on; an error on the way is the last of them."""
         blank = True  # as long as nothing was said, blanks are left out
-        request.scope[ENDED] = CLOSED
         try:
             while not isinstance(news, Done):
                 if isinstance(news, Begun):
@@ -112,6 +112,10 @@ class Service:
         except Refusal as refusal:
             request.scope[ENDED] = refusal.status
             yield event(refusal.body)
+        except Exception as error:
+            if not isinstance(error, Gone):
+                request.scope[ENDED] = 500
+            raise
         finally:
             self.line.leave(job)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 MEGABYTE = 10**6
@@ -20,6 +21,12 @@ class Limits:
     new_tokens: int = 4096  # of an answer
     timeout: float = 600  # seconds, from a request's end to the end of its answer
     remembered_megabytes: int = 512  # of encoded recordings
+
+    def too_long(self, question: str, choices: Sequence[str]) -> str:
+        """Why a question and its options are not taken; empty where they are."""
+        letters = len(question) + sum(map(len, choices))
+        told = f"question and choices have {letters:,} letters, {self.letters:,} are taken"
+        return told if letters > self.letters else ""
 
     @property
     def body_bytes(self) -> int:

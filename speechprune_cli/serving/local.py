@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
-import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
+from time import sleep
 from typing import Any
 
-from speechprune_cli.errors import AudioError, SpeechPruneError, UsageError, one_line
+from speechprune_cli.errors import AudioError, ServerError, UsageError, one_line
+from speechprune_cli.serving.limits import Limits
 from speechprune_cli.serving.refusals import error_of
 from speechprune_cli.serving.sockets import unix_socket
+
+log = logging.getLogger("speechprune")
 
 TRIES = 5  # while it is busy
 Say = Callable[[Any, Any], None]  # told of remarks on the recording, and on the question
@@ -51,16 +55,21 @@ class Local:
     told: bool = field(default=False, init=False)  # whether what is said of the recording was
 
     def __post_init__(self) -> None:
-        """Raises UsageError where no server listens, AudioError where there is no recording."""
+        """Raises ServerError where no server listens, AudioError where there is no recording."""
         self._connected().close()
         self.data = b64encode(_content(self.source)).decode()
+
+    def check(self, question: str, choices: Sequence[str]) -> None:
+        """Raise UsageError for what no server takes."""
+        if reason := Limits().too_long(question, choices):
+            raise UsageError(f"{reason} by --server local")
 
     def ask(
         self, question: str, on_text: Callable[[str], None], say: Say, **options: Any
     ) -> dict[str, Any]:
         """The fields of `ask --json`; `on_text` gets the answer, `say` the rest, as they come.
 
-        Raises what `ask` does in one process, SpeechPruneError where the server fails.
+        Raises what `ask` does in one process, ServerError where the server fails.
         """
         recording = {"data": self.data, "name": self.source}
         content = [
@@ -84,7 +93,7 @@ class Local:
                 return {name: value for name, value in own.items() if name != "warnings"}
             elif not options.get("choices"):
                 on_text(chunk["choices"][0]["delta"]["content"])
-        raise SpeechPruneError("the server ended before its answer did")
+        raise ServerError("the server ended before its answer did")
 
     def _say(self, remarks: dict[str, Any], say: Say) -> None:
         """What concerns the recording is said once."""
@@ -102,9 +111,7 @@ class Local:
                         raise error_of(500, chunk["error"])
                     yield chunk
         except (OSError, HTTPException, ValueError) as error:
-            raise SpeechPruneError(
-                f"the server failed: {one_line(error) or 'it is gone'}"
-            ) from error
+            raise ServerError(f"the server failed: {one_line(error) or 'it is gone'}") from error
 
     @contextmanager
     def _answer(self, body: bytes) -> Iterator[HTTPResponse]:
@@ -114,18 +121,21 @@ class Local:
                 told = {"Content-Type": "application/json"}
                 connection.request("POST", "/v1/chat/completions", body, told)
                 answer = connection.getresponse()
-                if answer.status != HTTPStatus.TOO_MANY_REQUESTS or not left:
+                pause = answer.headers.get("Retry-After", "")
+                busy = answer.status == HTTPStatus.TOO_MANY_REQUESTS and pause.isdecimal()
+                if not (busy and left):
                     yield answer
                     return
-            time.sleep(float(answer.headers["Retry-After"]))
+            log.info("the server is busy: tried again in %s s", pause)
+            sleep(int(pause))
 
     def _connected(self) -> Connection:
-        """Raises UsageError where no server for this model runs."""
+        """Raises ServerError where no server for this model runs."""
         connection = Connection(self.path)
         try:
             connection.connect()
         except OSError as error:
-            raise UsageError(
+            raise ServerError(
                 "no server for this model and these options runs here: start speechprune serve "
                 f"--model {self.model}, with this command's --device, --dtype, --quantize, "
                 "--language and cache folder"

@@ -92,4 +92,4 @@ def error_of(status: int, error: dict[str, Any]) -> SpeechPruneError:
     for kind, (_, code, _) in KINDS.items():
         if code == error.get("code"):
             return kind(message)
-    return UsageError(message) if status in (400, 404, 413) else SpeechPruneError(message)
+    return UsageError(message) if status in (400, 404, 413) else ServerError(message)

@@ -198,9 +198,7 @@ def _choices(told: Mapping[str, Any], limits: Limits) -> tuple[str, ...]:
 
 
 def _check_length(question: str, choices: tuple[str, ...], limits: Limits) -> None:
-    letters = len(question) + sum(map(len, choices))
-    if letters > limits.letters:
-        reason = f"question and choices have {letters:,} letters, {limits.letters:,} are taken"
+    if reason := limits.too_long(question, choices):
         raise Refusal(413, reason, "messages", "too_long")
 
 

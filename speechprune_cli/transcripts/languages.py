@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from speechprune_cli.errors import UsageError
+from speechprune_cli.errors import UsageError, nearest
 
 TABLE = """
 en=english, zh=chinese, de=german, es=spanish, ru=russian, ko=korean, fr=french, ja=japanese,
@@ -32,11 +32,8 @@ def language_code(name: str) -> str:
         return asked
     if asked in CODES:
         return CODES[asked]
-    from difflib import get_close_matches
-
-    likest = "".join(f"; is it {found.title()}?" for found in get_close_matches(asked, CODES, 1))
     told = "give a code or an English name, such as de or German"
-    raise UsageError(f"Whisper knows no language '{name}': {told}{likest}")
+    raise UsageError(f"Whisper knows no language '{name}'{nearest(name, CODES)}: {told}")
 
 
 def language_name(code: str) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from asking import prompt_of
 from model_server import Fault
 
-from remote.asking import prompt_of
 from speechprune_cli.errors import ServerError, UsageError
 from speechprune_cli.remote.address import Address, key
 

@@ -6,13 +6,15 @@ import dataclasses
 import threading
 
 import pytest
+from asking import CHOICES, prompt_of, said
 from model_server import Fault, ModelServer
 
-from remote.asking import CHOICES, RARELY, prompt_of, said
 from speechprune_cli.errors import UsageError
 
 
-@pytest.fixture(params=["audio_embeds", pytest.param("prompt_embeds", marks=RARELY), "token ids"])
+@pytest.fixture(
+    params=["audio_embeds", pytest.param("prompt_embeds", marks=pytest.mark.slow), "token ids"]
+)
 def both(request, joined, wholes):
     """A model here, and the same with its decoder at a server."""
     whole = wholes[request.param]
@@ -24,7 +26,8 @@ def both(request, joined, wholes):
 def test_answers_are_those_of_the_model(both):
     whole, served, server = both
     for keep in ("100%", "20%", "1"):
-        assert said(served, keep=keep) == said(whole, keep=keep)
+        ours, theirs = (said(each, prompt_of(each, keep=keep)) for each in (whole, served))
+        assert theirs == ours
     assert all(request["temperature"] == 0 for request in server.requests)
     assert all(request["repetition_penalty"] == 1 for request in server.requests)
 
@@ -91,7 +94,7 @@ def test_no_more_than_asked_for_are_under_way(connect, server, monkeypatch):
     assert server.busiest == 3
 
 
-@RARELY
+@pytest.mark.slow
 def test_threads_ask_side_by_side(whole, served):
     prompts = [prompt_of(served, keep=str(count)) for count in range(1, 9)]
     found: dict[int, str] = {}

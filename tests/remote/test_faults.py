@@ -7,15 +7,17 @@ import re
 from http.client import HTTPConnection
 
 import pytest
+from asking import CHOICES, prompt_of, said
 from model_server import Fault
 
-from remote.asking import CHOICES, DOWN, RARELY, prompt_of, said
 from speechprune_cli.errors import ServerError, UsageError
 from speechprune_cli.remote.reply import Piece
 
 BUSY = Fault(429, {"error": {"message": "too many"}}, {"Retry-After": "0"})
 
 BROKEN = Fault(500, {"error": {"message": "EngineCore encountered an issue"}})
+
+DOWN = Fault(drops=True)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,12 @@ def test_what_stays_is_one_line(served, server, faults, told):
         served.respond(prompt_of(served), max_new_tokens=9, on_text=lambda _: None)
     assert server.url in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_an_answer_without_end_or_meaning(served, server):
+    server.faults = [Fault(418, "[" * 9000)]
+    with pytest.raises(UsageError, match="refuses: 418"):
+        served.respond(prompt_of(served))
 
 
 def test_an_answer_that_nobody_has_seen_is_asked_for_again(whole, served, server):
@@ -104,7 +112,7 @@ def test_a_prompt_that_is_too_long_is_not_sent(server, connect):
     assert not server.requests
 
 
-@RARELY
+@pytest.mark.slow
 def test_an_answer_ends_where_the_context_does(server, connect):
     prompt = prompt_of(connect(), keep="100%")
     server.context = prompt.audio_tokens + prompt.text_tokens + 2

@@ -7,10 +7,10 @@ import json
 import re
 
 import pytest
+from asking import CHOICES, prompt_of, said
 from model_server import Fault, ModelServer
 from tiny_models import QUESTION
 
-from remote.asking import CHOICES, prompt_of, said
 from speechprune_cli.errors import ServerError, UsageError
 from speechprune_cli.remote.letters import letter_shares
 
@@ -26,7 +26,7 @@ class TestPlainServers:
 
     def test_text_is_sent_and_read(self, joined, plain, wholes):
         served = joined("token ids", plain.url)
-        text, count, _, pieces = said(served, keep="100%")
+        text, count, _, pieces = said(served, prompt_of(served, keep="100%"))
         assert text == "".join(pieces).strip() != ""
         assert count
         message = plain.requests[-1]["messages"][0]["content"]
@@ -72,18 +72,23 @@ class TestPlainServers:
     def test_a_prompt_that_is_refused_as_too_long(self, joined, plain):
         """As Ollama passes on what llama.cpp says to it."""
         served = joined("token ids", plain.url)
-        why = "request (3093 tokens) exceeds the available context size (1024 tokens)"
+        why = "request (3093 tokens) exceeds the available context size (1024 tokens), "
+        why += "try increasing it"
         inner = json.dumps({"error": {"code": 400, "message": why}})
         plain.faults = [Fault(400, {"error": {"message": inner}})]
-        advice = ": give it a longer context (OLLAMA_CONTEXT_LENGTH), or keep less"
+        advice = ": keep less, or give it a longer context (OLLAMA_CONTEXT_LENGTH)"
         with pytest.raises(UsageError) as refusal:
             served.respond(prompt_of(served))
         assert str(refusal.value) == f"{plain.url} refuses: 400 {why}{advice}"
+        assert refusal.value.exit_code == ServerError.exit_code
 
     def test_a_name_without_a_tag_is_the_latest(self, joined, plain):
         plain.names = ["other:latest", "reader:latest"]
         joined("token ids", f"{plain.url}#reader")
         assert plain.requests[-1]["model"] == "reader:latest"
+        plain.names = ["reader:latest", "reader"]
+        joined("token ids", f"{plain.url}#reader")
+        assert plain.requests[-1]["model"] == "reader"
 
     def test_more_options_than_letters(self, joined, plain):
         served = joined("token ids", plain.url)

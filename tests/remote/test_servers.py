@@ -6,14 +6,16 @@ import dataclasses
 
 import model_server
 import pytest
-from model_server import ModelServer
+from asking import prompt_of, said
+from model_server import Fault, ModelServer
 from tiny_models import make_tiny_model
 
-from remote.asking import DOWN, RARELY, prompt_of, said
 from speechprune_cli.errors import ServerError, UsageError
 from speechprune_cli.pipeline import load
 from speechprune_cli.remote.probe import Right, alike_text
 from speechprune_cli.remote.server import check_version
+
+DOWN = Fault(drops=True)
 
 
 class TestRightTexts:
@@ -74,7 +76,8 @@ class TestWrongServers:
             connect()
 
     @pytest.mark.parametrize(
-        "flag", ["--enable-mm-embeds", pytest.param("--enable-prompt-embeds", marks=RARELY)]
+        "flag",
+        ["--enable-mm-embeds", pytest.param("--enable-prompt-embeds", marks=pytest.mark.slow)],
     )
     def test_a_missing_flag_is_named(self, joined, wholes, flag):
         kind = "audio_embeds" if "mm" in flag else "prompt_embeds"
