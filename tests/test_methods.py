@@ -82,7 +82,7 @@ def test_settings_beside_a_name_are_its_own():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"Cue": {"longest": 5}}, "unknown pruning method 'Cue': choose from "),
+        ({"Cue": {"longest": 5}}, "unknown pruning method 'Cue' (do you mean cue?): choose from "),
         ({"cue": {"longst": 5}}, "pruning method 'cue': unknown key 'longst': the known ones are"),
         ({"uniform": {}, "random": {"seed": -1}}, "pruning method 'random': seed is -1: "),
     ],
