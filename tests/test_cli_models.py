@@ -132,7 +132,11 @@ def test_a_part_alone(presets, served, run):
     [
         (["get", "nanoo"], 2, "no preset 'nanoo' (do you mean nano?): there are a, alone, b, nano"),
         (["use", "nanoo"], 2, "no preset 'nanoo' (do you mean nano?): there are a, alone, b, nano"),
-        (["remove", "nanoo"], 2, "no preset 'nanoo' (do you mean nano?): there are a, alone, b, nano"),
+        (
+            ["remove", "nanoo"],
+            2,
+            "no preset 'nanoo' (do you mean nano?): there are a, alone, b, nano",
+        ),
         (["remove", "nano"], 2, "nano comes with the package"),
         (["get", "a", "--from", "hub"], 4, "HF_HUB_OFFLINE is set"),
         (["get", "a", "--from", "disk"], 2, "'disk' is not one of"),
