@@ -154,10 +154,12 @@ class Output:
         """One line about what may make the result worth less; never held back."""
         self._line(f"warning: {message}")
 
-    def remarks(self, remarks: Iterable[tuple[Literal["warning", "note", "detail"], str]]) -> None:
-        """Lines, each for those whom it concerns."""
+    def remarks(
+        self, remarks: Iterable[tuple[Literal["warning", "note", "detail"], str]], about: str = ""
+    ) -> None:
+        """Lines, each for those whom it concerns; warnings begin with what they are `about`."""
         for level, text in remarks:
-            getattr(self, level)(text)
+            getattr(self, level)(f"{about}: {text}" if about and level == "warning" else text)
 
     def _line(self, message: str, style: str | None = None) -> None:
         """To stderr: wrapped between words on a terminal, one line everywhere else."""

@@ -113,6 +113,17 @@ def test_a_model_whose_tokens_are_not_aligned_is_told_of(
     assert (pruning["method"], pruning["merged"]) == ("cue", False)
 
 
+@pytest.mark.parametrize(("longest", "shown"), [(60, QUESTION), (10, "When is th…")])
+def test_a_warning_says_which_of_several_questions_it_is_of(
+    tiny_model_folder, recording, capfd, monkeypatch, longest, shown
+):
+    monkeypatch.setenv("SPEECHPRUNE_MODEL", str(tiny_model_folder))
+    monkeypatch.setattr("speechprune_cli.commands.ask.LONGEST", longest)
+    assert main(["ask", recording, "Who?", QUESTION, "--method", "cue", "--rate", "0.8"]) == 0
+    *_, line = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {shown}: little in the recording stands out")
+
+
 def test_json_tells_everything(ask, recording):
     (fields,) = ask_json(ask, QUESTION, "--rate", 0.4, "--seed", 3)
     documented = re.findall(r"^    (\w+)(?:, (\w+))? +(?=[^ ])(?!\(`prune`\))", facts.__doc__, re.M)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from speechprune_cli.report.remarks import Remark
     from speechprune_cli.serving.local import Local
 
+LONGEST = 60  # letters of a question before a warning
 Questions = Annotated[
     list[str] | None,
     options.argument(
@@ -63,7 +64,7 @@ def ask(
     out, choices = output.open(), checked_choices(answering.choice or (), "--choice")
     questions = given_questions(audio, questions or [])
     headed = len(questions) > (0 if choices else 1)
-    asked = Asked(out, model.preset, choices, answering, headed)
+    asked = Asked(out, model.preset, choices, answering, headed, len(questions) > 1)
     if serving.is_local:
         local = find_server(out, audio, model, pruning, transcribing, recording)
         for question in questions:
@@ -89,11 +90,17 @@ class Asked:
     choices: tuple[str, ...]
     answering: options.AnswerOptions
     headed: bool  # whether the question stands above its answer
+    several: bool  # questions
 
     def head(self, question: str) -> None:
         """The question, where people may not know which it is."""
         if self.headed:
             self.out.heading(question)
+
+    def about(self, question: str) -> str:
+        """What a warning begins with, where no heading says which question it is of."""
+        short = question if len(question) <= LONGEST else f"{question[:LONGEST]}…"
+        return short if self.several and not self.out.rich else ""
 
     def report(self, fields: dict[str, Any]) -> None:
         """An answer, after what was streamed of it, and what it went through."""
@@ -120,11 +127,12 @@ def respond_here(asked: Asked, heard: Listening, question: str) -> None:
 
     session, choices, answering = heard.session, asked.choices, asked.answering
     asked.head(question)
-    selection = heard.select(question, choices)
+    about = asked.about(question)
+    selection = heard.select(question, choices, about)
     prompt = session.build_prompt(
         heard.tokens, selection, question, choices=choices, position=answering.position
     )
-    asked.out.remarks(on_prompt(session, prompt))
+    asked.out.remarks(on_prompt(session, prompt), about)
     with asked.out.stream() as on_text:
         answer = session.respond(
             prompt, choices=choices, max_new_tokens=answering.max_new_tokens, on_text=on_text
@@ -141,7 +149,7 @@ def respond_there(asked: Asked, local: Local, question: str) -> None:
         waiting.close()
         out.remarks(on_recording)
         asked.head(question)
-        out.remarks(on_question)
+        out.remarks(on_question, asked.about(question))
 
     with waiting, out.stream() as on_text:
         waiting.enter_context(out.progress("waiting for the server"))

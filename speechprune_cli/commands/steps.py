@@ -38,8 +38,8 @@ class Listening:
     spec: MethodSpec
     pruning: PruningOptions
 
-    def select(self, question: str, choices: tuple[str, ...] = ()) -> Selection:
-        """Prune as asked for on the command line, passing warnings on."""
+    def select(self, question: str, choices: tuple[str, ...] = (), about: str = "") -> Selection:
+        """Prune as asked for on the command line, passing warnings on, `about` before them."""
         pruning = self.pruning
         selection = self.session.select(
             self.tokens,
@@ -49,8 +49,8 @@ class Listening:
             choices=choices,
             query=pruning.query,
         )
-        self.out.remarks(remarks.on_question(self.session, question, choices))
-        self.out.remarks(remarks.on_selection(selection))
+        self.out.remarks(remarks.on_question(self.session, question, choices), about)
+        self.out.remarks(remarks.on_selection(selection), about)
         return selection
 
     def describe(self, selection: Selection) -> dict[str, Any]:
