@@ -51,6 +51,7 @@ def decoder(**changes):
 
 
 FAULTS = {
+    "a word too many": changed("tokenizer_config.json", **{"pad_token": " "}),
     **{
         f"index {content}": written(INDEX, json.dumps(content))
         for content in ({"weight_map": []}, {"weight_map": {"a": 5}}, {"weight_map": None}, {}, [])
@@ -93,6 +94,22 @@ def test_a_broken_folder_is_an_error_in_one_line(fault, tiny_model_folder, tmp_p
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert str(folder) in err
+
+
+@pytest.mark.parametrize("choices", [(), ("in the due time", "never")])
+@pytest.mark.parametrize("kind", ["tiny_ultravox_folder", "tiny_granite_folder"])
+def test_a_tokenizer_with_more_words_than_the_model(kind, choices, request, tmp_path):
+    folder = request.getfixturevalue(kind)
+    shutil.copytree(folder.parent, tmp_path / "models")
+    folder = tmp_path / "models" / folder.name
+    told = json.loads((folder / "tokenizer.json").read_text())
+    token = {"id": 294, "content": "due", "special": False, "lstrip": False, "rstrip": False}
+    told["added_tokens"].append({**token, "normalized": False, "single_word": False})
+    (folder / "tokenizer.json").write_text(json.dumps(told))
+    session = load(str(folder), device="cpu", cache=False)
+    session.check("When?", ("this", "that"))
+    with pytest.raises(ModelError, match="its tokenizer makes token 294, and it has 294 word"):
+        session.check("When?" if choices else QUESTION, choices)
 
 
 @pytest.mark.parametrize(

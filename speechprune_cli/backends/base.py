@@ -169,9 +169,14 @@ class SpeechLM(ABC):
         return frozenset()
 
     def check_text(self, *texts: str) -> None:
-        """Raise UsageError for texts of people in which there are control tokens."""
+        """Raise UsageError for texts of people in which there are control tokens.
+
+        Raises ModelError too, as `check_ids` does.
+        """
         for text in texts:
-            if self.control_ids & set(self.text_ids(text)):
+            ids = self.text_ids(text)
+            self.check_ids(ids)
+            if self.control_ids & set(ids):
                 steers = f"what {self.preset.name} takes for a control token"
                 raise UsageError(f"the text {text!r} contains {steers}: write it otherwise")
 
@@ -248,10 +253,19 @@ class SpeechLM(ABC):
         mean = torch.stack(sums).sum(0) / len(ids)
         return check_values(self, mean, "the mean of its word embeddings")
 
+    def check_ids(self, ids: Sequence[int]) -> None:
+        """Raise ModelError for tokens of a tokenizer that is not this model's."""
+        if max(ids, default=0) >= (known := len(self.word_embeddings)):
+            raise ModelError(
+                f"{self.preset.name}: its tokenizer makes token {max(ids):,}, and it has {known:,} "
+                "word embeddings: tokenizer files are damaged, or another model's"
+            )
+
     def embed(self, ids: Sequence[int]) -> Tensor:
-        """Word embeddings `[n, D]`."""
+        """Word embeddings `[n, D]`. Raises ModelError where there are no such."""
         import torch
 
+        self.check_ids(ids)
         with torch.no_grad():
             return self.embed_rows(torch.tensor(ids, dtype=torch.int64, device=self.device))
 

@@ -12,7 +12,7 @@ from speechprune_cli.errors import UsageError, one_line
 
 KEYS = ("SPEECHPRUNE_SERVER_KEY", "OPENAI_API_KEY")
 TIMEOUT, REQUESTS = "SPEECHPRUNE_SERVER_TIMEOUT", "SPEECHPRUNE_SERVER_REQUESTS"
-EXAMPLE = "give an address such as http://localhost:8000"
+EXAMPLE = "give an address such as http://localhost:8000 (or local, in ask)"
 
 
 @dataclass(frozen=True)
